@@ -1,0 +1,177 @@
+//! The CPU device's memory, and the safe way in for ops: `Host::read` and `Host::write` hand out an operand
+//! once, as declared. `Device::run` has checked before that operands which are written overlap nothing, so no two
+//! of the views below alias.
+
+use super::memory::{Access, Element, Matrix, Operands};
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+/// Zeroed bytes on a cache-line (and AVX-512 vector) boundary.
+pub(super) struct AlignedBytes {
+    address: *mut u8,
+    layout: Layout,
+}
+
+// SAFETY: plain bytes; who may touch them when is the business of `Device::run`.
+unsafe impl Send for AlignedBytes {}
+unsafe impl Sync for AlignedBytes {}
+
+impl AlignedBytes {
+    /// `None` when the system has no such memory.
+    pub(super) fn zeroed(bytes: usize) -> Option<AlignedBytes> {
+        let layout = Layout::from_size_align(bytes.max(64), 64).ok()?;
+        // SAFETY: the layout's size is at least 64.
+        let address = unsafe { alloc_zeroed(layout) };
+        if address.is_null() { None } else { Some(AlignedBytes { address, layout }) }
+    }
+    pub(super) fn address(&self) -> u64 {
+        self.address as u64
+    }
+}
+
+impl Drop for AlignedBytes {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeroed` with this layout, freed once.
+        unsafe { dealloc(self.address, self.layout) }
+    }
+}
+
+/// One op's way to its operands on the CPU; exists only while `Device::run` runs that op.
+pub struct Host<'a> {
+    operands: &'a Operands,
+    taken: RefCell<Vec<bool>>,
+}
+
+impl<'a> Host<'a> {
+    pub(super) fn new(operands: &'a Operands) -> Host<'a> {
+        Host { operands, taken: RefCell::new(vec![false; operands.list.len()]) }
+    }
+
+    /// An operand declared with `read`.
+    pub fn read<T: Element>(&self, m: &Matrix) -> Rows<'a, T> {
+        let (_, access) = self.operands.find(m).expect("an op reads only its declared operands");
+        assert_eq!(access, Access::Read, "a written operand is taken with `write`");
+        assert_eq!(m.dtype(), T::DTYPE, "the CPU computes in the operand's own type");
+        Rows { first: m.address() as *const T, rows: m.rows(), cols: m.cols(), stride: m.stride(), life: PhantomData }
+    }
+
+    /// An operand declared with `write` or `update`, once.
+    pub fn write<T: Element>(&self, m: &Matrix) -> RowsMut<'a, T> {
+        let (i, access) = self.operands.find(m).expect("an op writes only its declared operands");
+        assert_ne!(access, Access::Read, "a read operand is taken with `read`");
+        assert_eq!(m.dtype(), T::DTYPE, "the CPU computes in the operand's own type");
+        assert!(!std::mem::replace(&mut self.taken.borrow_mut()[i], true), "a written operand is taken once");
+        RowsMut { first: m.address() as *mut T, rows: m.rows(), cols: m.cols(), stride: m.stride(), life: PhantomData }
+    }
+}
+
+/// Rows of an operand that is read.
+#[derive(Clone, Copy)]
+pub struct Rows<'a, T> {
+    first: *const T,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+    life: PhantomData<&'a T>,
+}
+
+// SAFETY: as `&[T]`.
+unsafe impl<T: Sync> Send for Rows<'_, T> {}
+unsafe impl<T: Sync> Sync for Rows<'_, T> {}
+
+impl<'a, T> Rows<'a, T> {
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+    pub fn as_ptr(&self) -> *const T {
+        self.first
+    }
+    pub fn row(&self, i: usize) -> &'a [T] {
+        assert!(i < self.rows);
+        // SAFETY: row i lies in the operand (checked when the Matrix was made); nothing writes it meanwhile.
+        unsafe { std::slice::from_raw_parts(self.first.add(i * self.stride), self.cols) }
+    }
+    /// All elements of an operand without gaps.
+    pub fn flat(&self) -> &'a [T] {
+        assert!(self.stride == self.cols || self.rows <= 1, "the rows have gaps");
+        // SAFETY: as `row`, and the rows follow each other.
+        unsafe { std::slice::from_raw_parts(self.first, self.rows * self.cols) }
+    }
+}
+
+/// Rows of an operand that is written; not `Clone`, so parts of it are disjoint by construction.
+pub struct RowsMut<'a, T> {
+    first: *mut T,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+    life: PhantomData<&'a mut T>,
+}
+
+// SAFETY: as `&mut [T]`.
+unsafe impl<T: Send> Send for RowsMut<'_, T> {}
+unsafe impl<T: Sync> Sync for RowsMut<'_, T> {}
+
+impl<'a, T> RowsMut<'a, T> {
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+    pub fn as_mut_ptr(&mut self) -> *mut T {
+        self.first
+    }
+    pub fn row(&mut self, i: usize) -> &mut [T] {
+        assert!(i < self.rows);
+        // SAFETY: row i lies in the operand; `&mut self` keeps other views of it away.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(i * self.stride), self.cols) }
+    }
+    /// All elements of an operand without gaps.
+    pub fn flat(self) -> &'a mut [T] {
+        assert!(self.stride == self.cols || self.rows <= 1, "the rows have gaps");
+        // SAFETY: as `row`; `self` is consumed.
+        unsafe { std::slice::from_raw_parts_mut(self.first, self.rows * self.cols) }
+    }
+    /// Cuts into runs of `rows_per_chunk` rows (the last may be shorter), to be shared out among threads. The
+    /// chunks depend on the shape alone, never on the number of threads.
+    pub fn chunks(self, rows_per_chunk: usize) -> Vec<RowsMut<'a, T>> {
+        assert!(rows_per_chunk > 0);
+        (0..self.rows)
+            .step_by(rows_per_chunk)
+            .map(|start| RowsMut {
+                // SAFETY: start < rows, so the row lies in the operand; the chunks are disjoint.
+                first: unsafe { self.first.add(start * self.stride) },
+                rows: rows_per_chunk.min(self.rows - start),
+                cols: self.cols,
+                stride: self.stride,
+                life: PhantomData,
+            })
+            .collect()
+    }
+    /// Cuts into runs of `cols_per_chunk` columns, as [`RowsMut::chunks`] does rows.
+    pub fn col_chunks(self, cols_per_chunk: usize) -> Vec<RowsMut<'a, T>> {
+        assert!(cols_per_chunk > 0);
+        (0..self.cols)
+            .step_by(cols_per_chunk)
+            .map(|start| RowsMut {
+                // SAFETY: start < cols; the chunks share no element.
+                first: unsafe { self.first.add(start) },
+                rows: self.rows,
+                cols: cols_per_chunk.min(self.cols - start),
+                stride: self.stride,
+                life: PhantomData,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,211 @@
+//! Device memory: a `Buffer` is a run of elements in an allocation, a `Matrix` is rows of one with a stride.
+//! Both are cheap handles. Only an op run by `Device::run` reaches the numbers (see `host.rs`).
+
+use std::any::Any;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The type of one element in device memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DType {
+    F32,
+    Bf16,
+    U32,
+}
+
+impl DType {
+    pub fn bytes(self) -> usize {
+        match self {
+            DType::F32 | DType::U32 => 4,
+            DType::Bf16 => 2,
+        }
+    }
+}
+
+/// A Rust type that stands for a [`DType`].
+pub trait Element: bytemuck::Pod + Send + Sync {
+    const DTYPE: DType;
+}
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+}
+impl Element for half::bf16 {
+    const DTYPE: DType = DType::Bf16;
+}
+impl Element for u32 {
+    const DTYPE: DType = DType::U32;
+}
+
+/// One allocation; freed when the last handle goes.
+pub(super) struct Slab {
+    pub(super) device: u64,
+    pub(super) address: u64,
+    pub(super) _owner: Box<dyn Any + Send + Sync>,
+}
+
+/// `len` elements of `dtype` in one allocation.
+#[derive(Clone)]
+pub struct Buffer {
+    pub(super) slab: Arc<Slab>,
+    /// In elements from the start of the allocation.
+    pub(super) offset: usize,
+    len: usize,
+    dtype: DType,
+}
+
+impl Buffer {
+    pub(super) fn new(slab: Slab, len: usize, dtype: DType) -> Buffer {
+        Buffer { slab: Arc::new(slab), offset: 0, len, dtype }
+    }
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+    /// Address of the first element on its device.
+    pub fn address(&self) -> u64 {
+        self.slab.address + (self.offset * self.dtype.bytes()) as u64
+    }
+    pub fn slice(&self, range: Range<usize>) -> Buffer {
+        assert!(range.start <= range.end && range.end <= self.len, "slice {range:?} of a buffer of {}", self.len);
+        Buffer { offset: self.offset + range.start, len: range.len(), ..self.clone() }
+    }
+    /// The first `rows * cols` elements as a row-major matrix.
+    pub fn matrix(&self, rows: usize, cols: usize) -> Matrix {
+        assert!(rows * cols <= self.len, "a {rows} x {cols} matrix in a buffer of {}", self.len);
+        Matrix { buffer: self.slice(0..rows * cols), rows, cols, stride: cols }
+    }
+    /// One row of all elements: how a vector is given to an op.
+    pub fn vector(&self) -> Matrix {
+        self.matrix(1, self.len)
+    }
+}
+
+/// `rows` rows of `cols` elements, each row `stride` elements after the one before.
+#[derive(Clone)]
+pub struct Matrix {
+    pub(super) buffer: Buffer,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+}
+
+impl Matrix {
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+    pub fn dtype(&self) -> DType {
+        self.buffer.dtype
+    }
+    pub fn address(&self) -> u64 {
+        self.buffer.address()
+    }
+    pub fn elements(&self) -> usize {
+        self.rows * self.cols
+    }
+    pub fn bytes(&self) -> u64 {
+        (self.elements() * self.dtype().bytes()) as u64
+    }
+    /// Whether the rows follow each other without gaps.
+    pub fn is_contiguous(&self) -> bool {
+        self.stride == self.cols || self.rows <= 1
+    }
+    pub fn row_range(&self, range: Range<usize>) -> Matrix {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
+        let start = range.start * self.stride;
+        let end = if range.is_empty() { start } else { (range.end - 1) * self.stride + self.cols };
+        Matrix { buffer: self.buffer.slice(start..end), rows: range.len(), ..self.clone() }
+    }
+    pub fn col_range(&self, range: Range<usize>) -> Matrix {
+        assert!(range.start <= range.end && range.end <= self.cols, "columns {range:?} of {}", self.cols);
+        let end = if self.rows == 0 { range.start } else { (self.rows - 1) * self.stride + range.end };
+        Matrix { buffer: self.buffer.slice(range.start..end), cols: range.len(), ..self.clone() }
+    }
+    /// Whether the two share an element. Column ranges of one matrix do not, though their spans interleave.
+    pub(super) fn overlaps(&self, other: &Matrix) -> bool {
+        if !Arc::ptr_eq(&self.buffer.slab, &other.buffer.slab) || self.elements() == 0 || other.elements() == 0 {
+            return false;
+        }
+        let size = self.dtype().bytes();
+        if size != other.dtype().bytes() {
+            return true; // one allocation is never viewed under two sizes
+        }
+        let (a, b) = (self.buffer.offset, other.buffer.offset);
+        let end = |m: &Matrix| m.buffer.offset + (m.rows - 1) * m.stride + m.cols;
+        if end(self) <= b || end(other) <= a {
+            return false;
+        }
+        if self.stride != other.stride || self.rows <= 1 || other.rows <= 1 {
+            return true;
+        }
+        let shift = (b as i64 - a as i64).rem_euclid(self.stride as i64) as usize;
+        !(shift >= self.cols && shift + other.cols <= self.stride)
+    }
+    fn same(&self, other: &Matrix) -> bool {
+        Arc::ptr_eq(&self.buffer.slab, &other.buffer.slab)
+            && (self.buffer.offset, self.rows, self.cols, self.stride)
+                == (other.buffer.offset, other.rows, other.cols, other.stride)
+    }
+}
+
+/// What an op does with an operand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    /// Every element is written before it is read.
+    Write,
+    /// Read and written in place.
+    Update,
+}
+
+/// The operands of one op, in the order of its kernel's parameters.
+#[derive(Default)]
+pub struct Operands {
+    pub(super) list: Vec<(Matrix, Access)>,
+}
+
+impl Operands {
+    pub fn read(mut self, m: &Matrix) -> Operands {
+        self.list.push((m.clone(), Access::Read));
+        self
+    }
+    pub fn write(mut self, m: &Matrix) -> Operands {
+        self.list.push((m.clone(), Access::Write));
+        self
+    }
+    pub fn update(mut self, m: &Matrix) -> Operands {
+        self.list.push((m.clone(), Access::Update));
+        self
+    }
+    /// Read or update, by a flag (an output that may be accumulated into).
+    pub fn write_or_update(self, m: &Matrix, update: bool) -> Operands {
+        if update { self.update(m) } else { self.write(m) }
+    }
+    pub fn iter(&self) -> impl Iterator<Item = &(Matrix, Access)> {
+        self.list.iter()
+    }
+    pub(super) fn find(&self, m: &Matrix) -> Option<(usize, Access)> {
+        self.list.iter().position(|(o, _)| o.same(m)).map(|i| (i, self.list[i].1))
+    }
+    /// Panics unless every operand lies on `device` and nothing written overlaps anything else: the ground on
+    /// which ops touch memory without further checks. A failure is a bug in the caller, never a user's doing.
+    pub(super) fn check(&self, op: &str, device: u64) {
+        for (i, (m, access)) in self.list.iter().enumerate() {
+            assert_eq!(m.buffer.slab.device, device, "{op}: operand {i} lies on another device");
+            for (j, (n, other)) in self.list.iter().enumerate().skip(i + 1) {
+                let written = *access != Access::Read || *other != Access::Read;
+                assert!(!(written && m.overlaps(n)), "{op}: operands {i} and {j} overlap and one is written");
+            }
+        }
+    }
+}

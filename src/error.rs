@@ -1,0 +1,132 @@
+//! One error type for everything a user can cause: what happened, where (path, line, tensor), what was
+//! expected, what was found, and what to do. `main.rs` alone prints it and picks the exit code.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What kind of failure; decides the exit code (2 for `Usage`, 1 for the rest).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The command line or a settings file asks for something that cannot be.
+    Usage,
+    /// A document, checkpoint or shard is not what it should be.
+    Input,
+    /// The file system or another process refused.
+    Io,
+    /// A number that should be finite is not.
+    Numeric,
+}
+
+#[derive(Debug)]
+pub struct Error(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
+    kind: Kind,
+    what: String,
+    path: Option<PathBuf>,
+    line: Option<u64>,
+    tensor: Option<String>,
+    expected: Option<String>,
+    got: Option<String>,
+    fix: Option<String>,
+}
+
+impl Error {
+    pub fn new(kind: Kind, what: impl Into<String>) -> Error {
+        Error(Box::new(Details {
+            kind,
+            what: what.into(),
+            path: None,
+            line: None,
+            tensor: None,
+            expected: None,
+            got: None,
+            fix: None,
+        }))
+    }
+    pub fn usage(what: impl Into<String>) -> Error {
+        Error::new(Kind::Usage, what)
+    }
+    pub fn input(what: impl Into<String>) -> Error {
+        Error::new(Kind::Input, what)
+    }
+    pub fn numeric(what: impl Into<String>) -> Error {
+        Error::new(Kind::Numeric, what)
+    }
+    /// A failed call of the operating system on `path`; full disks and missing permissions name their remedy.
+    pub fn io(doing: &str, path: impl AsRef<Path>, source: &std::io::Error) -> Error {
+        use std::io::ErrorKind as E;
+        let error = Error::new(Kind::Io, format!("cannot {doing}: {source}")).at(path);
+        match source.kind() {
+            E::StorageFull | E::QuotaExceeded => error.fix(
+                "free some space or choose another --out, then run the same command again: finished stages are kept",
+            ),
+            E::PermissionDenied | E::ReadOnlyFilesystem => error.fix("check the permissions, or choose another --out"),
+            E::NotFound => error.fix("check the path"),
+            _ => error,
+        }
+    }
+    pub fn at(mut self, path: impl AsRef<Path>) -> Error {
+        self.0.path = Some(path.as_ref().to_path_buf());
+        self
+    }
+    /// 1-based line within the file.
+    pub fn line(mut self, line: u64) -> Error {
+        self.0.line = Some(line);
+        self
+    }
+    pub fn tensor(mut self, name: impl Into<String>) -> Error {
+        self.0.tensor = Some(name.into());
+        self
+    }
+    pub fn expected(mut self, what: impl Into<String>) -> Error {
+        self.0.expected = Some(what.into());
+        self
+    }
+    pub fn got(mut self, what: impl Into<String>) -> Error {
+        self.0.got = Some(what.into());
+        self
+    }
+    pub fn fix(mut self, what: impl Into<String>) -> Error {
+        self.0.fix = Some(what.into());
+        self
+    }
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+    pub fn exit_code(&self) -> u8 {
+        if self.0.kind == Kind::Usage { 2 } else { 1 }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let d = &*self.0;
+        if let Some(path) = &d.path {
+            write!(f, "{}", path.display())?;
+            if let Some(line) = d.line {
+                write!(f, ":{line}")?;
+            }
+            write!(f, ": ")?;
+        }
+        if let Some(tensor) = &d.tensor {
+            write!(f, "tensor `{tensor}`: ")?;
+        }
+        write!(f, "{}", d.what)?;
+        if let Some(expected) = &d.expected {
+            write!(f, "\n  expected: {expected}")?;
+        }
+        if let Some(got) = &d.got {
+            write!(f, "\n  got: {got}")?;
+        }
+        if let Some(fix) = &d.fix {
+            write!(f, "\n  fix: {fix}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,100 @@
+//! Files that are whole or absent: written aside, flushed to the disk, renamed. Everything Stockpot leaves
+//! behind goes through here.
+
+use crate::error::{Error, Result};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes `path` by `write` on a buffered file beside it, flushes it and renames it into place.
+pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    let aside = aside(path);
+    let attempt = || -> std::io::Result<()> {
+        let mut file = BufWriter::new(File::create(&aside)?);
+        write(&mut file)?;
+        file.into_inner().map_err(|e| e.into_error())?.sync_all()?;
+        fs::rename(&aside, path)?;
+        sync_directory(path.parent())
+    };
+    attempt().map_err(|e| {
+        let _ = fs::remove_file(&aside);
+        Error::io("write", path, &e)
+    })
+}
+
+/// Fills a directory beside `path` by `fill`, flushes every file in it and renames it into place. What stood at
+/// `path` before is replaced only once the new directory is complete.
+pub fn write_directory_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let aside = aside(path);
+    let io = |e: std::io::Error| Error::io("write the directory", path, &e);
+    remove_directory(&aside)?;
+    fs::create_dir_all(&aside).map_err(io)?;
+    let filled = fill(&aside).and_then(|()| {
+        for entry in fs::read_dir(&aside).map_err(io)? {
+            File::open(entry.map_err(io)?.path()).and_then(|f| f.sync_all()).map_err(io)?;
+        }
+        sync_directory(Some(&aside)).map_err(io)?;
+        if path.exists() {
+            // A directory cannot be renamed over a full one: the old one steps aside first. Killed between the
+            // two renames, `recover_directory` puts it back.
+            let old = suffixed(path, ".old");
+            remove_directory(&old)?;
+            fs::rename(path, &old).map_err(io)?;
+            fs::rename(&aside, path).map_err(io)?;
+            remove_directory(&old)?;
+        } else {
+            fs::rename(&aside, path).map_err(io)?;
+        }
+        sync_directory(path.parent()).map_err(io)
+    });
+    if filled.is_err() {
+        let _ = fs::remove_dir_all(&aside);
+    }
+    filled
+}
+
+/// Undoes a replacement that was killed between its two renames (see [`write_directory_atomic`]).
+pub fn recover_directory(path: &Path) -> Result<()> {
+    let old = suffixed(path, ".old");
+    if !old.exists() {
+        return Ok(());
+    }
+    if path.exists() {
+        return remove_directory(&old);
+    }
+    fs::rename(&old, path).map_err(|e| Error::io("restore the directory", path, &e))
+}
+
+pub fn remove_directory(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
+        _ => Ok(()),
+    }
+}
+
+pub fn create_directory(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|e| Error::io("create the directory", path, &e))
+}
+
+pub fn read_to_string(path: &Path) -> Result<String> {
+    fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))
+}
+
+fn sync_directory(path: Option<&Path>) -> std::io::Result<()> {
+    match path {
+        Some(p) if !p.as_os_str().is_empty() => File::open(p)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+/// Where `path` is prepared. The process id keeps two writers apart; a killed writer's leavings are overwritten
+/// by nobody and removed by `study` when it opens the directory.
+fn aside(path: &Path) -> PathBuf {
+    suffixed(path, &format!(".{}.tmp", std::process::id()))
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    path.with_file_name(name)
+}
