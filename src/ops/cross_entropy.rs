@@ -28,12 +28,8 @@ impl Op for CrossEntropy {
         o.read(&self.targets).write(&self.losses)
     }
     fn flops(&self) -> u64 {
-        if self.gradient_scale.is_some() {
-            5
-        } else {
-            3
-        }
-        *self.logits.elements() as u64
+        let per_logit = if self.gradient_scale.is_some() { 5 } else { 3 };
+        per_logit * self.logits.elements() as u64
     }
     fn cpu(&self, host: &Host) {
         todo!()
