@@ -22,7 +22,7 @@ pub use norm::{RmsNorm, RmsNormBackward};
 pub use rope::{Rope, rope_table};
 pub use swiglu::{SwiGlu, SwiGluBackward};
 
-use crate::device::{Host, Launch, Operands};
+use crate::device::{Access, Host, Launch, Matrix, Operands};
 
 /// Work of one op: bytes that must move to and from memory if each operand is touched once, and flops.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -38,11 +38,9 @@ pub trait Op {
     fn operands(&self) -> Operands;
     fn flops(&self) -> u64;
     fn cost(&self) -> Cost {
-        let bytes = self
-            .operands()
-            .iter()
-            .map(|(m, access)| m.bytes() * if *access == crate::device::Access::Update { 2 } else { 1 });
-        Cost { bytes: bytes.sum(), flops: self.flops() }
+        let operands = self.operands();
+        let moved = |m: &Matrix, access: Access| m.bytes() * if access == Access::Update { 2 } else { 1 };
+        Cost { bytes: operands.iter().map(|(m, access)| moved(m, *access)).sum(), flops: self.flops() }
     }
     /// Computes on the CPU, in f32, in an order of summation that depends on the shapes alone.
     fn cpu(&self, host: &Host);
