@@ -1,7 +1,14 @@
 //! Decoder-only language models over the ops: what they are, where their parameters lie, forward and backward.
 
+mod activations;
+mod backward;
 mod config;
+mod forward;
 mod params;
+mod weights;
 
+pub use activations::{Activations, OptimizerArena};
 pub use config::{Architecture, Config};
+pub use forward::Batch;
 pub use params::{LayerOffsets, Parameter, Table};
+pub use weights::{Model, initial_weights};
