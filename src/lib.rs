@@ -13,5 +13,6 @@ pub mod merge;
 pub mod model;
 pub mod ops;
 pub mod report;
+pub mod settings_file;
 pub mod study;
 pub mod train;

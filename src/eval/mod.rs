@@ -1,1 +1,5 @@
-//! (being built)
+//! Scoring models on documents.
+
+mod perplexity;
+
+pub use perplexity::{DomainScore, score};

@@ -1,1 +1,9 @@
-//! (being built)
+//! Training: settings and learning-rate schedule, AdamW over the arena, the loop with its resumable checkpoints.
+
+mod optimizer;
+mod run;
+mod settings;
+
+pub use optimizer::{Optimizer, Update};
+pub use run::{Metrics, Run, Start, partial_path, read_metrics, read_start, train};
+pub use settings::{Schedule, Settings};

@@ -1,0 +1,87 @@
+//! Perplexity of a model on documents. A document's n tokens are cut into windows of T; each window's input is EOS
+//! followed by the window's first T-1 tokens, so every token is scored once. Sums of nats are kept; ratios come last.
+
+use crate::data::Shard;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::{Activations, Batch, Model};
+use crate::ops::IGNORED;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// One domain's sums.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DomainScore {
+    pub documents: u64,
+    pub tokens: u64,
+    /// Of the documents' text in UTF-8.
+    pub bytes: u64,
+    pub nats: f64,
+}
+
+impl DomainScore {
+    /// exp(nats per token)
+    pub fn perplexity(&self) -> f64 {
+        (self.nats / self.tokens as f64).exp()
+    }
+    pub fn bits_per_byte(&self) -> f64 {
+        self.nats / std::f64::consts::LN_2 / self.bytes as f64
+    }
+}
+
+/// One forward pass: windows of tokens of the shard, longest first, padded to the longest.
+struct Pass {
+    windows: Vec<Range<u64>>,
+    context: usize,
+}
+
+/// Scores every document of `shard`. Batches hold windows of like length; each window's sum is taken in token order and
+/// added up in document order, so the result depends neither on batching order nor on threads.
+pub fn score(device: &mut Device, model: &Model, acts: &Activations, shard: &Shard) -> Result<DomainScore> {
+    let windows = windows(shard, model.config.context);
+    let mut order: Vec<usize> = (0..windows.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(windows[i].end - windows[i].start));
+    let mut nats = vec![0.0f64; windows.len()];
+    let mut rest = &order[..];
+    while let Some(&longest) = rest.first() {
+        let context = (windows[longest].end - windows[longest].start) as usize;
+        let count = (acts.rows() / context).clamp(1, rest.len());
+        let (now, later) = rest.split_at(count);
+        let pass = Pass { windows: now.iter().map(|&i| windows[i].clone()).collect(), context };
+        for (&i, sum) in now.iter().zip(pass.run(device, model, acts, shard)?) {
+            nats[i] = sum;
+        }
+        rest = later;
+    }
+    if let Some(bad) = nats.iter().position(|n| !n.is_finite()) {
+        return Err(Error::numeric(format!("the loss of window {bad} of {} is {}", nats.len(), nats[bad]))
+            .fix("look for weights that are not finite, or that have grown without bound"));
+    }
+    let documents = shard.documents();
+    let tokens = (0..documents).map(|i| shard.document(i)).map(|d| d.end - d.start).sum();
+    Ok(DomainScore { documents: documents as u64, tokens, bytes: shard.text_bytes(), nats: nats.iter().sum() })
+}
+
+fn windows(shard: &Shard, context: usize) -> Vec<Range<u64>> {
+    let cut = |d: Range<u64>| {
+        (d.start..d.end).step_by(context).map(move |start| start..d.end.min(start + context as u64))
+    };
+    (0..shard.documents()).flat_map(|i| cut(shard.document(i))).collect()
+}
+
+impl Pass {
+    /// Nats of each window.
+    fn run(&self, device: &mut Device, model: &Model, acts: &Activations, shard: &Shard) -> Result<Vec<f64>> {
+        let shape = Batch { batch: self.windows.len(), context: self.context };
+        let mut tokens = vec![model.config.eos; shape.rows()];
+        let mut targets = vec![IGNORED; shape.rows()];
+        for (b, window) in self.windows.iter().enumerate() {
+            let n = (window.end - window.start) as usize;
+            let row = b * self.context;
+            shard.read(window.start, &mut targets[row..row + n])?;
+            tokens[row + 1..row + n].copy_from_slice(&targets[row..row + n - 1]);
+        }
+        let losses = model.losses(device, acts, shape, &tokens, &targets)?;
+        Ok(losses.chunks(self.context).map(|row| row.iter().map(|&l| l as f64).sum()).collect())
+    }
+}

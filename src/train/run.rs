@@ -1,0 +1,217 @@
+//! The training loop: from a start, over a stream of windows, to a finished checkpoint directory. While it runs, a
+//! resumable checkpoint stands at `<out>.partial`; a run that is killed anywhere goes on from it to the same bits.
+
+use super::optimizer::Optimizer;
+use super::settings::Settings;
+use crate::checkpoint::{self, OptimizerState, StorageDType, TrainerState};
+use crate::data::Stream;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::{Activations, Batch, Config, Model};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Weights (and, to go on from them, the moments) that trainings begin with.
+pub struct Start {
+    /// (P)
+    pub weights: Vec<f32>,
+    /// Moments, and the number of updates behind them.
+    pub optimizer: Option<(OptimizerState, u64)>,
+}
+
+pub struct Run<'a> {
+    pub config: &'a Config,
+    pub start: Arc<Start>,
+    pub stream: &'a Stream,
+    pub settings: &'a Settings,
+    /// `tokenizer.json` that goes into the checkpoint.
+    pub tokenizer: &'a Path,
+    /// Stands for everything that made this run; a partial checkpoint of another run is not resumed.
+    pub identity: &'a str,
+    pub out: &'a Path,
+    /// Steps between checkpoints.
+    pub checkpoint_every: u64,
+    /// The finished checkpoint keeps the moments, so that other trainings can go on from it.
+    pub keep_optimizer: bool,
+}
+
+/// One row of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// From 1.
+    pub step: u64,
+    /// Mean nats per target before the update.
+    pub loss: f64,
+    pub learning_rate: f64,
+    /// Global L2 norm of the gradient before clipping.
+    pub grad_norm: f32,
+    /// The gradient was not finite and the step changed nothing.
+    pub skipped: bool,
+}
+
+/// What `trainer.json` holds of a run besides its step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct RunState {
+    identity: String,
+    updates: u64,
+}
+
+/// Consecutive steps without a finite gradient after which training gives up.
+const MOST_SKIPPED: usize = 20;
+
+/// Trains to the end, or goes on from the partial checkpoint of the same run. `progress` is told of every step.
+pub fn train(device: &mut Device, run: &Run, progress: &mut dyn FnMut(&Metrics)) -> Result<()> {
+    let partial = partial_path(run.out);
+    let resumed = resume(run, &partial)?;
+    let (start, mut metrics) = match &resumed {
+        Some((start, metrics)) => (start, metrics.clone()),
+        None => (&*run.start, Vec::new()),
+    };
+    let model = Model::new(device, run.config, &start.weights)?;
+    let optimizer = start.optimizer.as_ref().map(|(state, updates)| (state, *updates));
+    let mut optimizer = Optimizer::new(device, &model, optimizer)?;
+    let micro = Batch { batch: run.settings.micro_batch(), context: run.config.context };
+    let acts = Activations::for_training(device, run.config, micro.rows())?;
+    drop(resumed);
+
+    for step in metrics.len() as u64 + 1..=run.settings.steps {
+        let row = one_step(device, run, &model, &mut optimizer, &acts, micro, step)?;
+        progress(&row);
+        metrics.push(row);
+        if metrics.iter().rev().take_while(|m| m.skipped).count() >= MOST_SKIPPED {
+            return Err(Error::numeric(format!("no finite gradient in the last {MOST_SKIPPED} steps, at step {step}"))
+                .at(run.out)
+                .fix("lower the learning rate, or start from an earlier checkpoint"));
+        }
+        if step % run.checkpoint_every == 0 && step < run.settings.steps {
+            save(device, run, &model, &optimizer, &metrics, &partial, true)?;
+        }
+    }
+    save(device, run, &model, &optimizer, &metrics, run.out, run.keep_optimizer)?;
+    files::remove_directory(&partial)
+}
+
+fn one_step(
+    device: &mut Device,
+    run: &Run,
+    model: &Model,
+    optimizer: &mut Optimizer,
+    acts: &Activations,
+    micro: Batch,
+    step: u64,
+) -> Result<Metrics> {
+    let targets_per_step = run.settings.batch * run.config.context;
+    let (mut inputs, mut targets) = (vec![0; micro.rows()], vec![0; micro.rows()]);
+    let mut nats = 0.0;
+    optimizer.zero_gradients(device)?;
+    for first in (0..run.settings.batch).step_by(micro.batch) {
+        let window = (step - 1) * run.settings.batch as u64 + first as u64;
+        run.stream.fill(window, &mut inputs, &mut targets)?;
+        let scale = 1.0 / targets_per_step as f32;
+        let losses = model.accumulate_gradient(device, acts, &optimizer.arena, micro, &inputs, &targets, scale)?;
+        nats += losses.iter().map(|&l| l as f64).sum::<f64>();
+    }
+    let learning_rate = run.settings.learning_rate_at(step);
+    let update = optimizer.update(device, model, run.settings, learning_rate)?;
+    Ok(Metrics {
+        step,
+        loss: nats / targets_per_step as f64,
+        learning_rate,
+        grad_norm: update.grad_norm,
+        skipped: update.skipped,
+    })
+}
+
+fn save(
+    device: &mut Device,
+    run: &Run,
+    model: &Model,
+    optimizer: &Optimizer,
+    metrics: &[Metrics],
+    to: &Path,
+    with_optimizer: bool,
+) -> Result<()> {
+    let weights = device.to_vec::<f32>(&model.master)?;
+    let step = metrics.len() as u64;
+    let run_state = RunState { identity: run.identity.to_string(), updates: optimizer.updates };
+    let state = TrainerState {
+        step,
+        tokens: step * (run.settings.batch * run.config.context) as u64,
+        run: serde_json::to_value(&run_state).expect("a struct of strings and numbers"),
+    };
+    let rows = metrics.iter().map(|m| serde_json::to_string(m).expect("a struct of numbers") + "\n").collect::<String>();
+    let moments = with_optimizer.then(|| optimizer.state(device)).transpose()?;
+    files::write_directory_atomic(to, |dir| {
+        checkpoint::write_model(dir, run.config, &weights, StorageDType::F32, Some(run.tokenizer))?;
+        if let Some(moments) = &moments {
+            moments.write(dir, &model.table)?;
+        }
+        state.write(dir)?;
+        files::write_atomic(&dir.join("metrics.jsonl"), |f| f.write_all(rows.as_bytes()))
+    })
+}
+
+/// The start that the partial checkpoint of the same run stands for, with the metrics up to it.
+fn resume(run: &Run, partial: &Path) -> Result<Option<(Start, Vec<Metrics>)>> {
+    files::recover_directory(partial)?;
+    if !partial.exists() {
+        return Ok(None);
+    }
+    let state = TrainerState::read(partial)?;
+    let same = |s: &RunState| s.identity == run.identity;
+    let Some(run_state) = serde_json::from_value::<RunState>(state.run.clone()).ok().filter(same) else {
+        files::remove_directory(partial)?;
+        return Ok(None);
+    };
+    let start = read_start(partial, run.config, Some(run_state.updates))?;
+    let metrics = read_metrics(partial)?;
+    if metrics.len() as u64 != state.step || start.optimizer.is_none() {
+        return Err(Error::input("the partial checkpoint is damaged")
+            .at(partial)
+            .expected(format!("moments, and {} rows in metrics.jsonl", state.step))
+            .fix("remove this directory to train from the start"));
+    }
+    Ok(Some((start, metrics)))
+}
+
+/// Weights, and the moments where the checkpoint has them. `updates` is what `trainer.json` says unless given.
+pub fn read_start(dir: &Path, config: &Config, updates: Option<u64>) -> Result<Start> {
+    let reader = checkpoint::Reader::open(dir)?;
+    checkpoint::expect_same_model(config, reader.config(), dir)?;
+    let mut weights = vec![0.0; reader.table().len];
+    reader.read_weights(&mut weights)?;
+    let optimizer = match OptimizerState::read(dir, reader.table())? {
+        Some(moments) => {
+            let updates = match updates {
+                Some(n) => n,
+                None => {
+                    let state = TrainerState::read(dir)?;
+                    let run = serde_json::from_value::<RunState>(state.run);
+                    run.map(|r| r.updates).unwrap_or(state.step)
+                }
+            };
+            Some((moments, updates))
+        }
+        None => None,
+    };
+    Ok(Start { weights, optimizer })
+}
+
+/// The rows of a checkpoint's `metrics.jsonl`.
+pub fn read_metrics(dir: &Path) -> Result<Vec<Metrics>> {
+    let path = dir.join("metrics.jsonl");
+    let text = files::read_to_string(&path)?;
+    let parse = |(i, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|e| Error::input(format!("not a row of metrics: {e}")).at(&path).line(i as u64 + 1))
+    };
+    text.lines().enumerate().map(parse).collect()
+}
+
+/// Where the resumable checkpoint of a run to `out` stands.
+pub fn partial_path(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_os_string();
+    name.push(".partial");
+    out.with_file_name(name)
+}
