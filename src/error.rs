@@ -94,6 +94,10 @@ impl Error {
         self.0.fix = Some(what.into());
         self
     }
+    /// Whether a path has been named.
+    pub fn has_place(&self) -> bool {
+        self.0.path.is_some()
+    }
     pub fn kind(&self) -> Kind {
         self.0.kind
     }

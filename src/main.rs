@@ -1,1 +1,13 @@
-fn main() {}
+//! The binary: runs the command line, prints its error, sets the exit code. 0 done, 1 failed, 2 wrong usage.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match stockpot::cli::main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

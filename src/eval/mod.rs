@@ -2,4 +2,4 @@
 
 mod perplexity;
 
-pub use perplexity::{DomainScore, score};
+pub use perplexity::{DomainScore, rows, score};

@@ -35,8 +35,14 @@ struct Pass {
     context: usize,
 }
 
-/// Scores every document of `shard`. Batches hold windows of like length; each window's sum is taken in token order and
-/// added up in document order, so the result depends neither on batching order nor on threads.
+/// Rows of the activations to score with at context length `context`: few enough to stay near the caches, and a
+/// function of the context alone, since the bits of a score may depend on how windows are batched.
+pub fn rows(context: usize) -> usize {
+    context.max(2048)
+}
+
+/// Scores every document of `shard`. Batches hold windows of like length; each window's sum is taken in token order, and
+/// the windows' sums are added up in document order.
 pub fn score(device: &mut Device, model: &Model, acts: &Activations, shard: &Shard) -> Result<DomainScore> {
     let windows = windows(shard, model.config.context);
     let mut order: Vec<usize> = (0..windows.len()).collect();
@@ -59,7 +65,7 @@ pub fn score(device: &mut Device, model: &Model, acts: &Activations, shard: &Sha
     }
     let documents = shard.documents();
     let tokens = (0..documents).map(|i| shard.document(i)).map(|d| d.end - d.start).sum();
-    Ok(DomainScore { documents: documents as u64, tokens, bytes: shard.text_bytes(), nats: nats.iter().sum() })
+    Ok(DomainScore { documents, tokens, bytes: shard.info().bytes, nats: nats.iter().sum() })
 }
 
 fn windows(shard: &Shard, context: usize) -> Vec<Range<u64>> {
@@ -78,7 +84,7 @@ impl Pass {
         for (b, window) in self.windows.iter().enumerate() {
             let n = (window.end - window.start) as usize;
             let row = b * self.context;
-            shard.read(window.start, &mut targets[row..row + n])?;
+            shard.read(window.start, &mut targets[row..row + n]);
             tokens[row + 1..row + n].copy_from_slice(&targets[row..row + n - 1]);
         }
         let losses = model.losses(device, acts, shape, &tokens, &targets)?;

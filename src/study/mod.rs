@@ -1,1 +1,22 @@
-//! (being built)
+//! A study: its settings, the stages that follow from them, running what is missing, and what is known so far.
+
+mod lock;
+mod mixtures;
+mod plan;
+mod prepare;
+mod progress;
+mod report;
+mod run;
+mod settings;
+mod stages;
+mod status;
+mod workers;
+
+pub use mixtures::{Mixture, mixtures};
+pub use plan::Plan;
+pub use progress::Progress;
+pub use report::report;
+pub use run::{Options, Phase, run};
+pub use settings::{ModelSettings, Study};
+pub use stages::Layout;
+pub use status::Status;

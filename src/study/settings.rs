@@ -17,8 +17,10 @@ pub struct Study {
     /// Decides initial weights, the order of training windows and which mixtures are sampled.
     #[serde(default)]
     pub random_seed: u64,
-    pub model: ModelSettings,
-    pub tokenizer: TokenizerSettings,
+    /// Needed unless the seed is a given checkpoint.
+    pub model: Option<ModelSettings>,
+    /// Needed unless the seed is a given checkpoint.
+    pub tokenizer: Option<TokenizerSettings>,
     #[serde(default)]
     pub data: DataSettings,
     pub seed: SeedSettings,
@@ -86,8 +88,10 @@ pub struct SeedSettings {
     /// General text that the seed model (and the tokenizer) is trained on.
     #[serde(default)]
     pub files: Vec<String>,
-    /// Or start from this checkpoint, as it is.
+    /// Or start from this checkpoint, as it is, with its own tokenizer.
     pub checkpoint: Option<PathBuf>,
+    /// Train and score at this context length, where it is to be shorter than the checkpoint's.
+    pub context: Option<usize>,
     pub training: Option<train::Settings>,
 }
 
@@ -123,7 +127,7 @@ impl Default for EvaluationSettings {
 
 /// How many mixtures of a size are verified by SEQ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a number of mixtures, or \"all\"")]
 pub enum Count {
     Number(usize),
     All(All),
@@ -166,7 +170,8 @@ impl Study {
         for source in study.partition.iter_mut().chain(&mut study.ood) {
             source.files.iter_mut().for_each(from_here);
         }
-        for file in [&mut study.tokenizer.file, &mut study.seed.checkpoint].into_iter().flatten() {
+        let tokenizer = study.tokenizer.as_mut().and_then(|t| t.file.as_mut());
+        for file in [tokenizer, study.seed.checkpoint.as_mut()].into_iter().flatten() {
             *file = base.join(&*file);
         }
         Ok(study)
@@ -190,20 +195,7 @@ impl Study {
                 return fault(format!("two partitions or domains are named `{}`", source.name));
             }
         }
-        if self.tokenizer.vocabulary.is_some() == self.tokenizer.file.is_some() {
-            return fault("[tokenizer] needs either `vocabulary` (to train one) or `file`".into());
-        }
-        match (&self.seed.checkpoint, &self.seed.training) {
-            (None, None) => return fault("[seed] needs either `checkpoint`, or `files` and [seed.training]".into()),
-            (Some(_), Some(_)) => {
-                return fault("[seed] has both `checkpoint` and [seed.training]; a seed checkpoint is used as it is".into());
-            }
-            (None, Some(training)) => training.check("seed.training")?,
-            (Some(_), None) => {}
-        }
-        if self.seed.files.is_empty() && (self.seed.checkpoint.is_none() || self.tokenizer.vocabulary.is_some()) {
-            return fault("[seed] needs `files`: the text that the seed and the tokenizer are trained on".into());
-        }
+        self.check_seed()?;
         self.module.training.check("module.training")?;
         if self.module.training.steps == 0 {
             return fault("`module.training.steps` must be at least 1".into());
@@ -216,6 +208,43 @@ impl Study {
             self.check_members(&given.members)?;
         }
         Ok(())
+    }
+
+    fn check_seed(&self) -> Result<()> {
+        let fault = |what: &str| Err(Error::usage(what));
+        let Some(training) = &self.seed.training else {
+            if self.seed.checkpoint.is_none() {
+                return fault("[seed] needs either `checkpoint`, or `files` and [seed.training]");
+            }
+            if self.model.is_some() || self.tokenizer.is_some() || !self.seed.files.is_empty() {
+                return fault("a seed `checkpoint` brings its own model and tokenizer: leave out [model], [tokenizer] and `seed.files`");
+            }
+            return Ok(());
+        };
+        if self.seed.checkpoint.is_some() {
+            return fault("[seed] has both `checkpoint` and [seed.training]; a seed checkpoint is used as it is");
+        }
+        if self.seed.context.is_some() {
+            return fault("`seed.context` goes with `seed.checkpoint`; use `model.context`");
+        }
+        if self.seed.files.is_empty() {
+            return fault("[seed] needs `files`: the text that the seed and the tokenizer are trained on");
+        }
+        if self.model.is_none() {
+            return fault("a study needs [model] with a `preset`, unless [seed] names a `checkpoint`");
+        }
+        match &self.tokenizer {
+            Some(t) if t.vocabulary.is_some() != t.file.is_some() => training.check("seed.training"),
+            _ => fault("a study needs [tokenizer] with either `vocabulary` (to train one) or `file`"),
+        }
+    }
+
+    /// Both tables, which a study without a seed checkpoint has.
+    pub fn model_and_tokenizer(&self) -> Result<(&ModelSettings, &TokenizerSettings)> {
+        match (&self.model, &self.tokenizer) {
+            (Some(model), Some(tokenizer)) => Ok((model, tokenizer)),
+            _ => Err(Error::usage("a study needs [model] and [tokenizer], unless [seed] names a `checkpoint`")),
+        }
     }
 
     fn check_members(&self, members: &BTreeMap<String, f64>) -> Result<()> {
@@ -238,24 +267,26 @@ impl Study {
         Ok(())
     }
 
+}
+
+impl ModelSettings {
     /// The model's sizes under a tokenizer of `vocabulary` tokens.
     pub fn config(&self, vocabulary: usize, eos: u32) -> Result<Config> {
-        let m = &self.model;
-        let Some(mut config) = Config::preset(&m.preset, m.architecture, vocabulary, eos) else {
-            return Err(Error::usage(format!("there is no model preset `{}`", m.preset))
+        let Some(mut config) = Config::preset(&self.preset, self.architecture, vocabulary, eos) else {
+            return Err(Error::usage(format!("there is no model preset `{}`", self.preset))
                 .expected(format!("one of {}", Config::PRESETS.join(", "))));
         };
-        config.width = m.width.unwrap_or(config.width);
-        config.layers = m.layers.unwrap_or(config.layers);
-        config.heads = m.heads.unwrap_or(config.heads);
-        config.kv_heads = m.kv_heads.unwrap_or(if m.heads.is_some() { config.heads } else { config.kv_heads });
+        config.width = self.width.unwrap_or(config.width);
+        config.layers = self.layers.unwrap_or(config.layers);
+        config.heads = self.heads.unwrap_or(config.heads);
+        config.kv_heads = self.kv_heads.unwrap_or(config.heads);
         if config.heads == 0 || !config.width.is_multiple_of(config.heads) {
             return Err(Error::usage(format!("a width of {} cannot be cut into {} heads", config.width, config.heads)));
         }
         config.head_width = config.width / config.heads;
-        config.feed_forward = m.feed_forward.unwrap_or((config.width * 8 / 3).next_multiple_of(64));
-        config.context = m.context.unwrap_or(config.context);
-        config.tied = m.tied.unwrap_or(config.tied);
+        config.feed_forward = self.feed_forward.unwrap_or((config.width * 8 / 3).next_multiple_of(64));
+        config.context = self.context.unwrap_or(config.context);
+        config.tied = self.tied.unwrap_or(config.tied);
         config.check()?;
         Ok(config)
     }

@@ -8,7 +8,7 @@ use crate::data::Stream;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::{Activations, Batch, Config, Model};
+use crate::model::{Activations, Batch, Config, Model, Table};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,7 +108,7 @@ fn one_step(
     optimizer.zero_gradients(device)?;
     for first in (0..run.settings.batch).step_by(micro.batch) {
         let window = (step - 1) * run.settings.batch as u64 + first as u64;
-        run.stream.fill(window, &mut inputs, &mut targets)?;
+        run.stream.fill(window, &mut inputs, &mut targets);
         let scale = 1.0 / targets_per_step as f32;
         let losses = model.accumulate_gradient(device, acts, &optimizer.arena, micro, &inputs, &targets, scale)?;
         nats += losses.iter().map(|&l| l as f64).sum::<f64>();
@@ -176,13 +176,19 @@ fn resume(run: &Run, partial: &Path) -> Result<Option<(Start, Vec<Metrics>)>> {
     Ok(Some((start, metrics)))
 }
 
-/// Weights, and the moments where the checkpoint has them. `updates` is what `trainer.json` says unless given.
-pub fn read_start(dir: &Path, config: &Config, updates: Option<u64>) -> Result<Start> {
+/// The weights of a checkpoint of the model `config`.
+pub fn read_weights(dir: &Path, config: &Config) -> Result<Vec<f32>> {
     let reader = checkpoint::Reader::open(dir)?;
     checkpoint::expect_same_model(config, reader.config(), dir)?;
     let mut weights = vec![0.0; reader.table().len];
     reader.read_weights(&mut weights)?;
-    let optimizer = match OptimizerState::read(dir, reader.table())? {
+    Ok(weights)
+}
+
+/// Weights, and the moments where the checkpoint has them. `updates` is what `trainer.json` says unless given.
+pub fn read_start(dir: &Path, config: &Config, updates: Option<u64>) -> Result<Start> {
+    let weights = read_weights(dir, config)?;
+    let optimizer = match OptimizerState::read(dir, &Table::new(config))? {
         Some(moments) => {
             let updates = match updates {
                 Some(n) => n,

@@ -1,0 +1,143 @@
+//! The command line: one subcommand, one function. Results go to stdout, progress and messages to stderr.
+
+mod doctor;
+mod eval;
+mod merge;
+mod study;
+mod tokenize;
+mod train;
+
+use crate::error::{Error, Result};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(name = "stockpot", version, about = "Which mixture of data partitions to train on")]
+struct Cli {
+    /// Threads of the CPU device; all of the machine's unless given. Results do not depend on it.
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a study, or go on with it: tokens, seed, modules, SEQ runs, merges, scores, report
+    Run(study::Run),
+    /// What a study would train, merge and score, and what it costs
+    Plan(study::Plan),
+    /// What of a study is done
+    Status(study::Show),
+    /// Correlations of a finished study; writes report.html, report.json and scores.csv
+    Report(study::Show),
+    /// Find the best mixture by merging (in a later version)
+    #[command(disable_help_flag = true)]
+    Search(Later),
+    /// Write documents as a shard of tokens
+    Tokenize(tokenize::Tokenize),
+    /// Train one model
+    Train(train::Train),
+    /// Average checkpoints into a new one
+    Merge(merge::Merge),
+    /// Perplexity of a checkpoint, or of a merge that is never written
+    Eval(eval::Eval),
+    /// Time kernels and whole steps (in a later version)
+    #[command(disable_help_flag = true)]
+    Bench(Later),
+    /// Devices of this machine, what is missing and how to get it
+    Doctor(doctor::Doctor),
+}
+
+/// A subcommand that does not exist yet: takes anything, says so.
+#[derive(Args)]
+struct Later {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<String>,
+}
+
+/// Where to compute.
+#[derive(Args)]
+pub(crate) struct DeviceArg {
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+impl DeviceArg {
+    /// Refuses what this version cannot compute on; `auto` is the CPU, and says so.
+    pub(crate) fn check(&self) -> Result<()> {
+        let cuda = self.device.strip_prefix("cuda").is_some_and(|n| {
+            n.is_empty() || n.strip_prefix(':').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        });
+        match self.device.as_str() {
+            "cpu" => Ok(()),
+            "auto" => {
+                eprintln!("device: the CPU (this version has no CUDA device yet)");
+                Ok(())
+            }
+            _ if cuda => Err(Error::usage(format!("--device {}: this version has no CUDA device yet", self.device))
+                .fix("use --device cpu")),
+            _ => Err(Error::usage(format!("--device {} is unknown", self.device)).expected("auto, cpu, cuda or cuda:N")),
+        }
+    }
+}
+
+pub fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let threads = match cli.threads {
+        Some(n) => n as usize,
+        None => std::thread::available_parallelism().map_or(1, |n| n.get()),
+    };
+    // Subcommands that compute outside a study's workers use the global pool.
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .map_err(|e| Error::new(crate::error::Kind::Io, format!("cannot start {threads} threads: {e}")))?;
+    match cli.command {
+        Command::Run(args) => args.run(threads),
+        Command::Plan(args) => args.run(),
+        Command::Status(args) => args.status(),
+        Command::Report(args) => args.report(),
+        Command::Search(_) => later("search", "it finds the best of all mixtures by scoring merges"),
+        Command::Tokenize(args) => args.run(),
+        Command::Train(args) => args.run(),
+        Command::Merge(args) => args.run(),
+        Command::Eval(args) => args.run(),
+        Command::Bench(_) => later("bench", "until then: cargo bench"),
+        Command::Doctor(args) => args.run(threads),
+    }
+}
+
+fn later(command: &str, note: &str) -> Result<()> {
+    Err(Error::usage(format!("`stockpot {command}` comes in a later version ({note})")))
+}
+
+/// A result on stdout: as JSON, or as text.
+fn print(json: bool, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<()> {
+    use std::io::Write;
+    let text = if json { serde_json::to_string_pretty(value).expect("results are plain structs") } else { text() };
+    match writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n')) {
+        // A reader that stopped reading (as `head` does) has what it wanted.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(e) => Err(Error::io("write to", "stdout", &e)),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// `NAME=VALUE`, split at the last `=` that leaves a number, or at the first.
+fn split_once(text: &str, what: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.into(), value.into())),
+        _ => Err(Error::usage(format!("`{text}` is not {what}"))),
+    }
+}
+
+/// `CKPT=WEIGHT`; the path may hold `=` itself.
+fn weighted(text: &str) -> Result<(PathBuf, f64)> {
+    let parsed = text.rsplit_once('=').and_then(|(path, weight)| Some((path, weight.trim().parse::<f64>().ok()?)));
+    match parsed {
+        Some((path, weight)) if !path.is_empty() => Ok((path.into(), weight)),
+        _ => Err(Error::usage(format!("`{text}` is not CKPT=WEIGHT")).expected("such as runs/a=0.5")),
+    }
+}

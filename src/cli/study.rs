@@ -1,0 +1,95 @@
+//! `run`, `plan`, `status` and `report`: the subcommands that take a study file.
+
+use super::DeviceArg;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::study::{self, Phase, Study};
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Args)]
+struct StudyArgs {
+    /// The study file
+    #[arg(value_name = "STUDY.toml")]
+    study: PathBuf,
+    /// Where results go; the study's `out`, or runs/<name>, unless given
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl StudyArgs {
+    fn read(&self) -> Result<(Study, PathBuf)> {
+        let study = Study::read(&self.study)?;
+        let default = || study.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&study.name));
+        let out = self.out.clone().unwrap_or_else(default);
+        Ok((study, out))
+    }
+}
+
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    common: StudyArgs,
+    #[command(flatten)]
+    device: DeviceArg,
+    /// The last phase to do
+    #[arg(long, value_enum, default_value = "report")]
+    until: Phase,
+    /// Distribute over a cluster (in a later version)
+    #[arg(long, value_name = "KIND")]
+    cluster: Option<String>,
+}
+
+impl Run {
+    pub fn run(&self, threads: usize) -> Result<()> {
+        if let Some(kind) = &self.cluster {
+            return Err(Error::usage(format!("--cluster {kind} comes in a later version")).fix("leave it out to run here"));
+        }
+        self.device.check()?;
+        let (study, out) = self.common.read()?;
+        let settings = files::read_to_string(&self.common.study)?;
+        let report = study::run(&study, &settings, &out, &study::Options { until: self.until, threads })?;
+        if let Some(report) = report {
+            super::print(self.common.json, &report, || report.to_text())?;
+            eprintln!("report: {}", out.join("report.html").display());
+        }
+        Ok(())
+    }
+}
+
+#[derive(Args)]
+pub struct Plan {
+    #[command(flatten)]
+    common: StudyArgs,
+}
+
+impl Plan {
+    pub fn run(&self) -> Result<()> {
+        let plan = study::Plan::new(&self.common.read()?.0)?;
+        super::print(self.common.json, &plan, || plan.to_string())
+    }
+}
+
+#[derive(Args)]
+pub struct Show {
+    #[command(flatten)]
+    common: StudyArgs,
+}
+
+impl Show {
+    pub fn status(&self) -> Result<()> {
+        let (study, out) = self.common.read()?;
+        let status = study::Status::new(&study, study::Layout { root: out })?;
+        super::print(self.common.json, &status, || status.to_string())
+    }
+
+    pub fn report(&self) -> Result<()> {
+        let (study, out) = self.common.read()?;
+        let settings = files::read_to_string(&self.common.study)?;
+        let report = study::report(&study, &settings, &out)?;
+        super::print(self.common.json, &report, || report.to_text())
+    }
+}

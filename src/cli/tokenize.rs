@@ -1,0 +1,36 @@
+//! `tokenize`: documents to a shard.
+
+use crate::data::{Shard, Tokenizer, expand, for_each_document};
+use crate::error::Result;
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Tokenize {
+    /// Files, directories or patterns of .jsonl, .jsonl.gz, .jsonl.zst and .txt
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    #[arg(long, value_name = "tokenizer.json")]
+    tokenizer: PathBuf,
+    /// The shard's directory
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Tokenize {
+    pub fn run(&self) -> Result<()> {
+        let tokenizer = Tokenizer::load(&self.tokenizer, None)?;
+        let files = expand(&self.files)?;
+        let shard = Shard::write(&self.out, &tokenizer, |shard| {
+            for_each_document(&files, |document| shard.add(document)).map(|_| ())
+        })?;
+        let info = shard.info();
+        super::print(self.json, info, || {
+            let per_token = info.bytes as f64 / info.tokens as f64;
+            format!("{} documents, {} tokens, {} bytes, {per_token:.2} bytes a token", info.documents, info.tokens, info.bytes)
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! Runs a study: what is missing is made, phase by phase; what is there is used. Jobs of a phase are independent.
+
+use super::lock::Lock;
+use super::mixtures::{Mixture, mixtures};
+use super::prepare::{self, Prepared};
+use super::progress::Progress;
+use super::report;
+use super::settings::Study;
+use super::stages::{Layout, Seed, Subject, Training, Trainings};
+use super::workers::Workers;
+use crate::data::{Shard, Stream};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::eval::{self, DomainScore};
+use crate::files;
+use crate::merge;
+use crate::model::{Activations, Config, Model, Table};
+use crate::report::Report;
+use crate::train::{self, Start};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The phases of a run, in order; `--until` names the last one to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Phase {
+    /// Documents to tokens
+    Tokens,
+    /// The seed model
+    Seed,
+    /// One module per partition
+    Modules,
+    /// The mixtures, really trained
+    Seq,
+    /// Every model and merge on every domain
+    Scores,
+    /// Correlations and report
+    Report,
+}
+
+pub struct Options {
+    pub until: Phase,
+    pub threads: usize,
+}
+
+/// The kind of device whose bits results are; more kinds come with the CUDA engine.
+const DEVICE: &str = "cpu";
+
+/// Steps between resumable checkpoints.
+const CHECKPOINT_EVERY: u64 = 200;
+
+/// A study with everything its trainings and scores depend on.
+pub struct Opened {
+    pub layout: Layout,
+    pub mixtures: Vec<Mixture>,
+    pub prepared: Prepared,
+    pub trainings: Trainings,
+}
+
+impl Opened {
+    pub fn new(study: &Study, layout: Layout, prepared: Prepared) -> Result<Opened> {
+        let mixtures = mixtures(study);
+        let trainings = Trainings::new(study, &mixtures, &prepared, DEVICE)?;
+        Ok(Opened { layout, mixtures, prepared, trainings })
+    }
+
+    /// Everything that is scored: the seed, the modules, the SEQ runs and the merges.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let t = &self.trainings;
+        let seed = Subject::Checkpoint {
+            name: "seed".into(),
+            key: t.seed.key().to_string(),
+            directory: t.seed.directory(&self.layout),
+        };
+        let trained = t.modules.values().chain(&t.seqs).map(|training| Subject::trained(training, &self.layout));
+        let merged = self.mixtures.iter().map(|m| Subject::merged(m, t, &self.layout));
+        std::iter::once(seed).chain(trained).chain(merged).collect()
+    }
+
+    pub fn score(&self, subject: &Subject, domain: usize) -> Result<DomainScore> {
+        let path = self.score_path(subject, domain);
+        let parse = |text: &str| {
+            serde_json::from_str(text)
+                .map_err(|e| Error::input(format!("not a score: {e}")).at(&path).fix("remove this file and run again"))
+        };
+        parse(&files::read_to_string(&path)?)
+    }
+
+    pub fn has_score(&self, subject: &Subject, domain: usize) -> bool {
+        self.score_path(subject, domain).exists()
+    }
+
+    fn score_path(&self, subject: &Subject, domain: usize) -> std::path::PathBuf {
+        let shard = &self.prepared.domains[domain].shard;
+        self.layout.score(&subject.score_key(shard, &self.prepared.config, DEVICE))
+    }
+}
+
+/// Does what is missing up to `options.until`. The report, when it was reached.
+pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Result<Option<Report>> {
+    let layout = Layout { root: root.to_path_buf() };
+    let _lock = Lock::take(root)?;
+    for directory in layout.directories() {
+        files::create_directory(&directory)?;
+    }
+    let (begun, progress) = (Instant::now(), Progress::new());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
+    let pool = pool.map_err(|e| Error::new(crate::error::Kind::Io, format!("cannot start threads: {e}")))?;
+    let prepared = pool.install(|| prepare::prepare(study, &layout, &progress))?;
+    progress.line(&prepared.summary());
+    let opened = Opened::new(study, layout, prepared)?;
+    if options.until >= Phase::Seed {
+        pool.install(|| train_seed(&opened, &progress))?;
+    }
+    let (modules, seqs) = (opened.trainings.modules.values().collect::<Vec<_>>(), opened.trainings.seqs.iter().collect::<Vec<_>>());
+    if options.until >= Phase::Modules {
+        train_all(&opened, &modules, options.threads, &progress)?;
+    }
+    if options.until >= Phase::Seq {
+        train_all(&opened, &seqs, options.threads, &progress)?;
+    }
+    if options.until >= Phase::Scores {
+        score_all(&opened, options.threads, &progress)?;
+    }
+    if options.until < Phase::Report {
+        return Ok(None);
+    }
+    let mut report = report::assemble(study, settings, &opened)?;
+    report.elapsed_seconds = Some(begun.elapsed().as_secs_f64());
+    report.write(&opened.layout.root)?;
+    Ok(Some(report))
+}
+
+fn train_seed(opened: &Opened, progress: &Progress) -> Result<()> {
+    let Seed::Trained(training) = &opened.trainings.seed else { return Ok(()) };
+    if opened.layout.model(&training.key).exists() {
+        return Ok(());
+    }
+    let weights = crate::model::initial_weights(&opened.prepared.config, training.shuffle_seed);
+    train_one(opened, training, Arc::new(Start { weights, optimizer: None }), progress)
+}
+
+/// Trains those of `trainings` that are missing, all from the seed.
+fn train_all(opened: &Opened, trainings: &[&Training], threads: usize, progress: &Progress) -> Result<()> {
+    let missing: Vec<&Training> =
+        trainings.iter().filter(|t| !opened.layout.model(&t.key).exists()).copied().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let config = &opened.prepared.config;
+    let seed = opened.trainings.seed.directory(&opened.layout);
+    let start = Arc::new(train::read_start(&seed, config, None)?);
+    if start.optimizer.is_none() {
+        progress.line(&format!("{}: the seed has no optimizer state; modules and SEQ start with moments of zero", seed.display()));
+    }
+    let workers = Workers::new(threads, missing.len(), Table::new(config).len);
+    workers.run(&missing, |training| train_one(opened, training, start.clone(), progress))?;
+    Ok(())
+}
+
+fn train_one(opened: &Opened, training: &Training, start: Arc<Start>, progress: &Progress) -> Result<()> {
+    let config = &opened.prepared.config;
+    let mut members = Vec::new();
+    for member in &training.members {
+        let shard = Arc::new(Shard::open(&opened.layout.shard(&member.shard))?);
+        members.push((shard, member.windows, member.order_seed));
+    }
+    let stream = Stream::new(members, config.context, training.shuffle_seed)?;
+    let out = opened.layout.model(&training.key);
+    let run = train::Run {
+        config,
+        start,
+        stream: &stream,
+        settings: &training.settings,
+        tokenizer: &opened.layout.tokenizer(&opened.prepared),
+        identity: &training.key,
+        out: &out,
+        checkpoint_every: CHECKPOINT_EVERY,
+        keep_optimizer: training.role == super::stages::Role::Seed,
+    };
+    progress.training(&training.name, &run)
+}
+
+/// Scores every subject on the domains on which it has no score yet.
+fn score_all(opened: &Opened, threads: usize, progress: &Progress) -> Result<()> {
+    let config = &opened.prepared.config;
+    let domains = &opened.prepared.domains;
+    let shards: Vec<Shard> =
+        domains.iter().map(|d| Shard::open(&opened.layout.shard(&d.shard))).collect::<Result<_>>()?;
+    let missing = |subject: &Subject| (0..domains.len()).filter(|&d| !opened.has_score(subject, d)).collect::<Vec<_>>();
+    let jobs: Vec<(Subject, Vec<usize>)> =
+        opened.subjects().into_iter().map(|s| (s.clone(), missing(&s))).filter(|(_, m)| !m.is_empty()).collect();
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let task = std::sync::Mutex::new((progress.task("scoring", jobs.len() as u64), 0u64));
+    let workers = Workers::new(threads, jobs.len(), Table::new(config).len);
+    workers.run(&jobs, |(subject, missing)| {
+        let mut device = Device::cpu();
+        let model = Model::new(&mut device, config, &subject_weights(subject, config)?)?;
+        let acts = Activations::for_evaluation(&mut device, config, eval::rows(config.context))?;
+        for &d in missing {
+            let score = eval::score(&mut device, &model, &acts, &shards[d])
+                .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", subject.name(), domains[d].name)))?;
+            let json = serde_json::to_vec(&score).expect("a struct of numbers");
+            files::write_atomic(&opened.score_path(subject, d), |f| f.write_all(&json))?;
+        }
+        let mut task = task.lock().unwrap_or_else(|e| e.into_inner());
+        task.1 += 1;
+        task.0.update(task.1, subject.name());
+        Ok(())
+    })?;
+    let (task, done) = task.into_inner().unwrap_or_else(|e| e.into_inner());
+    task.finish(&format!("{done} models on {} domains", domains.len()));
+    Ok(())
+}
+
+/// (P): a checkpoint's weights, or the average of several.
+fn subject_weights(subject: &Subject, config: &Config) -> Result<Vec<f32>> {
+    match subject {
+        Subject::Checkpoint { directory, .. } => Ok(train::read_weights(directory, config)?),
+        Subject::Merge { members, .. } => Ok(merge::average(members)?.1),
+    }
+}

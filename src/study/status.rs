@@ -1,0 +1,100 @@
+//! What of a study is done.
+
+use super::prepare;
+use super::run::Opened;
+use super::settings::Study;
+use super::stages::{Layout, Seed, Training};
+use crate::error::Result;
+use crate::train;
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    pub study: String,
+    pub directory: String,
+    /// The text is tokenized under the present settings and files.
+    pub tokens: bool,
+    /// Empty while the text is not tokenized: what follows is named by it.
+    pub trainings: Vec<TrainingStatus>,
+    pub scores_done: usize,
+    pub scores: usize,
+    pub report: bool,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct TrainingStatus {
+    pub name: String,
+    /// Its directory's name under `models/`.
+    pub key: String,
+    /// `done`, `partial` or `missing`
+    pub state: &'static str,
+    /// Steps that are safe on the disk.
+    pub steps_done: u64,
+    pub steps: u64,
+}
+
+impl Status {
+    pub fn new(study: &Study, layout: Layout) -> Result<Status> {
+        let directory = layout.root.display().to_string();
+        let report = layout.root.join("report.json").exists();
+        let mut status = Status {
+            study: study.name.clone(),
+            directory,
+            tokens: false,
+            trainings: vec![],
+            scores_done: 0,
+            scores: 0,
+            report,
+        };
+        let Some(prepared) = prepare::find(study, &layout)? else { return Ok(status) };
+        let opened = Opened::new(study, layout, prepared)?;
+        let t = &opened.trainings;
+        let seed = match &t.seed {
+            Seed::Trained(training) => Some(training),
+            Seed::Given { .. } => None,
+        };
+        status.tokens = true;
+        status.trainings = seed
+            .into_iter()
+            .chain(t.modules.values())
+            .chain(&t.seqs)
+            .map(|training| TrainingStatus::new(training, &opened.layout))
+            .collect::<Result<_>>()?;
+        let domains = opened.prepared.domains.len();
+        for subject in opened.subjects() {
+            status.scores += domains;
+            status.scores_done += (0..domains).filter(|&d| opened.has_score(&subject, d)).count();
+        }
+        Ok(status)
+    }
+}
+
+impl TrainingStatus {
+    fn new(training: &Training, layout: &Layout) -> Result<TrainingStatus> {
+        let directory = layout.model(&training.key);
+        let partial = train::partial_path(&directory);
+        let (state, steps_done) = if directory.exists() {
+            ("done", training.settings.steps)
+        } else if partial.exists() {
+            ("partial", train::read_metrics(&partial)?.len() as u64)
+        } else {
+            ("missing", 0)
+        };
+        let (name, key) = (training.name.clone(), training.key.clone());
+        Ok(TrainingStatus { name, key, state, steps_done, steps: training.settings.steps })
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let yes = |done: bool| if done { "done" } else { "missing" };
+        writeln!(f, "study {} in {}", self.study, self.directory)?;
+        writeln!(f, "tokens: {}", yes(self.tokens))?;
+        for t in &self.trainings {
+            writeln!(f, "{}: {} ({} of {} steps) {}", t.name, t.state, t.steps_done, t.steps, t.key)?;
+        }
+        writeln!(f, "scores: {} of {}", self.scores_done, self.scores)?;
+        write!(f, "report: {}", yes(self.report))
+    }
+}

@@ -1,0 +1,82 @@
+//! Independent jobs on a fixed number of workers, each with a thread pool of its own. Results do not depend on how many
+//! workers or threads there are, because no op's do.
+
+use crate::error::{Error, Kind, Result};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// How a machine's threads are shared out.
+#[derive(Debug, Clone, Copy)]
+pub struct Workers {
+    pub workers: usize,
+    pub threads_each: usize,
+}
+
+/// Models up to this many parameters train fastest one to a thread; larger ones share all threads, in less memory.
+const SMALL: usize = 4_000_000;
+
+impl Workers {
+    /// For `jobs` jobs on models of `parameters` parameters.
+    pub fn new(threads: usize, jobs: usize, parameters: usize) -> Workers {
+        let workers = if parameters <= SMALL { threads.min(jobs).max(1) } else { 1 };
+        Workers { workers, threads_each: (threads / workers).max(1) }
+    }
+
+    /// Runs all jobs; results in the order of the jobs. After an error no new job is begun, those under way end.
+    pub fn run<J: Sync, R: Send>(self, jobs: &[J], each: impl Fn(&J) -> Result<R> + Sync) -> Result<Vec<R>> {
+        let next = AtomicUsize::new(0);
+        let failed = AtomicBool::new(false);
+        let results: Vec<Mutex<Option<Result<R>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
+        let work = || -> Result<()> {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(self.threads_each)
+                .build()
+                .map_err(|e| Error::new(Kind::Io, format!("cannot start threads: {e}")))?;
+            pool.install(|| {
+                while !failed.load(Ordering::Relaxed) {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(i) else { break };
+                    let result = each(job);
+                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                    *results[i].lock().unwrap_or_else(|e| e.into_inner()) = Some(result);
+                }
+            });
+            Ok(())
+        };
+        std::thread::scope(|scope| -> Result<()> {
+            let handles: Vec<_> = (0..self.workers).map(|_| scope.spawn(work)).collect();
+            for handle in handles {
+                handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            }
+            Ok(())
+        })?;
+        let results = results.into_iter().filter_map(|r| r.into_inner().unwrap_or_else(|e| e.into_inner()));
+        results.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_keep_the_order_of_the_jobs() {
+        let jobs: Vec<u64> = (0..50).collect();
+        for workers in [1, 3, 8] {
+            let results = Workers { workers, threads_each: 1 }.run(&jobs, |j| Ok(j * j)).expect("no job fails");
+            assert_eq!(results, jobs.iter().map(|j| j * j).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_error_stops_the_rest() {
+        let jobs: Vec<u64> = (0..1000).collect();
+        let begun = AtomicUsize::new(0);
+        let error = Workers { workers: 2, threads_each: 1 }.run(&jobs, |&j| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            if j == 3 { Err(Error::input("job 3")) } else { Ok(()) }
+        });
+        assert_eq!(error.expect_err("job 3 fails").to_string(), "job 3");
+        assert!(begun.load(Ordering::Relaxed) < 1000);
+    }
+}
