@@ -1,1 +1,26 @@
-//! (being built)
+//! Documents to tokens to training windows:
+//!
+//! ```text
+//! files -> documents -> split -> decontaminate -> tokenizer -> shard -> batch
+//! ```
+//!
+//! Everything here is a pure function of the files and the settings: the order of documents is the order of
+//! sorted paths and lines, splits and windows come from hashes and seeds, and no result depends on the number of
+//! threads. Which partitions exist and what is trained on them is left to `study`.
+
+pub mod batch;
+mod bpe;
+pub mod decontaminate;
+pub mod documents;
+pub mod shard;
+pub mod split;
+pub mod table;
+pub mod tokenizer;
+
+pub use batch::{Member, Stream, WindowOrder, eval_windows, fill_eval_window, windows_in};
+pub use decontaminate::{Contamination, DEFAULT_NGRAM, Decontaminator};
+pub use documents::{Document, expand, for_each_document, hash_files};
+pub use shard::{DType, Shard, ShardInfo, ShardWriter};
+pub use split::{Split, SplitRule};
+pub use table::{PartitionRow, PartitionTable};
+pub use tokenizer::Tokenizer;

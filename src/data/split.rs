@@ -1,0 +1,88 @@
+//! Train, validation and test by a hash of the document's id: a document's split depends on its own id and on
+//! nothing else, so adding documents moves no other document.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    Train,
+    Validation,
+    Test,
+}
+
+impl Split {
+    pub const ALL: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Split::Train => "train",
+            Split::Validation => "validation",
+            Split::Test => "test",
+        })
+    }
+}
+
+/// Which share of the documents is held out, and how pieces of one original are kept together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SplitRule {
+    separator: Option<String>,
+    validation: f64,
+    test: f64,
+}
+
+impl SplitRule {
+    /// `validation` and `test` are expected shares of the documents, each at least 0, together below 1. With a
+    /// `separator`, ids that agree up to its first occurrence go to the same split.
+    pub fn new(separator: Option<String>, validation: f64, test: f64) -> Result<SplitRule> {
+        for (name, share) in [("validation", validation), ("test", test)] {
+            if !(0.0..1.0).contains(&share) {
+                return Err(Error::usage(format!("the {name} share is no share of the documents"))
+                    .expected("a number from 0 to below 1")
+                    .got(share.to_string()));
+            }
+        }
+        if validation + test >= 1.0 {
+            return Err(Error::usage("validation and test leave nothing to train on")
+                .expected("validation + test below 1")
+                .got((validation + test).to_string()));
+        }
+        if separator.as_deref() == Some("") {
+            return Err(Error::usage("the separator of document ids is empty")
+                .fix("name the text that ends the common part, such as \"#\", or leave the separator out"));
+        }
+        Ok(SplitRule { separator, validation, test })
+    }
+
+    /// The split of the document `id`. Test takes the lowest hashes and validation the next, so a changed
+    /// validation share moves no test document.
+    pub fn split(&self, id: &str) -> Split {
+        let place = unit_hash(self.original(id));
+        if place < self.test {
+            Split::Test
+        } else if place < self.test + self.validation {
+            Split::Validation
+        } else {
+            Split::Train
+        }
+    }
+
+    /// The part of `id` that decides: all of it, or what stands before the separator.
+    fn original<'a>(&self, id: &'a str) -> &'a str {
+        match &self.separator {
+            Some(separator) => id.split_once(separator.as_str()).map_or(id, |(original, _)| original),
+            None => id,
+        }
+    }
+}
+
+/// A number in [0, 1), uniform over keys: the top 53 bits of the key's BLAKE3 hash, times 2^-53.
+fn unit_hash(key: &str) -> f64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(key.as_bytes()).as_bytes()[..8]);
+    (u64::from_le_bytes(first) >> 11) as f64 / (1u64 << 53) as f64
+}
