@@ -446,7 +446,7 @@ impl Layout {
 
 fn shard_ref(shard: &Shard) -> ShardRef {
     let info = shard.info();
-    let hash = info.content_hash[..16.min(info.content_hash.len())].to_string();
+    let hash = info.hash[..16.min(info.hash.len())].to_string();
     ShardRef { hash, documents: info.documents, tokens: info.tokens, bytes: info.bytes }
 }
 

@@ -179,30 +179,35 @@ fn resume(run: &Run, partial: &Path) -> Result<Option<(Start, Vec<Metrics>)>> {
 /// The weights of a checkpoint of the model `config`.
 pub fn read_weights(dir: &Path, config: &Config) -> Result<Vec<f32>> {
     let reader = checkpoint::Reader::open(dir)?;
-    checkpoint::expect_same_model(config, reader.config(), dir)?;
+    expect_same_model(config, reader.config(), dir)?;
     let mut weights = vec![0.0; reader.table().len];
     reader.read_weights(&mut weights)?;
     Ok(weights)
 }
 
+/// The same shapes and mathematics; the context may be shorter than the checkpoint's.
+fn expect_same_model(config: &Config, found: &Config, dir: &Path) -> Result<()> {
+    if *config == (Config { context: config.context, ..found.clone() }) {
+        return Ok(());
+    }
+    Err(Error::input("this checkpoint is of another model").at(dir).expected(format!("{config:?}")).got(format!("{found:?}")))
+}
+
 /// Weights, and the moments where the checkpoint has them. `updates` is what `trainer.json` says unless given.
 pub fn read_start(dir: &Path, config: &Config, updates: Option<u64>) -> Result<Start> {
     let weights = read_weights(dir, config)?;
-    let optimizer = match OptimizerState::read(dir, &Table::new(config))? {
-        Some(moments) => {
-            let updates = match updates {
-                Some(n) => n,
-                None => {
-                    let state = TrainerState::read(dir)?;
-                    let run = serde_json::from_value::<RunState>(state.run);
-                    run.map(|r| r.updates).unwrap_or(state.step)
-                }
-            };
-            Some((moments, updates))
+    if !dir.join("optimizer.safetensors").exists() {
+        return Ok(Start { weights, optimizer: None });
+    }
+    let moments = OptimizerState::read(dir, &Table::new(config))?;
+    let updates = match updates {
+        Some(n) => n,
+        None => {
+            let state = TrainerState::read(dir)?;
+            serde_json::from_value::<RunState>(state.run).map_or(state.step, |run| run.updates)
         }
-        None => None,
     };
-    Ok(Start { weights, optimizer })
+    Ok(Start { weights, optimizer: Some((moments, updates)) })
 }
 
 /// The rows of a checkpoint's `metrics.jsonl`.
