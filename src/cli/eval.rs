@@ -80,7 +80,8 @@ impl Eval {
             eprintln!("{name}: perplexity {perplexity:.3}");
             scores.domains.push(Domain { name, score, perplexity, bits_per_byte });
         }
-        scores.macro_perplexity = scores.domains.iter().map(|d| d.perplexity).sum::<f64>() / scores.domains.len() as f64;
+        scores.macro_perplexity =
+            scores.domains.iter().map(|d| d.perplexity).sum::<f64>() / scores.domains.len() as f64;
         super::print(self.json, &scores, || scores.to_text())
     }
 
@@ -118,10 +119,16 @@ impl Eval {
 
 impl Scores {
     fn to_text(&self) -> String {
-        let mut text = format!("{}\n{:24} {:>9} {:>11} {:>12} {:>13}\n", self.model, "domain", "documents", "tokens", "perplexity", "bits per byte");
+        let mut text = format!(
+            "{}\n{:24} {:>9} {:>11} {:>12} {:>13}\n",
+            self.model, "domain", "documents", "tokens", "perplexity", "bits per byte"
+        );
         for d in &self.domains {
             let (score, name) = (&d.score, &d.name);
-            text += &format!("{name:24} {:>9} {:>11} {:>12.4} {:>13.4}\n", score.documents, score.tokens, d.perplexity, d.bits_per_byte);
+            text += &format!(
+                "{name:24} {:>9} {:>11} {:>12.4} {:>13.4}\n",
+                score.documents, score.tokens, d.perplexity, d.bits_per_byte
+            );
         }
         text + &format!("{:24} {:>9} {:>11} {:>12.4}", "macro average", "", "", self.macro_perplexity)
     }

@@ -3,8 +3,10 @@
 use crate::checkpoint::StorageDType;
 use crate::error::{Error, Result};
 use crate::merge::{self, MergeOptions};
+use crate::study::Progress;
 use clap::Args;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 #[derive(Args)]
 pub struct Merge {
@@ -56,7 +58,15 @@ impl Merge {
             }
         };
         let members: Vec<(PathBuf, f64)> = self.checkpoints.iter().cloned().zip(weights).collect();
-        let options = MergeOptions { normalize: self.normalize, dtype };
+        let (progress, started) = (Progress::new(), Instant::now());
+        let task = progress.task("merge", 100);
+        let tell = |done: u64, total: u64| {
+            // A merge that is over in a moment needs no bar.
+            if started.elapsed() > Duration::from_secs(1) {
+                task.update(100 * done / total.max(1), "% of the parameters");
+            }
+        };
+        let options = MergeOptions { normalize: self.normalize, dtype, progress: Some(&tell) };
         let report = merge::merge_to_directory(&members, &self.out, &options)?;
         super::print(self.json, &report, || format!("merged {n} checkpoints into {}", self.out.display()))
     }

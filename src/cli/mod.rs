@@ -78,7 +78,9 @@ impl DeviceArg {
             }
             _ if cuda => Err(Error::usage(format!("--device {}: this version has no CUDA device yet", self.device))
                 .fix("use --device cpu")),
-            _ => Err(Error::usage(format!("--device {} is unknown", self.device)).expected("auto, cpu, cuda or cuda:N")),
+            _ => {
+                Err(Error::usage(format!("--device {} is unknown", self.device)).expected("auto, cpu, cuda or cuda:N"))
+            }
         }
     }
 }

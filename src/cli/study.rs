@@ -46,7 +46,9 @@ pub struct Run {
 impl Run {
     pub fn run(&self, threads: usize) -> Result<()> {
         if let Some(kind) = &self.cluster {
-            return Err(Error::usage(format!("--cluster {kind} comes in a later version")).fix("leave it out to run here"));
+            return Err(
+                Error::usage(format!("--cluster {kind} comes in a later version")).fix("leave it out to run here")
+            );
         }
         self.device.check()?;
         let (study, out) = self.common.read()?;

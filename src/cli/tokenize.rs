@@ -30,7 +30,10 @@ impl Tokenize {
         let info = shard.info();
         super::print(self.json, info, || {
             let per_token = info.bytes as f64 / info.tokens as f64;
-            format!("{} documents, {} tokens, {} bytes, {per_token:.2} bytes a token", info.documents, info.tokens, info.bytes)
+            format!(
+                "{} documents, {} tokens, {} bytes, {per_token:.2} bytes a token",
+                info.documents, info.tokens, info.bytes
+            )
         })
     }
 }

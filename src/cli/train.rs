@@ -2,7 +2,6 @@
 
 use super::DeviceArg;
 use crate::data::{Shard, Stream, Tokenizer, expand, for_each_document};
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Config, initial_weights};
@@ -60,7 +59,9 @@ impl Train {
     pub fn run(&self) -> Result<()> {
         self.device.check()?;
         if self.out.exists() {
-            return Err(Error::usage("the output exists already").at(&self.out).fix("remove it or choose another --out"));
+            return Err(Error::usage("the output exists already")
+                .at(&self.out)
+                .fix("remove it or choose another --out"));
         }
         let settings = self.settings()?;
         let tokenizer_path = match (&self.init, &settings.tokenizer) {

@@ -69,9 +69,8 @@ pub fn score(device: &mut Device, model: &Model, acts: &Activations, shard: &Sha
 }
 
 fn windows(shard: &Shard, context: usize) -> Vec<Range<u64>> {
-    let cut = |d: Range<u64>| {
-        (d.start..d.end).step_by(context).map(move |start| start..d.end.min(start + context as u64))
-    };
+    let cut =
+        |d: Range<u64>| (d.start..d.end).step_by(context).map(move |start| start..d.end.min(start + context as u64));
     (0..shard.documents()).flat_map(|i| cut(shard.document(i))).collect()
 }
 

@@ -63,7 +63,8 @@ impl Plan {
         let seq = train_work(&config, mixtures.len() as u64, members * budget);
         let merged = score_work(&config, mixtures.len() as u64, domains, study.evaluation.tokens);
         let cost = Cost { modular_flops: modules.flops + merged.flops, naive_flops: seq.flops };
-        let scored = score_work(&config, 1 + modules.models + seq.models + merged.models, domains, study.evaluation.tokens);
+        let scored =
+            score_work(&config, 1 + modules.models + seq.models + merged.models, domains, study.evaluation.tokens);
         let flops = seed.flops + modules.flops + seq.flops + scored.flops;
         Ok(Plan {
             study: study.name.clone(),
@@ -126,8 +127,7 @@ impl fmt::Display for Plan {
         let millions = self.parameters as f64 / 1e6;
         writeln!(f, "model: {millions:.2}M parameters, vocabulary {}, context {}", self.vocabulary, self.context)?;
         writeln!(f, "\n{:8}  {:>6}  {:>10}  {:>9}", "stage", "models", "tokens", "TFLOP")?;
-        for (name, work) in
-            [("seed", self.seed), ("modules", self.modules), ("SEQ", self.seq), ("MERGED", self.merged)]
+        for (name, work) in [("seed", self.seed), ("modules", self.modules), ("SEQ", self.seq), ("MERGED", self.merged)]
         {
             let (tokens, tflop) = (work.tokens as f64 / 1e6, work.flops / 1e12);
             writeln!(f, "{name:8}  {:>6}  {tokens:>9.2}M  {tflop:>9.3}", work.models)?;
@@ -140,7 +140,11 @@ impl fmt::Display for Plan {
             }
         }
         let groups: Vec<String> = groups.iter().map(|(group, n)| format!("{n} {group}")).collect();
-        writeln!(f, "\nmixtures verified by SEQ: {}", if groups.is_empty() { "none".into() } else { groups.join(", ") })?;
+        writeln!(
+            f,
+            "\nmixtures verified by SEQ: {}",
+            if groups.is_empty() { "none".into() } else { groups.join(", ") }
+        )?;
         let (modular, naive) = (self.cost.modular_flops / 1e12, self.cost.naive_flops / 1e12);
         writeln!(f, "to know them all: {modular:.3} TFLOP by modules and merges, {naive:.3} TFLOP by training each")?;
         write!(f, "about {:.2} hours in all on this machine's CPU", self.estimated_hours)

@@ -143,9 +143,9 @@ impl Inputs {
             sources.iter().map(|(name, files)| Ok((name.clone(), hash_files(files)?))).collect()
         };
         let tokenizer = match (&study.seed.checkpoint, &study.tokenizer) {
-            (Some(directory), _) => hash_files_plain(&directory.join("tokenizer.json"))?,
+            (Some(directory), _) => hash_file(&directory.join("tokenizer.json"))?,
             (None, Some(t)) => match &t.file {
-                Some(file) => hash_files_plain(file)?,
+                Some(file) => hash_file(file)?,
                 None => format!("{:?}", t.vocabulary),
             },
             (None, None) => String::new(),
@@ -157,7 +157,8 @@ impl Inputs {
     }
 }
 
-fn hash_files_plain(path: &Path) -> Result<String> {
+/// Hash of one file, of any kind.
+fn hash_file(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
     Ok(blake3::hash(&bytes).to_hex().to_string())
 }
@@ -196,7 +197,8 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
         step += 1;
     };
 
-    let mut decontaminator = (study.data.decontaminate > 0).then(|| Decontaminator::new(study.data.decontaminate)).transpose()?;
+    let mut decontaminator =
+        (study.data.decontaminate > 0).then(|| Decontaminator::new(study.data.decontaminate)).transpose()?;
     let mut candidates: Vec<Candidates> = Vec::new();
     for (kind, sources) in [(DomainKind::Id, &inputs.partitions), (DomainKind::Ood, &inputs.ood)] {
         for (name, files) in sources {
@@ -224,10 +226,10 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
         true => None,
         false => Some(writer.training_shard("seed", &inputs.seed, &tokenizer, |_| true, Split::Train)?),
     };
-    let mut partitions = Vec::new();
+    let (rule, mut partitions) = (&inputs.rule, Vec::new());
     for (name, files) in &inputs.partitions {
         tell(name);
-        let is = |split| move |d: &Document| inputs_rule_split(&inputs, d) == split;
+        let is = |split| move |d: &Document| rule.split(&d.id) == split;
         let train = writer.training_shard(name, files, &tokenizer, is(Split::Train), Split::Train)?;
         let validation = match study.data.validation > 0.0 {
             true => Some(writer.training_shard(name, files, &tokenizer, is(Split::Validation), Split::Validation)?),
@@ -257,10 +259,6 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
     files::write_atomic(&manifest_path(layout, &inputs.key), |f| f.write_all(&json))?;
     task.finish("documents read, split, cleaned of evaluation text and encoded");
     Ok(prepared)
-}
-
-fn inputs_rule_split(inputs: &Inputs, document: &Document) -> Split {
-    inputs.rule.split(&document.id)
 }
 
 fn with_model(study: &Study, key: &str, m: Manifest) -> Result<Prepared> {
@@ -431,8 +429,7 @@ impl Layout {
         fill: impl FnOnce(&mut crate::data::ShardWriter) -> Result<()>,
     ) -> Result<Shard> {
         let aside = self.root.join("shards").join(format!("writing.{}", std::process::id()));
-        let shard = Shard::write(&aside, tokenizer, fill)
-            .map_err(|e| if e.has_place() { e } else { e.at(name) })?;
+        let shard = Shard::write(&aside, tokenizer, fill).map_err(|e| if e.has_place() { e } else { e.at(name) })?;
         let place = self.shard(&shard_ref(&shard));
         drop(shard);
         if place.exists() {
@@ -446,7 +443,7 @@ impl Layout {
 
 fn shard_ref(shard: &Shard) -> ShardRef {
     let info = shard.info();
-    let hash = info.hash[..16.min(info.hash.len())].to_string();
+    let hash = info.content[..16.min(info.content.len())].to_string();
     ShardRef { hash, documents: info.documents, tokens: info.tokens, bytes: info.bytes }
 }
 

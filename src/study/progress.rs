@@ -4,8 +4,8 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::train;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use std::cell::Cell;
 use std::io::IsTerminal;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Time between two plain lines of one task.
@@ -36,7 +36,8 @@ impl Progress {
             let bar = ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bars.add(bar.with_prefix(name.to_string()))
         });
-        Task { progress: self, bar, name: name.to_string(), total, start: Instant::now(), printed: Cell::new(Instant::now()) }
+        let start = Instant::now();
+        Task { progress: self, bar, name: name.to_string(), total, start, printed: Mutex::new(Instant::now()) }
     }
 }
 
@@ -74,7 +75,8 @@ pub struct Task<'a> {
     name: String,
     total: u64,
     start: Instant,
-    printed: Cell<Instant>,
+    /// When the last plain line was printed.
+    printed: Mutex<Instant>,
 }
 
 impl Task<'_> {
@@ -87,8 +89,11 @@ impl Task<'_> {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(detail.to_string());
-        } else if self.printed.get().elapsed() >= BETWEEN_LINES {
-            self.printed.set(Instant::now());
+            return;
+        }
+        let mut printed = self.printed.lock().unwrap_or_else(|e| e.into_inner());
+        if printed.elapsed() >= BETWEEN_LINES {
+            *printed = Instant::now();
             let left = self.elapsed().as_secs_f64() / done.max(1) as f64 * self.total.saturating_sub(done) as f64;
             self.progress.line(&format!("{}: {done}/{} {detail} {left:.0} s left", self.name, self.total));
         }

@@ -19,6 +19,7 @@ use crate::report::Report;
 use crate::train::{self, Start};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// The phases of a run, in order; `--until` names the last one to do.
@@ -112,7 +113,8 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     if options.until >= Phase::Seed {
         pool.install(|| train_seed(&opened, &progress))?;
     }
-    let (modules, seqs) = (opened.trainings.modules.values().collect::<Vec<_>>(), opened.trainings.seqs.iter().collect::<Vec<_>>());
+    let (modules, seqs) =
+        (opened.trainings.modules.values().collect::<Vec<_>>(), opened.trainings.seqs.iter().collect::<Vec<_>>());
     if options.until >= Phase::Modules {
         train_all(&opened, &modules, options.threads, &progress)?;
     }
@@ -142,8 +144,7 @@ fn train_seed(opened: &Opened, progress: &Progress) -> Result<()> {
 
 /// Trains those of `trainings` that are missing, all from the seed.
 fn train_all(opened: &Opened, trainings: &[&Training], threads: usize, progress: &Progress) -> Result<()> {
-    let missing: Vec<&Training> =
-        trainings.iter().filter(|t| !opened.layout.model(&t.key).exists()).copied().collect();
+    let missing: Vec<&Training> = trainings.iter().filter(|t| !opened.layout.model(&t.key).exists()).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -151,7 +152,10 @@ fn train_all(opened: &Opened, trainings: &[&Training], threads: usize, progress:
     let seed = opened.trainings.seed.directory(&opened.layout);
     let start = Arc::new(train::read_start(&seed, config, None)?);
     if start.optimizer.is_none() {
-        progress.line(&format!("{}: the seed has no optimizer state; modules and SEQ start with moments of zero", seed.display()));
+        progress.line(&format!(
+            "{}: the seed has no optimizer state; modules and SEQ start with moments of zero",
+            seed.display()
+        ));
     }
     let workers = Workers::new(threads, missing.len(), Table::new(config).len);
     workers.run(&missing, |training| train_one(opened, training, start.clone(), progress))?;
@@ -193,7 +197,7 @@ fn score_all(opened: &Opened, threads: usize, progress: &Progress) -> Result<()>
     if jobs.is_empty() {
         return Ok(());
     }
-    let task = std::sync::Mutex::new((progress.task("scoring", jobs.len() as u64), 0u64));
+    let (task, done) = (progress.task("scoring", jobs.len() as u64), AtomicU64::new(0));
     let workers = Workers::new(threads, jobs.len(), Table::new(config).len);
     workers.run(&jobs, |(subject, missing)| {
         let mut device = Device::cpu();
@@ -205,13 +209,10 @@ fn score_all(opened: &Opened, threads: usize, progress: &Progress) -> Result<()>
             let json = serde_json::to_vec(&score).expect("a struct of numbers");
             files::write_atomic(&opened.score_path(subject, d), |f| f.write_all(&json))?;
         }
-        let mut task = task.lock().unwrap_or_else(|e| e.into_inner());
-        task.1 += 1;
-        task.0.update(task.1, subject.name());
+        task.update(done.fetch_add(1, Ordering::Relaxed) + 1, subject.name());
         Ok(())
     })?;
-    let (task, done) = task.into_inner().unwrap_or_else(|e| e.into_inner());
-    task.finish(&format!("{done} models on {} domains", domains.len()));
+    task.finish(&format!("{} models on {} domains", jobs.len(), domains.len()));
     Ok(())
 }
 

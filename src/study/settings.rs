@@ -185,8 +185,10 @@ impl Study {
         let mut names = BTreeSet::new();
         for source in self.partition.iter().chain(&self.ood) {
             if source.name.is_empty() || source.name.contains(['+', '/', '\\', ',', '\n']) {
-                return fault(format!("`{}` cannot name a partition or domain", source.name.escape_debug())
-                    + ": names are not empty and hold none of + / \\ and ,");
+                return fault(
+                    format!("`{}` cannot name a partition or domain", source.name.escape_debug())
+                        + ": names are not empty and hold none of + / \\ and ,",
+                );
             }
             if ["id", "ood", "members"].contains(&source.name.as_str()) {
                 return fault(format!("`{}` names an average in the report; choose another name", source.name));
@@ -217,7 +219,9 @@ impl Study {
                 return fault("[seed] needs either `checkpoint`, or `files` and [seed.training]");
             }
             if self.model.is_some() || self.tokenizer.is_some() || !self.seed.files.is_empty() {
-                return fault("a seed `checkpoint` brings its own model and tokenizer: leave out [model], [tokenizer] and `seed.files`");
+                return fault(
+                    "a seed `checkpoint` brings its own model and tokenizer: leave out [model], [tokenizer] and `seed.files`",
+                );
             }
             return Ok(());
         };
@@ -266,7 +270,6 @@ impl Study {
         }
         Ok(())
     }
-
 }
 
 impl ModelSettings {

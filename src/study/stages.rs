@@ -177,7 +177,8 @@ fn apportion(total: u64, mixture: &BTreeMap<String, f64>) -> Vec<u64> {
     let exact: Vec<f64> = mixture.values().map(|w| total as f64 * w / sum).collect();
     let mut shares: Vec<u64> = exact.iter().map(|x| x.floor() as u64).collect();
     let mut by_remainder: Vec<usize> = (0..exact.len()).collect();
-    by_remainder.sort_by(|&a, &b| (exact[b] - exact[b].floor()).total_cmp(&(exact[a] - exact[a].floor())).then(a.cmp(&b)));
+    by_remainder
+        .sort_by(|&a, &b| (exact[b] - exact[b].floor()).total_cmp(&(exact[a] - exact[a].floor())).then(a.cmp(&b)));
     let missing = total.saturating_sub(shares.iter().sum());
     for &i in by_remainder.iter().cycle().take(missing as usize) {
         shares[i] += 1;
@@ -233,7 +234,9 @@ pub fn checkpoint_key(directory: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     for path in names {
         hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes()).update(&[0]);
-        hasher.update_mmap_rayon(&path).map_err(|e| Error::io("read", &path, &e))?;
+        std::fs::File::open(&path)
+            .and_then(|f| hasher.update_reader(f).map(|_| ()))
+            .map_err(|e| Error::io("read", &path, &e))?;
     }
     Ok(hasher.finalize().to_hex()[..16].to_string())
 }

@@ -141,7 +141,8 @@ fn save(
         tokens: step * (run.settings.batch * run.config.context) as u64,
         run: serde_json::to_value(&run_state).expect("a struct of strings and numbers"),
     };
-    let rows = metrics.iter().map(|m| serde_json::to_string(m).expect("a struct of numbers") + "\n").collect::<String>();
+    let rows =
+        metrics.iter().map(|m| serde_json::to_string(m).expect("a struct of numbers") + "\n").collect::<String>();
     let moments = with_optimizer.then(|| optimizer.state(device)).transpose()?;
     files::write_directory_atomic(to, |dir| {
         checkpoint::write_model(dir, run.config, &weights, StorageDType::F32, Some(run.tokenizer))?;
@@ -190,7 +191,10 @@ fn expect_same_model(config: &Config, found: &Config, dir: &Path) -> Result<()> 
     if *config == (Config { context: config.context, ..found.clone() }) {
         return Ok(());
     }
-    Err(Error::input("this checkpoint is of another model").at(dir).expected(format!("{config:?}")).got(format!("{found:?}")))
+    Err(Error::input("this checkpoint is of another model")
+        .at(dir)
+        .expected(format!("{config:?}"))
+        .got(format!("{found:?}")))
 }
 
 /// Weights, and the moments where the checkpoint has them. `updates` is what `trainer.json` says unless given.
@@ -215,7 +219,8 @@ pub fn read_metrics(dir: &Path) -> Result<Vec<Metrics>> {
     let path = dir.join("metrics.jsonl");
     let text = files::read_to_string(&path)?;
     let parse = |(i, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|e| Error::input(format!("not a row of metrics: {e}")).at(&path).line(i as u64 + 1))
+        serde_json::from_str(line)
+            .map_err(|e| Error::input(format!("not a row of metrics: {e}")).at(&path).line(i as u64 + 1))
     };
     text.lines().enumerate().map(parse).collect()
 }
