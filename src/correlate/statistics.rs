@@ -1,0 +1,235 @@
+//! Pearson, Spearman, Kendall, regret, decision accuracy and spread of M mixtures' scores: `proxy[m]` and `seq[m]` are
+//! the two scores of mixture m, lower is better. Sums run in the order of the mixtures, so results are the same
+//! bits everywhere. How sure an r is when mixtures share partitions is left to `bootstrap`.
+
+use super::{Interval, Reason, Side, Statistic};
+
+/// The 97.5% point of the standard normal distribution.
+const NORMAL_975: f64 = 1.959963984540054;
+
+/// SEQ is said to hardly differ between mixtures when its standard deviation is below this share of its mean. A
+/// convention: so small a difference is worth little to whoever chooses, and r then measures mostly the noise of
+/// single trainings.
+pub const HARDLY_DIFFERS: f64 = 0.01;
+
+/// True when all values are equal up to rounding: a range within 1e-12 of the largest magnitude is what summing the
+/// same terms in another order leaves, not a difference between models.
+pub fn is_constant(values: &[f64]) -> bool {
+    let (low, high) = range(values);
+    high - low <= 1e-12 * low.abs().max(high.abs())
+}
+
+/// Smallest and largest value.
+fn range(values: &[f64]) -> (f64, f64) {
+    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)))
+}
+
+fn check_finite(proxy: &[f64], seq: &[f64], needed: usize) -> Result<(), Reason> {
+    assert_eq!(proxy.len(), seq.len(), "each mixture has one score of each kind");
+    if seq.len() < needed {
+        return Err(Reason::TooFewMixtures { got: seq.len(), needed });
+    }
+    for (side, values) in [(Side::Proxy, proxy), (Side::Seq, seq)] {
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(Reason::NotFinite(side));
+        }
+    }
+    Ok(())
+}
+
+fn check_varying(proxy: &[f64], seq: &[f64]) -> Result<(), Reason> {
+    check_finite(proxy, seq, 3)?;
+    if is_constant(seq) {
+        return Err(Reason::Constant(Side::Seq));
+    }
+    if is_constant(proxy) {
+        return Err(Reason::Constant(Side::Proxy));
+    }
+    Ok(())
+}
+
+/// Pearson's r. Needs three mixtures (two always lie on a line) and both sides varying.
+pub fn pearson(proxy: &[f64], seq: &[f64]) -> Statistic {
+    check_varying(proxy, seq)?;
+    let (x, y) = (deviations(proxy), deviations(seq));
+    let (mut xx, mut yy, mut xy) = (0.0, 0.0, 0.0);
+    for (&x, &y) in x.iter().zip(&y) {
+        xx += x * x;
+        yy += y * y;
+        xy += x * y;
+    }
+    Ok((xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
+}
+
+/// Deviations from the mean, divided by the largest magnitude among them: r does not change, and no square overflows.
+/// For values that vary.
+pub(super) fn deviations(values: &[f64]) -> Vec<f64> {
+    let mean = mean(values);
+    let largest = values.iter().fold(0.0, |largest: f64, v| largest.max((v - mean).abs()));
+    values.iter().map(|v| (v - mean) / largest).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    let n = values.len() as f64;
+    values.iter().map(|v| v / n).sum()
+}
+
+/// Pearson's r with a weight per mixture, `weight[m] >= 0` (numpy's `cov(.., aweights=weight, ddof=0)`). `None` when
+/// fewer than three mixtures have a weight above zero, or those that have do not vary.
+pub fn weighted_pearson(proxy: &[f64], seq: &[f64], weight: &[f64]) -> Option<f64> {
+    let chosen = || proxy.iter().zip(seq).zip(weight).filter(|(_, w)| **w > 0.0).map(|((&x, &y), &w)| (x, y, w));
+    let xs: Vec<f64> = chosen().map(|(x, _, _)| x).collect();
+    let ys: Vec<f64> = chosen().map(|(_, y, _)| y).collect();
+    if xs.len() < 3 || is_constant(&xs) || is_constant(&ys) {
+        return None;
+    }
+    let (mut total, mut x_sum, mut y_sum) = (0.0, 0.0, 0.0);
+    for (x, y, w) in chosen() {
+        total += w;
+        x_sum += w * x;
+        y_sum += w * y;
+    }
+    let (x_mean, y_mean) = (x_sum / total, y_sum / total);
+    let (mut xx, mut yy, mut xy) = (0.0, 0.0, 0.0);
+    for (x, y, w) in chosen() {
+        let (dx, dy) = (x - x_mean, y - y_mean);
+        xx += w * dx * dx;
+        yy += w * dy * dy;
+        xy += w * dx * dy;
+    }
+    Some((xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
+}
+
+/// The 95% interval of Pearson's r over n mixtures by Fisher's z: `tanh(atanh(r) +- 1.96 / sqrt(n - 3))`. It
+/// assumes independent mixtures and normal scores; mixtures that share partitions are not independent, which makes it
+/// too narrow. Needs four mixtures.
+pub fn fisher_interval(r: f64, n: usize) -> Result<Interval, Reason> {
+    if n < 4 {
+        return Err(Reason::TooFewMixtures { got: n, needed: 4 });
+    }
+    let half = NORMAL_975 / ((n - 3) as f64).sqrt();
+    Ok(Interval { low: (r.atanh() - half).tanh(), high: (r.atanh() + half).tanh() })
+}
+
+/// Spearman's rank correlation: Pearson's r of the ranks, tied scores sharing the mean of their ranks.
+pub fn spearman(proxy: &[f64], seq: &[f64]) -> Statistic {
+    check_varying(proxy, seq)?;
+    pearson(&average_ranks(proxy), &average_ranks(seq))
+}
+
+/// 1-based ranks, lowest first; equal values share the mean of their ranks.
+pub fn average_ranks(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut ranks = vec![0.0; values.len()];
+    let mut start = 0;
+    for tied in order.chunk_by(|&a, &b| values[a] == values[b]) {
+        let rank = start as f64 + (tied.len() + 1) as f64 / 2.0;
+        tied.iter().for_each(|&i| ranks[i] = rank);
+        start += tied.len();
+    }
+    ranks
+}
+
+/// How two lists of scores order their M (M - 1) / 2 pairs of mixtures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Orders {
+    alike: u64,
+    reversed: u64,
+    /// Pairs that the proxy ties and SEQ tells apart.
+    proxy_tied: u64,
+    /// Pairs that SEQ ties and the proxy tells apart.
+    seq_tied: u64,
+}
+
+fn orders(proxy: &[f64], seq: &[f64]) -> Orders {
+    let mut orders = Orders::default();
+    for i in 1..seq.len() {
+        for j in 0..i {
+            let by_proxy = proxy[i].total_cmp(&proxy[j]);
+            let by_seq = seq[i].total_cmp(&seq[j]);
+            match (by_proxy.is_eq(), by_seq.is_eq()) {
+                (false, false) if by_proxy == by_seq => orders.alike += 1,
+                (false, false) => orders.reversed += 1,
+                (true, false) => orders.proxy_tied += 1,
+                (false, true) => orders.seq_tied += 1,
+                (true, true) => {}
+            }
+        }
+    }
+    orders
+}
+
+/// Kendall's tau-b: `(alike - reversed) / sqrt((pairs SEQ tells apart) (pairs the proxy tells apart))`.
+pub fn kendall(proxy: &[f64], seq: &[f64]) -> Statistic {
+    check_varying(proxy, seq)?;
+    let o = orders(proxy, seq);
+    let untied = (o.alike + o.reversed) as f64;
+    let scale = (untied + o.proxy_tied as f64).sqrt() * (untied + o.seq_tied as f64).sqrt();
+    Ok(((o.alike as f64 - o.reversed as f64) / scale).clamp(-1.0, 1.0))
+}
+
+/// The share of pairs of mixtures with different SEQ that the proxy orders alike; a pair that the proxy ties counts one
+/// half, as a coin would decide it. The measure is that of DataDecide (arXiv 2504.11393).
+pub fn decision_accuracy(proxy: &[f64], seq: &[f64]) -> Statistic {
+    check_finite(proxy, seq, 2)?;
+    if is_constant(seq) {
+        return Err(Reason::Constant(Side::Seq));
+    }
+    let o = orders(proxy, seq);
+    Ok((o.alike as f64 + 0.5 * o.proxy_tied as f64) / (o.alike + o.reversed + o.proxy_tied) as f64)
+}
+
+/// What choosing by the proxy costs: (lowest SEQ among the k mixtures best by the proxy - lowest SEQ overall) / lowest
+/// SEQ overall. Among mixtures that the proxy ties, the one worse by SEQ is taken first, so ties never flatter the
+/// proxy. Needs more than k mixtures: otherwise all are chosen, and the regret is zero whatever the proxy says.
+pub fn regret_at(k: usize, proxy: &[f64], seq: &[f64]) -> Statistic {
+    check_finite(proxy, seq, k + 1)?;
+    let lowest = range(seq).0;
+    if lowest <= 0.0 {
+        return Err(Reason::NotPositive);
+    }
+    let mut order: Vec<usize> = (0..seq.len()).collect();
+    order.sort_by(|&a, &b| proxy[a].total_cmp(&proxy[b]).then(seq[b].total_cmp(&seq[a])));
+    let chosen = order[..k].iter().fold(f64::INFINITY, |best, &i| best.min(seq[i]));
+    Ok((chosen - lowest) / lowest)
+}
+
+/// How much SEQ differs between mixtures, in the unit of the scores.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    pub mean: f64,
+    /// With M - 1 in the denominator.
+    pub standard_deviation: f64,
+    /// Highest minus lowest.
+    pub range: f64,
+}
+
+impl Spread {
+    /// The standard deviation as a share of the mean.
+    pub fn relative(&self) -> f64 {
+        self.standard_deviation / self.mean
+    }
+    /// True below [`HARDLY_DIFFERS`]: these mixtures hardly differ here, and a low r says little.
+    pub fn hardly_differs(&self) -> bool {
+        self.relative() < HARDLY_DIFFERS
+    }
+}
+
+/// Spread of SEQ between two or more mixtures, for scores above zero.
+pub fn spread(seq: &[f64]) -> Result<Spread, Reason> {
+    check_finite(seq, seq, 2).map_err(|reason| match reason {
+        Reason::NotFinite(_) => Reason::NotFinite(Side::Seq),
+        other => other,
+    })?;
+    let (low, high) = range(seq);
+    if low <= 0.0 {
+        return Err(Reason::NotPositive);
+    }
+    let mean = mean(seq);
+    // Scaled as in `deviations`; a constant list has no scale and no deviation.
+    let scale = high - low;
+    let squares: f64 = if scale > 0.0 { seq.iter().map(|v| ((v - mean) / scale).powi(2)).sum() } else { 0.0 };
+    let standard_deviation = scale * (squares / (seq.len() - 1) as f64).sqrt();
+    Ok(Spread { mean, standard_deviation, range: scale })
+}

@@ -1,0 +1,321 @@
+//! The report's tables as plain cells, shared by terminal and HTML, and how numbers are written in both.
+
+use super::correlations::{groups, proxies};
+use super::model::*;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Rows of cells; columns up to `left` hold words (left-aligned), the others numbers.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Table {
+    pub title: String,
+    pub header: Vec<String>,
+    pub left: usize,
+    pub rows: Vec<Vec<String>>,
+    pub notes: Vec<String>,
+}
+
+const NONE: &str = "–";
+
+/// Four significant digits of a perplexity.
+pub(super) fn number(value: f64) -> String {
+    match value.abs() {
+        v if !v.is_finite() => "not finite".into(),
+        v if v >= 1e7 => format!("{value:.2e}"),
+        v if v >= 1000.0 => format!("{value:.0}"),
+        v if v >= 100.0 => format!("{value:.1}"),
+        v if v >= 10.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// A correlation, without a minus sign before zero.
+pub(super) fn signed(value: f64) -> String {
+    let text = format!("{value:.3}");
+    if text == "-0.000" { "0.000".into() } else { text }
+}
+
+/// A share as a percentage.
+pub(super) fn percent(share: f64) -> String {
+    match share * 100.0 {
+        p if !p.is_finite() => "not finite".into(),
+        p if p == 0.0 || p >= 10.0 => format!("{p:.0}%"),
+        p if p >= 0.1 => format!("{p:.1}%"),
+        p => format!("{p:.2}%"),
+    }
+}
+
+/// 1234567 as 1,234,567.
+pub(super) fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn or_none(value: Option<f64>, write: impl Fn(f64) -> String) -> String {
+    value.map_or(NONE.into(), write)
+}
+
+fn interval(low: Option<f64>, high: Option<f64>) -> String {
+    match (low, high) {
+        (Some(low), Some(high)) => format!("{} … {}", signed(low), signed(high)),
+        _ => NONE.into(),
+    }
+}
+
+fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|w| w.to_string()).collect()
+}
+
+/// "ood" as "OOD average"; a domain by its own name.
+pub(super) fn domain_title(domain: &str) -> String {
+    match domain {
+        "ood" => "OOD average".into(),
+        "id" => "ID average".into(),
+        "members" => "own members".into(),
+        name => name.into(),
+    }
+}
+
+/// One table per group, in the order of the correlations.
+pub(super) fn correlations(list: &[Correlation]) -> Vec<Table> {
+    list.chunk_by(|a, b| a.group == b.group).map(correlation_table).collect()
+}
+
+fn correlation_table(list: &[Correlation]) -> Table {
+    let row = |c: &Correlation| {
+        let relative = c.seq_standard_deviation.zip(c.seq_mean).map(|(deviation, mean)| deviation / mean);
+        vec![
+            domain_title(&c.domain),
+            c.proxy.to_uppercase(),
+            c.n.to_string(),
+            or_none(c.pearson, signed),
+            interval(c.pearson_low, c.pearson_high),
+            interval(c.fisher_low, c.fisher_high),
+            or_none(c.pearson_bits_per_byte, signed),
+            or_none(c.spearman, signed),
+            or_none(c.kendall, signed),
+            or_none(c.regret_at_1, percent),
+            or_none(c.decision_accuracy, percent),
+            or_none(relative, percent),
+        ]
+    };
+    Table {
+        title: list.first().map_or(String::new(), |c| c.group.clone()),
+        header: strings(&[
+            "domain",
+            "proxy",
+            "n",
+            "r",
+            "95% bootstrap",
+            "95% Fisher",
+            "r (bits)",
+            "Spearman",
+            "Kendall",
+            "regret@1",
+            "decisions",
+            "spread",
+        ]),
+        left: 2,
+        rows: list.iter().map(row).collect(),
+        notes: correlation_notes(list),
+    }
+}
+
+/// Where mixtures hardly differ, and why statistics are missing; each reason once, with the domains it holds for.
+fn correlation_notes(list: &[Correlation]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut flat: Vec<String> = list.iter().filter(|c| c.hardly_differs).map(|c| domain_title(&c.domain)).collect();
+    flat.dedup();
+    if !flat.is_empty() {
+        notes.push(format!(
+            "These mixtures hardly differ here (spread below 1%), so a low r says little: {}.",
+            some_of(&flat)
+        ));
+    }
+    let mut reasons: BTreeMap<&str, (Vec<String>, Vec<String>)> = BTreeMap::new();
+    for c in list {
+        for (field, reason) in &c.not_defined {
+            let (fields, cells) = reasons.entry(reason).or_default();
+            let cell = format!("{} {}", domain_title(&c.domain), c.proxy.to_uppercase());
+            let field = match field.as_str() {
+                "pearson" => "r",
+                "pearson_low" | "pearson_high" | "bootstrap_replicates" => "bootstrap",
+                "fisher_low" | "fisher_high" => "Fisher",
+                "pearson_bits_per_byte" => "r (bits)",
+                "spearman" => "Spearman",
+                "kendall" => "Kendall",
+                "regret_at_1" => "regret@1",
+                "decision_accuracy" => "decisions",
+                "seq_mean" | "seq_standard_deviation" | "seq_range" => "spread",
+                // Not shown in the table; report.json has its reason.
+                _ => continue,
+            };
+            for (list, word) in [(fields, field.to_string()), (cells, cell)] {
+                if !list.contains(&word) {
+                    list.push(word);
+                }
+            }
+        }
+    }
+    for (reason, (fields, cells)) in reasons.into_iter().filter(|(_, (fields, _))| !fields.is_empty()) {
+        notes.push(format!("{} {reason} ({}).", fields.join(", "), some_of(&cells)));
+    }
+    notes
+}
+
+/// The first six of a list, and how many more.
+fn some_of(list: &[String]) -> String {
+    let shown = &list[..list.len().min(6)];
+    let more = list.len() - shown.len();
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+/// The best `limit` mixtures of each group by the first proxy, on the first average there is.
+pub(super) fn rankings(mixtures: &[MixtureInfo], limit: usize) -> Vec<Table> {
+    let proxies = proxies(mixtures);
+    let Some(first) = proxies.first() else {
+        return Vec::new();
+    };
+    let mut tables = Vec::new();
+    let groups = groups(mixtures);
+    for (group, mut members) in groups.into_iter().filter(|(group, _)| mixtures.iter().any(|m| m.group == *group)) {
+        let has = |domain: &&&str| members.iter().any(|m| m.score(first, domain).is_some());
+        let Some(domain) = AVERAGES.iter().find(has) else {
+            continue;
+        };
+        let by_first = |m: &MixtureInfo| m.score(first, domain).map_or(f64::INFINITY, |s| s.perplexity);
+        members.sort_by(|a, b| by_first(a).total_cmp(&by_first(b)));
+        let models: Vec<&str> = proxies.iter().map(String::as_str).chain([SEQ]).collect();
+        let row = |m: &&MixtureInfo| {
+            let scores = models.iter().map(|model| or_none(m.score(model, domain).map(|s| s.perplexity), number));
+            let weights = m.members.iter().map(|(name, w)| format!("{name} {}", weight(*w))).collect::<Vec<_>>();
+            [m.id.clone(), weights.join(", ")].into_iter().chain(scores).collect()
+        };
+        let more = members.len().saturating_sub(limit);
+        tables.push(Table {
+            title: format!("{group}: {} by {}", domain_title(domain), first.to_uppercase()),
+            header: strings(&["mixture", "weights"])
+                .into_iter()
+                .chain(models.iter().map(|m| m.to_uppercase()))
+                .collect(),
+            left: 2,
+            rows: members.iter().take(limit).map(row).collect(),
+            notes: if more > 0 { vec![format!("{more} more in scores.csv.")] } else { Vec::new() },
+        });
+    }
+    tables
+}
+
+fn weight(w: f64) -> String {
+    let text = format!("{w:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
+pub(super) fn partitions(list: &[PartitionInfo]) -> Table {
+    let header =
+        ["train docs", "tokens", "bytes", "validation docs", "tokens", "bytes", "test docs", "tokens", "bytes"];
+    let row = |p: &PartitionInfo| {
+        let sizes = [p.train, p.validation, p.test].into_iter().flat_map(|s| [s.documents, s.tokens, s.bytes]);
+        [p.name.clone()].into_iter().chain(sizes.map(count)).collect()
+    };
+    Table {
+        title: "Partitions".into(),
+        header: strings(&["partition"]).into_iter().chain(strings(&header)).collect(),
+        left: 1,
+        rows: list.iter().map(row).collect(),
+        notes: Vec::new(),
+    }
+}
+
+pub(super) fn domains(list: &[DomainInfo]) -> Table {
+    let row = |d: &DomainInfo| {
+        vec![d.name.clone(), d.kind.name().to_uppercase(), count(d.documents), count(d.tokens), count(d.bytes)]
+    };
+    Table {
+        title: "Evaluation domains".into(),
+        header: strings(&["domain", "kind", "documents", "tokens", "bytes"]),
+        left: 2,
+        rows: list.iter().map(row).collect(),
+        notes: Vec::new(),
+    }
+}
+
+/// Per partition; the examples of dropped documents are its notes.
+pub(super) fn decontamination(d: &Decontamination) -> Table {
+    let row = |p: &DecontaminatedPartition| {
+        let share = if p.documents == 0 { None } else { Some(p.dropped_documents as f64 / p.documents as f64) };
+        vec![
+            p.name.clone(),
+            count(p.documents),
+            count(p.dropped_documents),
+            or_none(share, percent),
+            count(p.dropped_bytes),
+        ]
+    };
+    let note = |o: &Overlap| {
+        format!(
+            "{} of {} shares with {} of {}: “{}”",
+            o.document, o.partition, o.evaluation_document, o.domain, o.shared
+        )
+    };
+    Table {
+        title: format!("Decontamination (shared runs of {} words)", d.ngram),
+        header: strings(&["partition", "documents", "dropped", "share", "bytes dropped"]),
+        left: 1,
+        rows: d.partitions.iter().map(row).collect(),
+        notes: d.examples.iter().map(note).collect(),
+    }
+}
+
+pub(super) fn cost(cost: &Cost) -> Table {
+    let row = |name: &str, flops: f64, hours: Option<f64>| {
+        let flops = if flops.is_finite() { format!("{flops:.2e}") } else { NONE.into() };
+        vec![name.to_string(), flops, or_none(hours, number)]
+    };
+    let ratio = cost.naive_flops / cost.modular_flops;
+    let notes = match ratio {
+        r if !r.is_finite() => Vec::new(),
+        r if r >= 1.0 => vec![format!("The naive way computes {} times as much.", number(r))],
+        r => vec![format!(
+            "With so few mixtures the naive way computes less: {} of the modular way's FLOPs.",
+            percent(r)
+        )],
+    };
+    Table {
+        title: "Cost".into(),
+        header: strings(&["way", "FLOPs", "hours"]),
+        left: 1,
+        rows: vec![
+            row("modular (a training per partition)", cost.modular_flops, cost.modular_hours),
+            row("naive (a training per mixture)", cost.naive_flops, cost.naive_hours),
+        ],
+        notes,
+    }
+}
+
+pub(super) fn times(elapsed_seconds: &BTreeMap<String, f64>) -> Table {
+    Table {
+        title: "Time on this machine".into(),
+        header: strings(&["stage", "seconds"]),
+        left: 1,
+        rows: elapsed_seconds.iter().map(|(stage, s)| vec![stage.clone(), number(*s)]).collect(),
+        notes: Vec::new(),
+    }
+}
+
+pub(super) fn hashes(hashes: &BTreeMap<String, String>) -> Table {
+    Table {
+        title: "Hashes".into(),
+        header: strings(&["what", "hash"]),
+        left: 2,
+        rows: hashes.iter().map(|(what, hash)| vec![what.clone(), hash.clone()]).collect(),
+        notes: Vec::new(),
+    }
+}
