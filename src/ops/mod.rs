@@ -7,6 +7,7 @@ mod cross_entropy;
 mod embedding;
 mod gemm;
 mod grad_norm;
+pub mod merge;
 mod norm;
 mod rope;
 pub mod simd;
