@@ -127,7 +127,7 @@ fn add<T: Copy>(sum: &mut [f64], values: &[T], weight: f64, first: bool, widen: 
 
 /// Whether every element is finite.
 pub fn all_finite(sum: &[f64]) -> bool {
-    // x - x is 0, or NaN when x is not finite; eight lanes, since a short-circuiting loop would not vectorise
+    // x * 0 is 0, or NaN when x is not finite; eight lanes, since a short-circuiting loop would not vectorise
     pulp::Arch::new().dispatch(
         #[inline(always)]
         || {
@@ -135,7 +135,7 @@ pub fn all_finite(sum: &[f64]) -> bool {
             let mut bad = [0.0f64; 8];
             for chunk in lanes {
                 for (b, x) in bad.iter_mut().zip(chunk) {
-                    *b += x - x;
+                    *b += x * 0.0;
                 }
             }
             bad.iter().all(|b| *b == 0.0) && rest.iter().all(|x| x.is_finite())
