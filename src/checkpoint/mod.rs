@@ -1,1 +1,20 @@
-//! (being built)
+//! Hugging Face checkpoint directories in and out, and the optimizer's and trainer's state beside them.
+//!
+//! `config` reads and writes `config.json`; `tensors` one safetensors file; `layout` finds a model's tensors in a set of
+//! files; `read`, `write` and `state` are the directory's parts. Writers fill a directory that
+//! [`crate::files::write_directory_atomic`] made, and leave flushing and renaming to it.
+
+mod config;
+mod layout;
+mod read;
+mod state;
+mod tensors;
+mod write;
+
+pub use crate::ops::merge::StorageDType;
+pub use config::{config_json, read_config};
+pub(crate) use layout::CHUNK;
+pub use read::Reader;
+pub use state::{OptimizerState, TrainerState};
+pub use tensors::{Tensor, TensorFile};
+pub use write::{WeightsFile, copy_companions, write_model};

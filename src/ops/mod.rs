@@ -9,6 +9,7 @@ mod fill;
 mod gemm;
 mod grad_norm;
 mod measure;
+pub mod merge;
 mod norm;
 mod rope;
 pub mod simd;
