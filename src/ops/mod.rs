@@ -8,6 +8,8 @@ mod embedding;
 mod gemm;
 mod grad_norm;
 mod norm;
+mod parallel;
+mod product;
 mod rope;
 pub mod simd;
 mod swiglu;
