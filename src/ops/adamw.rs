@@ -2,8 +2,10 @@
 //! PyTorch's: decay p by lr * weight_decay, then p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon).
 //! A step whose gradient is not finite changes nothing.
 
-use super::Op;
-use crate::device::{Host, Launch, Matrix, Operands};
+use super::simd::vectorized;
+use super::{Op, parallel};
+use crate::device::{DType, Element, Host, Launch, Matrix, Operands};
+use half::bf16;
 
 pub struct AdamW {
     /// (1, P) f32 master weights
@@ -27,6 +29,76 @@ pub struct AdamW {
     pub step: u64,
 }
 
+/// The constants of one step, each computed in f64 and rounded once, as PyTorch does.
+#[derive(Debug, Clone, Copy)]
+struct Constants {
+    clip: f32,
+    /// 1 - lr * weight_decay
+    decay: f32,
+    /// 1 - beta1
+    grad_weight: f32,
+    beta2: f32,
+    /// 1 - beta2
+    square_weight: f32,
+    /// lr / (1 - beta1^t)
+    step_size: f32,
+    /// sqrt(1 - beta2^t)
+    correction: f32,
+    epsilon: f32,
+}
+
+impl AdamW {
+    fn constants(&self, clip: f32) -> Constants {
+        let (beta1, beta2, rate) = (self.beta1 as f64, self.beta2 as f64, self.learning_rate as f64);
+        let t = self.step as f64;
+        Constants {
+            clip,
+            decay: (1.0 - rate * self.weight_decay as f64) as f32,
+            grad_weight: (1.0 - beta1) as f32,
+            beta2: self.beta2,
+            square_weight: (1.0 - beta2) as f32,
+            step_size: (rate / (1.0 - beta1.powf(t))) as f32,
+            correction: (1.0 - beta2.powf(t)).sqrt() as f32,
+            epsilon: self.epsilon,
+        }
+    }
+
+    fn step<T: Element>(&self, host: &Host, clip: f32, copy: Option<&Matrix>, round: impl Fn(f32) -> T + Sync + Send) {
+        let constants = self.constants(clip);
+        let take = |m| host.write::<f32>(m).flat();
+        let (p, m, v) = (take(&self.params), take(&self.m), take(&self.v));
+        let grads = host.read::<f32>(&self.grads).flat();
+        let copy: &mut [T] = copy.map_or(&mut [], |copy| host.write(copy).flat());
+        let size = parallel::rows_per_chunk(1);
+        let mut copies = copy.chunks_mut(size);
+        let state = p.chunks_mut(size).zip(m.chunks_mut(size)).zip(v.chunks_mut(size));
+        let chunks = state.zip(grads.chunks(size)).map(|(((p, m), v), g)| (p, m, v, g, copies.next())).collect();
+        parallel::for_each(chunks, |(p, m, v, g, copy)| {
+            vectorized(
+                #[inline(always)]
+                || update(constants, p, m, v, g),
+            );
+            if let Some(copy) = copy {
+                copy.iter_mut().zip(&*p).for_each(|(copy, &p)| *copy = round(p));
+            }
+        });
+    }
+}
+
+/// All slices of one length.
+#[inline(always)]
+fn update(c: Constants, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+    let n = p.len();
+    let (m, v, g) = (&mut m[..n], &mut v[..n], &g[..n]);
+    for i in 0..n {
+        let g = g[i] * c.clip;
+        m[i] += (g - m[i]) * c.grad_weight;
+        v[i] = v[i] * c.beta2 + c.square_weight * g * g;
+        let denominator = v[i].sqrt() / c.correction + c.epsilon;
+        p[i] = p[i] * c.decay - c.step_size * (m[i] / denominator);
+    }
+}
+
 impl Op for AdamW {
     fn name(&self) -> &'static str {
         "adamw"
@@ -43,7 +115,14 @@ impl Op for AdamW {
         14 * self.params.elements() as u64
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let norm = host.read::<f32>(&self.norm).flat();
+        let (clip, finite) = (norm[1], norm[2]);
+        match &self.compute {
+            _ if finite == 0.0 => {}
+            None => self.step::<f32>(host, clip, None, |x| x),
+            Some(copy) if copy.dtype() == DType::F32 => self.step::<f32>(host, clip, Some(copy), |x| x),
+            Some(copy) => self.step::<bf16>(host, clip, Some(copy), bf16::from_f32),
+        }
     }
     fn launch(&self) -> Launch {
         todo!()

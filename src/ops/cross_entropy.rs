@@ -1,7 +1,8 @@
 //! Cross-entropy of each row of logits with its target, and its gradient in place. The model gives it a chunk of rows
 //! at a time, so that the logits of a whole batch are never stored.
 
-use super::Op;
+use super::simd::{exp_and_sum, max, sum_of_exp, vectorized};
+use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
 
 /// A target that is not scored: its loss is 0 and its gradient is 0.
@@ -18,6 +19,37 @@ pub struct CrossEntropy {
     pub gradient_scale: Option<f32>,
 }
 
+/// log(sum of exponentials) - logit of the target; a NaN among the logits reaches the sum and so the loss.
+#[inline(always)]
+fn loss_of(logits: &[f32], target: u32) -> f32 {
+    if target == IGNORED {
+        return 0.0;
+    }
+    let top = max(logits);
+    nats(sum_of_exp(logits, top), top, logits[target as usize])
+}
+
+/// The loss of the row; the row becomes its gradient.
+#[inline(always)]
+fn loss_and_gradient(logits: &mut [f32], target: u32, scale: f32) -> f32 {
+    if target == IGNORED {
+        logits.fill(0.0);
+        return 0.0;
+    }
+    let (top, scored) = (max(logits), logits[target as usize]);
+    let sum = exp_and_sum(logits, 1.0, top);
+    let factor = scale / sum;
+    for logit in logits.iter_mut() {
+        *logit *= factor;
+    }
+    logits[target as usize] -= scale;
+    nats(sum, top, scored)
+}
+
+fn nats(sum: f32, top: f32, scored: f32) -> f32 {
+    ((sum as f64).ln() + (top as f64 - scored as f64)) as f32
+}
+
 impl Op for CrossEntropy {
     fn name(&self) -> &'static str {
         if self.gradient_scale.is_some() { "cross_entropy_gradient" } else { "cross_entropy" }
@@ -32,7 +64,34 @@ impl Op for CrossEntropy {
         per_logit * self.logits.elements() as u64
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let targets = host.read::<u32>(&self.targets).flat();
+        let losses = host.write::<f32>(&self.losses).flat();
+        let size = parallel::rows_per_chunk(self.logits.cols());
+        let places = targets.chunks(size).zip(losses.chunks_mut(size));
+        match self.gradient_scale {
+            Some(scale) => {
+                let logits = host.write::<f32>(&self.logits).chunks(size);
+                parallel::for_each(logits.into_iter().zip(places).collect(), |(mut logits, (targets, losses))| {
+                    for (i, (&target, loss)) in targets.iter().zip(losses).enumerate() {
+                        *loss = vectorized(
+                            #[inline(always)]
+                            || loss_and_gradient(logits.row(i), target, scale),
+                        );
+                    }
+                });
+            }
+            None => {
+                let logits = host.read::<f32>(&self.logits);
+                parallel::for_each(places.enumerate().collect(), |(chunk, (targets, losses))| {
+                    for (i, (&target, loss)) in targets.iter().zip(losses).enumerate() {
+                        *loss = vectorized(
+                            #[inline(always)]
+                            || loss_of(logits.row(chunk * size + i), target),
+                        );
+                    }
+                });
+            }
+        }
     }
     fn launch(&self) -> Launch {
         todo!()

@@ -1,7 +1,10 @@
 //! Rows of the embedding table by token, and the scatter of their gradient in a fixed order.
 
-use super::Op;
+use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
+
+/// Columns of the gradient that one task scatters: eight cache lines.
+const COLUMNS: usize = 128;
 
 pub struct Embedding {
     /// (1, R) u32, each below V
@@ -32,7 +35,15 @@ impl Op for Embedding {
         0
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let tokens = host.read::<u32>(&self.tokens).flat();
+        let weight = host.read::<f32>(&self.weight);
+        let size = parallel::rows_per_chunk(weight.cols());
+        let out = host.write::<f32>(&self.out).chunks(size);
+        parallel::for_each(out.into_iter().zip(tokens.chunks(size)).collect(), |(mut out, tokens)| {
+            for (i, &token) in tokens.iter().enumerate() {
+                out.row(i).copy_from_slice(weight.row(token as usize));
+            }
+        });
     }
     fn launch(&self) -> Launch {
         todo!()
@@ -50,7 +61,17 @@ impl Op for EmbeddingBackward {
         self.dout.elements() as u64
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let tokens = host.read::<u32>(&self.tokens).flat();
+        let dout = host.read::<f32>(&self.dout);
+        // Columns are shared out, so each thread meets the rows of a token in their order.
+        let dweight = host.write::<f32>(&self.dweight).col_chunks(COLUMNS);
+        parallel::for_each(dweight.into_iter().enumerate().collect(), |(chunk, mut dweight)| {
+            for (r, &token) in tokens.iter().enumerate() {
+                let sums = dweight.row(token as usize);
+                let dout = &dout.row(r)[chunk * COLUMNS..][..sums.len()];
+                sums.iter_mut().zip(dout).for_each(|(sum, d)| *sum += d);
+            }
+        });
     }
     fn launch(&self) -> Launch {
         todo!()

@@ -1,6 +1,7 @@
 //! Matrix product: C (M, N) = op(A) (M, K) x op(B) (K, N), with an epilogue. f32 accumulation.
 
-use super::Op;
+use super::product::{View, ViewMut, multiply};
+use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
 
 /// What happens to the product.
@@ -36,6 +37,27 @@ impl Gemm {
     }
 }
 
+/// Tiles worth having, so that more than a few threads find work.
+const ENOUGH_TILES: usize = 8;
+/// Multiply-adds below which a tile is not cut further: some 100 microseconds.
+const LEAST_WORK: usize = 5_000_000;
+
+/// Rows and columns of C that one task computes. K is never cut: the order of summation stays the same. A tile of
+/// 256 x 512 is where packing A and B anew for every tile costs least beside its product; smaller products are cut
+/// until there are enough tiles.
+fn tile(m: usize, n: usize, k: usize) -> (usize, usize) {
+    let (mut rows, mut cols) = (m.clamp(1, 256), n.clamp(1, 512));
+    let count = |rows, cols| m.div_ceil(rows) * n.div_ceil(cols);
+    while count(rows, cols) < ENOUGH_TILES && rows * cols * k > 2 * LEAST_WORK && rows.max(cols) > 64 {
+        if rows >= cols {
+            rows = rows.div_ceil(2).next_multiple_of(6)
+        } else {
+            cols = cols.div_ceil(2).next_multiple_of(16)
+        }
+    }
+    (rows, cols)
+}
+
 impl Op for Gemm {
     fn name(&self) -> &'static str {
         "gemm"
@@ -53,7 +75,33 @@ impl Op for Gemm {
         2 * m as u64 * n as u64 * k as u64
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let (m, n, k) = self.shape();
+        let view = |m, transposed| {
+            let view = View::of(host.read(m));
+            if transposed { view.transposed() } else { view }
+        };
+        let (a, b) = (view(&self.a, self.transpose_a), view(&self.b, self.transpose_b));
+        let residual = match &self.epilogue {
+            Epilogue::Residual(r) => Some(host.read::<f32>(r)),
+            _ => None,
+        };
+        let accumulate = matches!(self.epilogue, Epilogue::Accumulate);
+        let (tile_rows, tile_cols) = tile(m, n, k);
+        let rows = host.write::<f32>(&self.c).chunks(tile_rows).into_iter().enumerate();
+        let tiles = rows.flat_map(|(i, rows)| {
+            rows.col_chunks(tile_cols)
+                .into_iter()
+                .enumerate()
+                .map(move |(j, tile)| (i * tile_rows, j * tile_cols, tile))
+        });
+        parallel::for_each(tiles.collect(), |(row, col, mut c)| {
+            let (rows, cols) = (row..row + c.rows(), col..col + c.cols());
+            if let Some(residual) = &residual {
+                rows.clone().for_each(|r| c.row(r - row).copy_from_slice(&residual.row(r)[cols.clone()]));
+            }
+            let add = accumulate || residual.is_some();
+            multiply(a.block(rows, 0..k), b.block(0..k, cols), ViewMut::of(&mut c), add);
+        });
     }
     fn launch(&self) -> Launch {
         todo!()

@@ -1,9 +1,11 @@
 //! Global L2 norm of the gradient arena and the factor that clips it, left on the device for AdamW to read.
 
-use super::Op;
+use super::simd::{sum_of_squares, vectorized};
+use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
 
-/// Elements of `out`: norm, clip factor (1 when the norm is within bounds), 1.0 if every gradient is finite else 0.0.
+/// Elements of `out`: norm, clip factor (1 when the norm is within bounds, 0 when it is not finite), 1.0 if every
+/// gradient is finite else 0.0.
 pub const GRAD_NORM_OUT: usize = 3;
 
 pub struct GradNorm {
@@ -27,7 +29,20 @@ impl Op for GradNorm {
         2 * self.grads.elements() as u64
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let grads = host.read::<f32>(&self.grads).flat();
+        let size = parallel::rows_per_chunk(1);
+        let mut sums = vec![0.0f64; grads.len().div_ceil(size)];
+        parallel::for_each(sums.iter_mut().zip(grads.chunks(size)).collect(), |(sum, grads)| {
+            *sum = vectorized(
+                #[inline(always)]
+                || sum_of_squares(grads),
+            );
+        });
+        // Squares of finite f32 cannot overflow an f64: the sum is finite just when every gradient is.
+        let norm = sums.iter().sum::<f64>().sqrt();
+        let factor = if norm.is_finite() { (self.max_norm as f64 / (norm + 1e-6)).min(1.0) } else { 0.0 };
+        let finite = if norm.is_finite() { 1.0 } else { 0.0 };
+        host.write::<f32>(&self.out).flat().copy_from_slice(&[norm as f32, factor as f32, finite]);
     }
     fn launch(&self) -> Launch {
         todo!()

@@ -11,6 +11,8 @@ mod grad_norm;
 mod measure;
 pub mod merge;
 mod norm;
+mod parallel;
+mod product;
 mod rope;
 pub mod simd;
 mod swiglu;

@@ -1,8 +1,12 @@
 //! RMSNorm over each row (Zhang and Sennrich 2019, arXiv 1910.07467), its gradient, and the residual stream it is
 //! added to.
 
-use super::Op;
+use super::simd::{dot, dot3, vectorized};
+use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
+
+/// Fewest rows whose part of dweight is summed apart: adding up the parts then costs little beside the rows.
+const LEAST_ROWS: usize = 32;
 
 /// out = [residual +] x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + epsilon)
 pub struct RmsNorm {
@@ -36,6 +40,41 @@ pub struct RmsNormBackward {
     pub dweight: Matrix,
 }
 
+/// One row; returns its rstd.
+#[inline(always)]
+fn forward(x: &[f32], weight: &[f32], residual: Option<&[f32]>, out: &mut [f32], epsilon: f32) -> f32 {
+    let n = out.len();
+    let rstd = 1.0 / (dot(x, x) / n as f32 + epsilon).sqrt();
+    let (x, weight) = (&x[..n], &weight[..n]);
+    match residual {
+        None => {
+            for i in 0..n {
+                out[i] = x[i] * rstd * weight[i];
+            }
+        }
+        Some(residual) => {
+            let residual = &residual[..n];
+            for i in 0..n {
+                out[i] = (x[i] * rstd).mul_add(weight[i], residual[i]);
+            }
+        }
+    }
+    rstd
+}
+
+/// One row: dx [+]= rstd (g - x rstd^2 mean(g x)) with g = dout weight; dweight += dout x rstd.
+#[inline(always)]
+fn backward(x: &[f32], weight: &[f32], rstd: f32, dout: &[f32], dx: &mut [f32], accumulate: bool, dweight: &mut [f32]) {
+    let n = dx.len();
+    let (x, weight, dout, dweight) = (&x[..n], &weight[..n], &dout[..n], &mut dweight[..n]);
+    let shrink = dot3(dout, weight, x) / n as f32 * rstd * rstd;
+    for i in 0..n {
+        let gradient = (dout[i] * weight[i] - x[i] * shrink) * rstd;
+        dx[i] = if accumulate { dx[i] + gradient } else { gradient };
+        dweight[i] = (x[i] * rstd).mul_add(dout[i], dweight[i]);
+    }
+}
+
 impl Op for RmsNorm {
     fn name(&self) -> &'static str {
         "rms_norm_forward"
@@ -51,7 +90,20 @@ impl Op for RmsNorm {
         4 * self.x.elements() as u64
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let (x, weight) = (host.read::<f32>(&self.x), host.read::<f32>(&self.weight).flat());
+        let residual = self.residual.as_ref().map(|r| host.read::<f32>(r));
+        let size = parallel::rows_per_chunk(x.cols());
+        let out = host.write::<f32>(&self.out).chunks(size);
+        let rstd = host.write::<f32>(&self.rstd).flat().chunks_mut(size);
+        parallel::for_each(out.into_iter().zip(rstd).enumerate().collect(), |(chunk, (mut out, rstd))| {
+            for (i, rstd) in rstd.iter_mut().enumerate() {
+                let r = chunk * size + i;
+                *rstd = vectorized(
+                    #[inline(always)]
+                    || forward(x.row(r), weight, residual.map(|m| m.row(r)), out.row(i), self.epsilon),
+                );
+            }
+        });
     }
     fn launch(&self) -> Launch {
         todo!()
@@ -75,7 +127,28 @@ impl Op for RmsNormBackward {
         9 * self.x.elements() as u64
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let (x, weight) = (host.read::<f32>(&self.x), host.read::<f32>(&self.weight).flat());
+        let (rstd, dout) = (host.read::<f32>(&self.rstd).flat(), host.read::<f32>(&self.dout));
+        // Longer chunks than elsewhere: each has its own sums for dweight.
+        let (size, width) = (parallel::rows_per_chunk(x.cols()).max(LEAST_ROWS), x.cols());
+        let dx = host.write::<f32>(&self.dx).chunks(size);
+        let mut sums = vec![0.0f32; dx.len() * width];
+        parallel::for_each(
+            dx.into_iter().zip(sums.chunks_mut(width)).enumerate().collect(),
+            |(chunk, (mut dx, sums))| {
+                for i in 0..dx.rows() {
+                    let r = chunk * size + i;
+                    vectorized(
+                        #[inline(always)]
+                        || backward(x.row(r), weight, rstd[r], dout.row(r), dx.row(i), self.accumulate_dx, sums),
+                    );
+                }
+            },
+        );
+        let dweight = host.write::<f32>(&self.dweight).flat();
+        for sums in sums.chunks(width) {
+            dweight.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
+        }
     }
     fn launch(&self) -> Launch {
         todo!()

@@ -1,7 +1,8 @@
 //! Rotary position embedding in place, half-rotation form (Su et al. 2021, arXiv 2104.09864; the pairing of
 //! GPT-NeoX and transformers: element d with element d + D/2).
 
-use super::Op;
+use super::simd::vectorized;
+use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
 
 pub struct Rope {
@@ -17,7 +18,36 @@ pub struct Rope {
 
 /// The (T, D) table of [`Rope`]; angles in f32 from inverse frequencies in f32, as transformers computes them.
 pub fn rope_table(context: usize, head_width: usize, base: f64) -> Vec<f32> {
-    todo!()
+    let pairs = head_width / 2;
+    let mut table = vec![0.0; context * head_width];
+    for (position, row) in table.chunks_exact_mut(head_width).enumerate() {
+        for d in 0..pairs {
+            let exponent = (2 * d) as f32 / head_width as f32;
+            let frequency = 1.0 / base.powf(exponent as f64) as f32;
+            let angle = (position as f32 * frequency) as f64;
+            row[d] = angle.cos() as f32;
+            row[pairs + d] = angle.sin() as f32;
+        }
+    }
+    table
+}
+
+/// Rotates every head of one row; `table` is the row of its position: D/2 cosines, D/2 sines.
+#[inline(always)]
+fn rotate(x: &mut [f32], table: &[f32], inverse: bool) {
+    let (cos, sin) = table.split_at(table.len() / 2);
+    let pairs = cos.len();
+    let sin = &sin[..pairs];
+    let sign = if inverse { -1.0 } else { 1.0 };
+    for head in x.chunks_exact_mut(2 * pairs) {
+        let (low, high) = head.split_at_mut(pairs);
+        let high = &mut high[..pairs];
+        for d in 0..pairs {
+            let (a, b, s) = (low[d], high[d], sin[d] * sign);
+            low[d] = a * cos[d] - b * s;
+            high[d] = b * cos[d] + a * s;
+        }
+    }
 }
 
 impl Op for Rope {
@@ -31,7 +61,19 @@ impl Op for Rope {
         3 * self.x.elements() as u64
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let table = host.read::<f32>(&self.table);
+        let size = parallel::rows_per_chunk(self.x.cols());
+        let chunks = host.write::<f32>(&self.x).chunks(size).into_iter().enumerate().collect();
+        parallel::for_each(chunks, |(chunk, mut x)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for i in 0..x.rows() {
+                        rotate(x.row(i), table.row((chunk * size + i) % table.rows()), self.inverse);
+                    }
+                },
+            );
+        });
     }
     fn launch(&self) -> Launch {
         todo!()

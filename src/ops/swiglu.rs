@@ -1,6 +1,7 @@
 //! SwiGLU (Shazeer 2020, arXiv 2002.05202): out = silu(gate) * up, from one packed product.
 
-use super::Op;
+use super::simd::{sigmoid, vectorized};
+use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
 
 pub struct SwiGlu {
@@ -19,6 +20,30 @@ pub struct SwiGluBackward {
     pub dgate_up: Matrix,
 }
 
+#[inline(always)]
+fn forward(gate_up: &[f32], out: &mut [f32]) {
+    let n = out.len();
+    let (gate, up) = gate_up.split_at(n);
+    let up = &up[..n];
+    for i in 0..n {
+        out[i] = gate[i] * sigmoid(gate[i]) * up[i];
+    }
+}
+
+/// With s = sigmoid(gate): d silu / d gate = s (1 + gate (1 - s)).
+#[inline(always)]
+fn backward(gate_up: &[f32], dout: &[f32], dgate_up: &mut [f32]) {
+    let n = dout.len();
+    let (gate, up) = gate_up.split_at(n);
+    let (dgate, dup) = dgate_up.split_at_mut(n);
+    let (up, dup) = (&up[..n], &mut dup[..n]);
+    for i in 0..n {
+        let s = sigmoid(gate[i]);
+        dgate[i] = dout[i] * up[i] * s * gate[i].mul_add(1.0 - s, 1.0);
+        dup[i] = dout[i] * gate[i] * s;
+    }
+}
+
 impl Op for SwiGlu {
     fn name(&self) -> &'static str {
         "swiglu_forward"
@@ -30,7 +55,17 @@ impl Op for SwiGlu {
         5 * self.out.elements() as u64
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let gate_up = host.read::<f32>(&self.gate_up);
+        let size = parallel::rows_per_chunk(gate_up.cols());
+        let chunks = host.write::<f32>(&self.out).chunks(size).into_iter().enumerate().collect();
+        parallel::for_each(chunks, |(chunk, mut out)| {
+            for i in 0..out.rows() {
+                vectorized(
+                    #[inline(always)]
+                    || forward(gate_up.row(chunk * size + i), out.row(i)),
+                );
+            }
+        });
     }
     fn launch(&self) -> Launch {
         todo!()
@@ -48,7 +83,18 @@ impl Op for SwiGluBackward {
         10 * self.dout.elements() as u64
     }
     fn cpu(&self, host: &Host) {
-        todo!()
+        let (gate_up, dout) = (host.read::<f32>(&self.gate_up), host.read::<f32>(&self.dout));
+        let size = parallel::rows_per_chunk(gate_up.cols());
+        let chunks = host.write::<f32>(&self.dgate_up).chunks(size).into_iter().enumerate().collect();
+        parallel::for_each(chunks, |(chunk, mut dgate_up)| {
+            for i in 0..dgate_up.rows() {
+                let r = chunk * size + i;
+                vectorized(
+                    #[inline(always)]
+                    || backward(gate_up.row(r), dout.row(r), dgate_up.row(i)),
+                );
+            }
+        });
     }
     fn launch(&self) -> Launch {
         todo!()
