@@ -69,6 +69,17 @@ pub struct Dropped {
     pub why: Contamination,
 }
 
+/// What decontamination left of one partition's training documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cleaned {
+    /// The partition, or `seed`.
+    pub partition: String,
+    /// Before.
+    pub documents: u64,
+    pub dropped_documents: u64,
+    pub dropped_bytes: u64,
+}
+
 /// The manifest on the disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Manifest {
@@ -79,6 +90,7 @@ struct Manifest {
     partitions: Vec<Partition>,
     domains: Vec<Domain>,
     table: PartitionTable,
+    cleaned: Vec<Cleaned>,
     dropped: Vec<Dropped>,
 }
 
@@ -96,6 +108,7 @@ pub struct Prepared {
     pub partitions: Vec<Partition>,
     pub domains: Vec<Domain>,
     pub table: PartitionTable,
+    pub cleaned: Vec<Cleaned>,
     pub dropped: Vec<Dropped>,
 }
 
@@ -112,11 +125,9 @@ impl Prepared {
 
     /// The table of partitions and what was left out, for the terminal.
     pub fn summary(&self) -> String {
-        let mut by_partition: BTreeMap<&str, usize> = BTreeMap::new();
-        for dropped in &self.dropped {
-            *by_partition.entry(&dropped.partition).or_default() += 1;
-        }
-        let each: Vec<String> = by_partition.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        let dropped = self.cleaned.iter().filter(|c| c.dropped_documents > 0);
+        let each: Vec<String> =
+            dropped.map(|c| format!("{} {} of {}", c.partition, c.dropped_documents, c.documents)).collect();
         let each = if each.is_empty() { "none".to_string() } else { each.join(", ") };
         format!("{}training documents dropped for sharing text with an evaluation document: {each}", self.table)
     }
@@ -217,7 +228,7 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
             candidates.push(domain);
         }
     }
-    let mut writer = Writer { layout, decontaminator, table: PartitionTable::default(), dropped: vec![] };
+    let mut writer = Writer { layout, decontaminator, table: PartitionTable::default(), cleaned: vec![], dropped: vec![] };
     tell("tokenizer");
     let tokenizer = tokenizer(study, &inputs, &mut writer)?;
     tokenizer.save(&layout.root.join("tokenizers").join(format!("{}.json", tokenizer.hash())))?;
@@ -242,7 +253,7 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
         tell(&domain.name);
         domains.push(writer.domain(domain, study.evaluation.tokens, &tokenizer)?);
     }
-    let (table, dropped) = (writer.table, writer.dropped);
+    let Writer { table, cleaned, dropped, .. } = writer;
     let manifest = Manifest {
         tokenizer: tokenizer.hash(),
         vocabulary: tokenizer.vocabulary(),
@@ -251,6 +262,7 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
         partitions,
         domains,
         table,
+        cleaned,
         dropped,
     };
     let json = serde_json::to_vec_pretty(&manifest).expect("a struct of strings and numbers");
@@ -284,6 +296,7 @@ fn with_model(study: &Study, key: &str, m: Manifest) -> Result<Prepared> {
         partitions: m.partitions,
         domains: m.domains,
         table: m.table,
+        cleaned: m.cleaned,
         dropped: m.dropped,
     })
 }
@@ -349,6 +362,7 @@ struct Writer<'a> {
     layout: &'a Layout,
     decontaminator: Option<Decontaminator>,
     table: PartitionTable,
+    cleaned: Vec<Cleaned>,
     dropped: Vec<Dropped>,
 }
 
@@ -364,17 +378,22 @@ impl Writer<'_> {
     ) -> Result<ShardRef> {
         let (decontaminator, dropped) = (&self.decontaminator, &mut self.dropped);
         let decontaminator = decontaminator.as_ref().filter(|_| split == Split::Train);
-        let mut count = 0u64;
+        let partition = name.to_string();
+        let mut cleaned = Cleaned { partition, documents: 0, dropped_documents: 0, dropped_bytes: 0 };
         let shard = self.layout.write_shard(name, tokenizer, |shard| {
             let mut batch = Vec::new();
             let mut flush = |batch: &mut Vec<Document>| -> Result<()> {
                 let documents = std::mem::take(batch);
+                let bytes = |documents: &[Document]| documents.iter().map(|d| d.text.len() as u64).sum::<u64>();
+                let before = bytes(&documents);
+                cleaned.documents += documents.len() as u64;
                 let (kept, left_out) = match decontaminator {
                     Some(d) => d.filter(documents),
                     None => (documents, vec![]),
                 };
+                cleaned.dropped_documents += left_out.len() as u64;
+                cleaned.dropped_bytes += before - bytes(&kept);
                 dropped.extend(left_out.into_iter().map(|why| Dropped { partition: name.to_string(), why }));
-                count += kept.len() as u64;
                 kept.into_iter().try_for_each(|document| shard.add(document))
             };
             for_each_document(files, |document| {
@@ -384,7 +403,7 @@ impl Writer<'_> {
                 if batch.len() >= BATCH { flush(&mut batch) } else { Ok(()) }
             })?;
             flush(&mut batch)?;
-            if count == 0 {
+            if cleaned.documents == cleaned.dropped_documents {
                 return Err(Error::input(format!("`{name}` has no {split} documents"))
                     .expected("at least one document after the split and decontamination")
                     .fix("add documents, change `data.validation` and `data.test`, or leave it out"));
@@ -392,6 +411,9 @@ impl Writer<'_> {
             Ok(())
         })?;
         self.table.add(name, split, shard.info());
+        if split == Split::Train {
+            self.cleaned.push(cleaned);
+        }
         Ok(shard_ref(&shard))
     }
 

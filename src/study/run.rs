@@ -127,9 +127,9 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     if options.until < Phase::Report {
         return Ok(None);
     }
-    let mut report = report::assemble(study, settings, &opened)?;
-    report.elapsed_seconds = Some(begun.elapsed().as_secs_f64());
+    let report = report::assemble(study, settings, &opened)?;
     report.write(&opened.layout.root)?;
+    progress.line(&format!("done in {:.0} s", begun.elapsed().as_secs_f64()));
     Ok(Some(report))
 }
 
