@@ -30,7 +30,7 @@ fn average(scores: &BTreeMap<String, Score>, names: &[&str]) -> Score {
 fn scores(members: &[usize], noise: f64, salt: usize) -> BTreeMap<String, Score> {
     let mut scores = BTreeMap::new();
     for (d, name) in PARTITIONS.iter().chain(&OOD).enumerate() {
-        let help: f64 = members.iter().map(|&m| if m == d { 6.0 } else { 1.5 * irregular(d * 31 + m) }).sum();
+        let help: f64 = members.iter().map(|&m| if m == d { 6.0 } else { 4.0 * irregular(d * 31 + m) }).sum();
         let range = if *name == "weather" { 0.02 } else { 1.0 };
         let perplexity = 40.0 + 3.0 * d as f64 - range * (help + noise * irregular(salt + d * 17));
         scores.insert(name.to_string(), score(perplexity, 4096 + d as u64));
@@ -45,8 +45,8 @@ fn scores(members: &[usize], noise: f64, salt: usize) -> BTreeMap<String, Score>
 fn mixture(group: &str, members: &[usize], trained: bool, salt: usize) -> MixtureInfo {
     let names: Vec<&str> = members.iter().map(|&m| PARTITIONS[m]).collect();
     let mut by_model = BTreeMap::from([
-        ("merged".to_string(), scores(members, 0.5, 1000 + salt)),
-        ("ind".to_string(), scores(members, 2.0, 5000 + salt)),
+        ("merged".to_string(), scores(members, 1.0, 1000 + salt)),
+        ("ind".to_string(), scores(members, 5.0, 5000 + salt)),
     ]);
     if trained {
         by_model.insert("seq".to_string(), scores(members, 0.0, 0));
@@ -259,6 +259,31 @@ fn the_answer_comes_first_and_says_how_sure() {
     let (answer, table) = (text.find(&answer.text).unwrap(), text.find("Correlation with SEQ").unwrap());
     assert!(answer < table);
     assert!(text.contains("These mixtures hardly differ here (spread below 1%), so a low r says little: weather."));
+}
+
+#[test]
+fn a_wrong_or_untrained_choice_is_said() {
+    let mut report = study();
+    let best = report.answers[0].best_by_proxy.mixture.clone();
+    let text = |report: &Report| {
+        let correlations = correlations(&report.mixtures, &report.domains, 1);
+        answers(&report.mixtures, &correlations)[0].text.clone()
+    };
+    let other = report.mixtures.iter_mut().find(|m| m.id == "law+rust").unwrap();
+    other.scores.get_mut("merged").unwrap().get_mut("ood").unwrap().perplexity = 60.0;
+    // 67.31 against 64.70 by SEQ.
+    let wrong = text(&report);
+    assert!(wrong.starts_with("law+rust is best by MERGED (perplexity 60.00); "), "{wrong}");
+    assert!(
+        wrong.ends_with(&format!(
+            "{best} is best by SEQ (perplexity 64.70). Choosing by MERGED costs 4.0% of SEQ's perplexity."
+        )),
+        "{wrong}"
+    );
+    report.mixtures.iter_mut().find(|m| m.id == "law+rust").unwrap().scores.remove("seq");
+    let untrained = text(&report);
+    assert!(untrained.contains("(perplexity 60.00), and was not trained; "), "{untrained}");
+    assert!(untrained.ends_with("Among these, choosing by MERGED costs 0% of SEQ's perplexity."), "{untrained}");
 }
 
 /// Untrained, constant and diverged: words and nulls, never NaN.

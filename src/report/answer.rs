@@ -89,7 +89,10 @@ fn confidence(c: &Correlation, ind: Option<&Correlation>) -> String {
         (Some(r), Some(accuracy)) => {
             let interval = match (c.pearson_low, c.pearson_high) {
                 (Some(low), Some(high)) => format!("95% interval {} to {}", signed(low), signed(high)),
-                _ => "without an interval: too few partitions to resample".into(),
+                _ => match c.not_defined.get("pearson_low") {
+                    Some(reason) => format!("95% interval {reason}"),
+                    None => "95% interval not defined".into(),
+                },
             };
             parts.push(format!(
                 "Over {} mixtures scored both ways, {name} orders {} of their pairs as SEQ does; r = {} ({interval}).",
@@ -108,8 +111,8 @@ fn confidence(c: &Correlation, ind: Option<&Correlation>) -> String {
     }
     if let (true, Some(mean), Some(deviation)) = (c.hardly_differs, c.seq_mean, c.seq_standard_deviation) {
         parts.push(format!(
-            "These mixtures hardly differ here: SEQ's standard deviation is {} of its mean, so little is at stake, and \
-             a low r says little.",
+            "These mixtures hardly differ here: SEQ's standard deviation is {} of its mean, so the choice matters \
+             little here, and a low r would say little.",
             percent(deviation / mean)
         ));
     }

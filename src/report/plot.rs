@@ -127,6 +127,7 @@ fn axes(
     let root = SVGBackend::with_string(svg, size).into_drawing_area();
     let mut chart = ChartBuilder::on(&root)
         .margin_top(8)
+        .margin_left(8)
         .margin_right(14)
         .x_label_area_size(42)
         .y_label_area_size(62)
@@ -180,9 +181,9 @@ fn padded(values: &[f64]) -> (f64, f64) {
     (low - pad, high + pad)
 }
 
-/// Writes ticks with the decimals that tell a fifth of the range apart.
+/// Writes ticks with the decimals that tell them apart: at most five, at 1, 2 or 5 times a power of ten.
 fn tick_format((low, high): (f64, f64)) -> impl Fn(&f64) -> String {
-    let decimals = (1.0 - ((high - low) / 5.0).log10()).ceil().clamp(0.0, 9.0) as usize;
+    let decimals = (-((high - low) / 5.0).log10()).ceil().clamp(0.0, 9.0) as usize;
     move |value| format!("{value:.decimals$}")
 }
 

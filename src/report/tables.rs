@@ -39,7 +39,7 @@ pub(super) fn signed(value: f64) -> String {
 pub(super) fn percent(share: f64) -> String {
     match share * 100.0 {
         p if !p.is_finite() => "not finite".into(),
-        p if p == 0.0 || p >= 10.0 => format!("{p:.0}%"),
+        p if p == 0.0 || (10.0..99.5).contains(&p) || p >= 100.0 => format!("{p:.0}%"),
         p if p >= 0.1 => format!("{p:.1}%"),
         p => format!("{p:.2}%"),
     }
@@ -282,7 +282,7 @@ pub(super) fn cost(cost: &Cost) -> Table {
     let ratio = cost.naive_flops / cost.modular_flops;
     let notes = match ratio {
         r if !r.is_finite() => Vec::new(),
-        r if r >= 1.0 => vec![format!("The naive way computes {} times as much.", number(r))],
+        r if r >= 1.0 => vec![format!("The naive way computes {r:.1} times as much.")],
         r => vec![format!(
             "With so few mixtures the naive way computes less: {} of the modular way's FLOPs.",
             percent(r)
