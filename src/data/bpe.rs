@@ -133,3 +133,55 @@ fn replace(word: &[u32], pair: Pair, id: u32) -> Vec<u32> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The definition in plain loops: count every pair of every word anew before each merge.
+    fn naive(first: &[String], words: &[(String, u64)], vocabulary: usize) -> Bpe {
+        let mut bpe = Bpe { tokens: first.to_vec(), merges: Vec::new() };
+        let id = |bpe: &Bpe, token: &str| bpe.tokens.iter().position(|t| t == token).map(|i| i as u32);
+        let mut corpus: Vec<Vec<u32>> =
+            words.iter().map(|(w, _)| w.chars().map(|c| id(&bpe, &c.to_string()).unwrap()).collect()).collect();
+        while bpe.tokens.len() < vocabulary {
+            let mut counts = BTreeMap::<Pair, i64>::new();
+            for (word, (_, count)) in corpus.iter().zip(words) {
+                pairs(word).for_each(|pair| *counts.entry(pair).or_default() += *count as i64);
+            }
+            let best = counts.into_iter().max_by_key(|&(pair, count)| (count, std::cmp::Reverse(pair)));
+            let Some((pair, _)) = best.filter(|&(_, count)| count >= MIN_COUNT) else { break };
+            let spelling = format!("{}{}", bpe.tokens[pair.0 as usize], bpe.tokens[pair.1 as usize]);
+            let token = id(&bpe, &spelling).unwrap_or_else(|| {
+                bpe.tokens.push(spelling);
+                bpe.tokens.len() as u32 - 1
+            });
+            if !bpe.merges.contains(&pair) {
+                bpe.merges.push(pair);
+            }
+            corpus.iter_mut().for_each(|word| *word = replace(word, pair, token));
+        }
+        bpe
+    }
+
+    /// Words of two or three letters of the alphabet repeat so much that tokens are spelt in several ways and that
+    /// counts tie.
+    #[test]
+    fn equals_counting_anew_before_each_merge() {
+        let mut shared_spellings = 0;
+        for seed in 0..20u8 {
+            let byte = |i: u8, j: u8| blake3::hash(&[seed, i, j]).as_bytes()[0];
+            let letters = 2 + seed % 2;
+            let word = |i: u8| (0..1 + byte(i, 0) % 12).map(|j| (b'a' + byte(i, j + 1) % letters) as char).collect();
+            let counted: BTreeMap<String, u64> = (0..80).map(|i| (word(i), 1 + byte(i, 99) as u64 % 5)).collect();
+            let words: Vec<(String, u64)> = counted.into_iter().collect();
+            let first: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
+            let (fast, slow) = (train(first.clone(), &words, 150), naive(&first, &words, 150));
+            assert_eq!((&fast.tokens, &fast.merges), (&slow.tokens, &slow.merges), "seed {seed}");
+            assert!(fast.tokens.len() > 50, "seed {seed}: {} tokens", fast.tokens.len());
+            shared_spellings += fast.merges.len() + 3 - fast.tokens.len();
+        }
+        assert!(shared_spellings > 0, "the case of two pairs that spell one token is not met");
+    }
+}
