@@ -176,7 +176,8 @@ fn for_each_line(path: &Path, format: Format, mut each: impl FnMut(Document) -> 
         let text = std::str::from_utf8(&line).map_err(|_| not_utf8(path, number))?;
         // Some editors put a byte order mark before the first line.
         let text = if number == 1 { text.trim_start_matches('\u{feff}') } else { text };
-        if !text.trim().is_empty() {
+        let text = text.trim();
+        if !text.is_empty() {
             each(parse(path, number, text)?)?;
         }
     }

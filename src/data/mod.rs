@@ -9,7 +9,6 @@
 //! threads. Which partitions exist and what is trained on them is left to `study`.
 
 pub mod batch;
-mod bpe;
 pub mod decontaminate;
 pub mod documents;
 pub mod shard;

@@ -2,15 +2,14 @@
 //! separator (EOS) is never produced by text, only put between documents by `shard`. Encoding many texts runs on
 //! the rayon pool of the calling thread; results are in the order of the texts.
 
-use crate::data::bpe;
 use crate::error::{Error, Result};
 use crate::files;
 use rayon::prelude::*;
-use std::collections::HashMap;
 use std::path::Path;
-use tokenizers::models::ModelWrapper;
+use tokenizers::AddedToken;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
 /// Names under which tokenizers keep their end-of-document token; the first that is present is it.
 const EOS_NAMES: [&str; 6] = ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eos|>", "[EOS]"];
@@ -18,8 +17,8 @@ const EOS_NAMES: [&str; 6] = ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>
 /// The smallest vocabulary of a byte-level BPE: 256 bytes and the EOS.
 const SMALLEST: usize = 257;
 
-/// How many texts are counted at a time in training: enough to keep the threads busy, few enough to hold.
-const TRAINING_BATCH: usize = 1024;
+/// A pair seen fewer times than this is not merged: a token that occurs once teaches nothing.
+const MIN_COUNT: u64 = 2;
 
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -33,27 +32,41 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Trains a byte-level BPE of exactly `vocabulary` tokens: `<|endoftext|>` (id 0), the 256 bytes in the order of
     /// their characters, and merges learned from `texts` cut into words as GPT-2 cuts them. Any text can be encoded.
-    /// The result depends on the texts, not on their order or on the number of threads.
+    /// The text is best kept below some 10 GB: the trainer counts a pair of tokens in 31 bits.
+    ///
+    /// The result depends on the texts, not on their order or on the number of threads: counts are integers, ties
+    /// go to the smaller pair of ids, and no pair is queued twice, because a token's text is always put together in
+    /// the same way (a merge that lies between two token boundaries does not see what is beyond them).
     ///
     /// Errors when `vocabulary` is below 257, or when the texts are too few to learn that many tokens.
-    pub fn train(texts: impl Iterator<Item = String>, vocabulary: usize) -> Result<Tokenizer> {
+    pub fn train(texts: impl Iterator<Item = String> + Send, vocabulary: usize) -> Result<Tokenizer> {
         if vocabulary < SMALLEST {
             return Err(Error::usage("the vocabulary is too small for a byte-level BPE")
                 .expected(format!("at least {SMALLEST}: 256 bytes and <|endoftext|>"))
                 .got(vocabulary.to_string()));
         }
-        let words = count_words(texts)?;
-        let mut alphabet: Vec<char> = ByteLevel::alphabet().into_iter().collect();
-        alphabet.sort_unstable();
-        let first = std::iter::once(EOS_NAMES[0].to_string()).chain(alphabet.iter().map(char::to_string)).collect();
-        let learned = bpe::train(first, &words, vocabulary);
-        if learned.tokens.len() < vocabulary {
+        let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()
+            .show_progress(false)
+            .vocab_size(vocabulary)
+            .min_frequency(MIN_COUNT)
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .special_tokens(vec![AddedToken::from(EOS_NAMES[0], true)])
+            .build()
+            .into();
+        let byte_level = ByteLevel::new(false, true, true);
+        let mut inner = tokenizers::Tokenizer::new(BPE::default());
+        inner.with_pre_tokenizer(Some(byte_level)).with_decoder(Some(byte_level));
+        let failed = |e: tokenizers::Error| Error::input(format!("cannot train a tokenizer: {e}"));
+        inner.train(&mut trainer, texts).map_err(failed)?;
+        let learned = inner.get_vocab_size(true);
+        if learned < vocabulary {
             return Err(Error::input("the text is too short to learn the vocabulary from")
                 .expected(format!("{vocabulary} tokens"))
-                .got(format!("{} tokens, after which no pair of tokens occurs twice", learned.tokens.len()))
-                .fix(format!("give more text, or set the vocabulary to {} or fewer", learned.tokens.len())));
+                .got(format!("{learned} tokens, after which no pair of tokens occurs twice"))
+                .fix(format!("give more text, or set the vocabulary to {learned} or fewer")));
         }
-        Tokenizer::parse(tokenizer_json(&learned), None)
+        let json = inner.to_string(true).map_err(failed)?;
+        Tokenizer::parse(json.into_bytes(), None)
     }
 
     /// Reads a `tokenizer.json`. `eos` names the end-of-document token; without it, it is the first of
@@ -169,65 +182,4 @@ fn find_eos(inner: &tokenizers::Tokenizer, named: Option<&str>) -> Result<(u32, 
             .expected(format!("one of {}", EOS_NAMES.join(", ")))
             .fix("name the token to put between documents")
     })
-}
-
-/// The words of all texts in the byte alphabet, sorted, with their counts.
-fn count_words(mut texts: impl Iterator<Item = String>) -> Result<Vec<(String, u64)>> {
-    let splitter = ByteLevel::new(false, true, true);
-    let count = |text: &String| -> Result<HashMap<String, u64>> {
-        let mut words = PreTokenizedString::from(text.as_str());
-        splitter.pre_tokenize(&mut words).map_err(|e| Error::input(format!("cannot cut a text into words: {e}")))?;
-        let mut counts = HashMap::new();
-        for (word, _, _) in words.get_splits(OffsetReferential::Normalized, OffsetType::None) {
-            *counts.entry(word.to_string()).or_default() += 1;
-        }
-        Ok(counts)
-    };
-    let mut total: HashMap<String, u64> = HashMap::new();
-    loop {
-        let batch: Vec<String> = texts.by_ref().take(TRAINING_BATCH).collect();
-        if batch.is_empty() {
-            break;
-        }
-        for counts in batch.par_iter().map(count).collect::<Result<Vec<_>>>()? {
-            for (word, n) in counts {
-                *total.entry(word).or_default() += n;
-            }
-        }
-    }
-    let mut words: Vec<(String, u64)> = total.into_iter().collect();
-    words.sort_unstable();
-    Ok(words)
-}
-
-/// The `tokenizer.json` of a byte-level BPE whose token 0 is the EOS. Merges are written as "a b", the form that
-/// every version of transformers reads; tokens of the byte alphabet hold no space.
-fn tokenizer_json(bpe: &bpe::Bpe) -> Vec<u8> {
-    let byte_level =
-        serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    let name = |id: u32| bpe.tokens[id as usize].as_str();
-    let merges: Vec<String> = bpe.merges.iter().map(|&(a, b)| format!("{} {}", name(a), name(b))).collect();
-    let vocabulary: serde_json::Map<String, serde_json::Value> =
-        bpe.tokens.iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
-    let json = serde_json::json!({
-        "version": "1.0",
-        "truncation": null,
-        "padding": null,
-        "added_tokens": [{
-            "id": 0, "content": EOS_NAMES[0], "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true
-        }],
-        "normalizer": null,
-        "pre_tokenizer": byte_level,
-        "post_processor": byte_level,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": vocabulary, "merges": merges
-        }
-    });
-    let mut out = format!("{json:#}").into_bytes();
-    out.push(b'\n');
-    out
 }
