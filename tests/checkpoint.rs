@@ -160,7 +160,7 @@ fn half_types_round_to_nearest_even() {
     let config = small(false);
     let mut weights = random(Table::new(&config).len, 2);
     // ties to even both ways, just above a tie, subnormal
-    weights[..5].copy_from_slice(&[1.00390625, 1.01171875, 1.003_906_4, -1e-39, 3.0e-7]);
+    weights[..5].copy_from_slice(&[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 1.003_906_4, -1e-39, 3.0e-7]);
     for dtype in [StorageDType::Bf16, StorageDType::F16] {
         let dir = tempfile::tempdir().unwrap();
         write_model(dir.path(), &config, &weights, dtype, None).unwrap();
@@ -279,8 +279,11 @@ fn hostile_headers_are_refused() {
     refused(TensorFile::open(dir.path()), &["regular file"]);
 }
 
+/// Name, type, shape and bytes of each tensor of a file.
+type Tensors = Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)>;
+
 /// Rewrites a fixture's single file with other tensors.
-fn rewrite(dir: &Path, change: impl FnOnce(&mut Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)>)) {
+fn rewrite(dir: &Path, change: impl FnOnce(&mut Tensors)) {
     let path = dir.join("model.safetensors");
     let bytes = fs::read(&path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -296,14 +299,14 @@ fn rewrite(dir: &Path, change: impl FnOnce(&mut Vec<(String, safetensors::Dtype,
 
 #[test]
 fn tensors_that_do_not_fit_the_config_are_named() {
-    let change = |parts: &[&str], change: &dyn Fn(&mut Vec<(String, safetensors::Dtype, Vec<usize>, Vec<u8>)>)| {
+    let change = |parts: &[&str], change: &dyn Fn(&mut Tensors)| {
         let dir = tempfile::tempdir().unwrap();
         copy_fixture("llama-untied", dir.path());
         rewrite(dir.path(), change);
         refused(Reader::open(dir.path()), parts);
     };
     let file = "model.safetensors";
-    let find = |v: &mut Vec<(String, _, _, _)>, name: &str| v.iter().position(|t| t.0 == name).unwrap();
+    let find = |v: &mut Tensors, name: &str| v.iter().position(|t| t.0 == name).unwrap();
     let norm = "model.norm.weight";
     change(&[file, norm, "missing", "[24]"], &|v| {
         let i = find(v, norm);

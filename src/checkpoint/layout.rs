@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// Elements that one task reads: 256 KiB of f32, so that a chunk stays in a core's cache. Nothing but speed hangs on it.
+/// Elements that one task reads: 256 KiB of f32, so that a chunk stays in a core's cache. Nothing but speed hangs on
+/// it.
 pub(crate) const CHUNK: usize = 1 << 16;
 
 /// A tensor that must be there.
@@ -36,8 +37,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Finds the wanted tensors, which lie in the arena in the order given. `surplus` decides about every tensor that is not
-    /// wanted. `directory` is named where a tensor is in no file.
+    /// Finds the wanted tensors, which lie in the arena in the order given. `surplus` decides about every tensor that
+    /// is not wanted. `directory` is named where a tensor is in no file.
     pub(super) fn new<'a>(
         directory: &Path,
         files: Vec<TensorFile>,
@@ -98,8 +99,8 @@ impl Layout {
         (&s.name, self.files[s.file].path())
     }
 
-    /// Reads elements `range` as they are stored and hands them out piece by piece, each with its first element's position
-    /// in `range`. `scratch` holds a piece.
+    /// Reads elements `range` as they are stored and hands them out piece by piece, each with its first element's
+    /// position in `range`. `scratch` holds a piece.
     pub(super) fn visit(
         &self,
         range: Range<usize>,

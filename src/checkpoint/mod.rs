@@ -1,7 +1,7 @@
 //! Hugging Face checkpoint directories in and out, and the optimizer's and trainer's state beside them.
 //!
-//! `config` reads and writes `config.json`; `tensors` one safetensors file; `layout` finds a model's tensors in a set of
-//! files; `read`, `write` and `state` are the directory's parts. Writers fill a directory that
+//! `config` reads and writes `config.json`; `tensors` one safetensors file; `layout` finds a model's tensors in a set
+//! of files; `read`, `write` and `state` are the directory's parts. Writers fill a directory that
 //! [`crate::files::write_directory_atomic`] made, and leave flushing and renaming to it.
 
 mod config;

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Config, Table};
 use crate::ops::merge::{StorageDType, Values};
+use rayon::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -76,8 +77,8 @@ impl Reader {
         self.layout.read_chunk(range, &mut Vec::new(), out)
     }
 
-    /// Elements `range` of the arena as they are stored, piece by piece, each with its first element's position in `range`.
-    /// `scratch` is the caller's so that it is allocated once.
+    /// Elements `range` of the arena as they are stored, piece by piece, each with its first element's position in
+    /// `range`. `scratch` is the caller's so that it is allocated once.
     pub fn visit(&self, range: Range<usize>, scratch: &mut Vec<f32>, f: impl FnMut(usize, Values<'_>)) -> Result<()> {
         self.layout.visit(range, scratch, f)
     }
@@ -108,10 +109,11 @@ impl Reader {
         }
     }
 
-    /// Refuses NaN and infinities, by file and tensor.
+    /// Refuses NaN and infinities, by the file and tensor of the first.
     pub fn check_finite(&self) -> Result<()> {
-        let starts = (0..self.table.len).step_by(CHUNK);
-        starts.into_iter().try_for_each(|start| self.check_finite_in(start..self.table.len.min(start + CHUNK)))
+        let chunk = |i: usize| self.check_finite_in(i * CHUNK..self.table.len.min((i + 1) * CHUNK));
+        let chunks = (0..self.table.len.div_ceil(CHUNK)).into_par_iter();
+        chunks.map(chunk).find_first(Result::is_err).unwrap_or(Ok(()))
     }
 
     fn not_finite(&self, i: usize, x: f32) -> Error {

@@ -1,5 +1,5 @@
-//! What a training needs to go on, beside the weights: AdamW's moments in `optimizer.safetensors` and the trainer's counters
-//! in `trainer.json`.
+//! What a training needs to go on, beside the weights: AdamW's moments in `optimizer.safetensors` and the trainer's
+//! counters in `trainer.json`.
 
 use super::layout::{Layout, Wanted};
 use super::tensors::{self, TensorFile};
@@ -45,8 +45,8 @@ impl OptimizerState {
         write().map_err(|e| Error::io("write", &path, &e))
     }
 
-    /// Reads `optimizer.safetensors` of `directory`. Refused, by tensor: a missing, unknown or differently shaped one, one that
-    /// is not f32, moments that are not finite or negative where they are sums of squares.
+    /// Reads `optimizer.safetensors` of `directory`. Refused, by tensor: a missing, unknown or differently shaped one,
+    /// one that is not f32, moments that are not finite or negative where they are sums of squares.
     pub fn read(directory: &Path, table: &Table) -> Result<OptimizerState> {
         let path = directory.join(OPTIMIZER);
         let file = TensorFile::open(&path)?;

@@ -1,7 +1,7 @@
 //! One `.safetensors` file: its checked header, positioned reads of its tensors, and the header of a new one.
 //!
-//! Reads are `pread`s into the caller's memory rather than a mapping: a file that is cut short while it is read gives an error
-//! that names it, where a mapping ends the process with SIGBUS.
+//! Reads are `pread`s into the caller's memory rather than a mapping: a file that is cut short while it is read gives
+//! an error that names it, where a mapping ends the process with SIGBUS.
 //!
 //! Format (huggingface/safetensors): 8 bytes n, little-endian; n bytes of JSON, name -> {dtype, shape, data_offsets}
 //! with an optional `__metadata__`; the tensors' bytes, without gap or overlap, to the end of the file.
@@ -226,8 +226,8 @@ fn check_tiling(path: &Path, tensors: &mut [Tensor], data_start: u64, length: u6
     Ok(())
 }
 
-/// The start of a file of tensors of one type that follow each other in this order, padded so that their bytes start at a
-/// multiple of 8.
+/// The start of a file of tensors of one type that follow each other in this order, padded so that their bytes start
+/// at a multiple of 8.
 pub(crate) fn header<'a>(tensors: impl Iterator<Item = (String, &'a [usize])>, dtype: StorageDType) -> Vec<u8> {
     let mut map = serde_json::Map::new();
     // transformers refuses a file without it

@@ -35,9 +35,9 @@ const COMPANIONS: [&str; 10] = [
 ];
 
 /// Fills `directory` with the model of `config` and `weights` (P, in the layout of its [`Table`]), stored as `dtype`.
-/// With `tokenizer_json` the tokenizer goes along: its file, and a `tokenizer_config.json`, copied from beside it where there is
-/// one. Refused: a weight that is not finite or does not fit `dtype`, by its tensor; a tokenizer with more tokens than
-/// the model has rows, or without the model's end-of-text token.
+/// With `tokenizer_json` the tokenizer goes along: its file, and a `tokenizer_config.json`, copied from beside it
+/// where there is one. Refused: a weight that is not finite or does not fit `dtype`, by its tensor; a tokenizer with
+/// more tokens than the model has rows, or without the model's end-of-text token.
 pub fn write_model(
     directory: &Path,
     config: &Config,
@@ -115,8 +115,8 @@ impl WeightsFile {
     }
 }
 
-/// Copies what a loader needs beside weights from the checkpoint `from` to `to`, and its `config.json` with the stored type
-/// set to `dtype`; other fields stay as they are.
+/// Copies what a loader needs beside weights from the checkpoint `from` to `to`, and its `config.json` with the stored
+/// type set to `dtype`; other fields stay as they are.
 pub fn copy_companions(from: &Path, to: &Path, dtype: StorageDType) -> Result<()> {
     write_json(&to.join("config.json"), &with_dtype(&from.join("config.json"), dtype)?)?;
     COMPANIONS
@@ -160,8 +160,8 @@ fn write_tokenizer(directory: &Path, config: &Config, tokenizer: &Path) -> Resul
     )
 }
 
-/// Every token and its id: added tokens first, then the vocabulary, which is a map (BPE, WordPiece, WordLevel) or a list
-/// of (token, score) (Unigram).
+/// Every token and its id: added tokens first, then the vocabulary, which is a map (BPE, WordPiece, WordLevel) or a
+/// list of (token, score) (Unigram).
 fn tokens_of(json: &Value) -> Vec<(&str, u64)> {
     let added = json["added_tokens"].as_array().into_iter().flatten();
     let added = added.filter_map(|t| Some((t["content"].as_str()?, t["id"].as_u64()?)));

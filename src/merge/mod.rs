@@ -1,5 +1,6 @@
-//! Weighted averages of checkpoints: `plan` checks what is to be summed with which weights, `stream` sums it in one pass
-//! over the files, in memory that does not grow with their number. Exact: f64 sums in the given order, rounded once.
+//! Weighted averages of checkpoints: `plan` checks what is to be summed with which weights, `stream` sums it in one
+//! pass over the files, in memory that does not grow with their number. Exact: f64 sums in the given order, rounded
+//! once.
 
 mod plan;
 mod stream;

@@ -36,8 +36,8 @@ impl Plan {
     }
 }
 
-/// Refuses no weights, weights that are not finite, and weights whose sum is not 1 within 1e-6. Negative weights are fine
-/// (a scaled merge needs them).
+/// Refuses no weights, weights that are not finite, and weights whose sum is not 1 within 1e-6. Negative weights are
+/// fine (a scaled merge needs them).
 pub fn check_weights(weights: &[f64]) -> Result<()> {
     let sum = finite_sum(weights)?;
     if (sum - 1.0).abs() <= SUM_TOLERANCE {

@@ -1,9 +1,9 @@
-//! One pass over K checkpoints of P weights each: sum_k w_k * theta_k for M mixtures, in f64, terms in the order of the mixture,
-//! rounded once to the output's type.
+//! One pass over K checkpoints of P weights each: sum_k w_k * theta_k for M mixtures, in f64, terms in the order of
+//! the mixture, rounded once to the output's type.
 //!
-//! Chunks of a fixed number of elements are dealt to the threads. For each chunk every checkpoint is read once and added to all
-//! mixtures that hold it, so memory is (8 M + a few) bytes per element of a chunk and thread, whatever K and P
-//! are. Elements are independent: the bits depend neither on the threads nor on the chunks.
+//! Chunks of a fixed number of elements are dealt to the threads. For each chunk every checkpoint is read once and
+//! added to all mixtures that hold it, so memory is (8 M + a few) bytes per element of a chunk and thread, whatever K
+//! and P are. Elements are independent: the bits depend neither on the threads nor on the chunks.
 
 use super::plan::{self, Mixture, Plan, check_alike, check_weights};
 use crate::checkpoint::{CHUNK, Reader, StorageDType, WeightsFile, copy_companions};
@@ -71,8 +71,9 @@ pub fn average_weights(sources: &[(&Reader, f64)], out: &mut [f32]) -> Result<()
     to_memory(&readers, &Mixture { terms }, out)
 }
 
-/// Writes the weighted average of checkpoints as a checkpoint directory `out`, whole or not at all, with the first member's config
-/// and tokenizer and a `merge.json` that says what was done. A full `out` is replaced only if it is an earlier merge.
+/// Writes the weighted average of checkpoints as a checkpoint directory `out`, whole or not at all, with the first
+/// member's config and tokenizer and a `merge.json` that says what was done. A full `out` is replaced only if it is an
+/// earlier merge.
 pub fn merge_to_directory(members: &[(PathBuf, f64)], out: &Path, options: &MergeOptions) -> Result<MergeReport> {
     let given: Vec<f64> = members.iter().map(|m| m.1).collect();
     let used = if options.normalize { plan::normalized(&given)? } else { given.clone() };
@@ -195,8 +196,8 @@ fn sum_chunk(sources: &[&Reader], mixtures: &[Mixture], range: Range<usize>, scr
             }
         })?;
     }
-    // A weight that is not finite leaves a sum that is not (0 * inf is NaN, as are inf - inf and NaN + x): only then are the
-    // checkpoints searched for it.
+    // A weight that is not finite leaves a sum that is not (0 * inf is NaN, as are inf - inf and NaN + x): only then
+    // are the checkpoints searched for it.
     if sums.iter().all(|sum| all_finite(sum)) {
         return Ok(());
     }

@@ -1,6 +1,6 @@
-//! The inner loops of a weighted sum of checkpoints (n elements): stored values in, an f64 sum, and values of the output
-//! type out, rounded once. Linear passes bound by memory; each element is independent of the others, so the bits do not
-//! depend on how the elements are dealt out.
+//! The inner loops of a weighted sum of checkpoints (n elements): stored values in, an f64 sum, and values of the
+//! output type out, rounded once. Linear passes bound by memory; each element is independent of the others, so the
+//! bits do not depend on how the elements are dealt out.
 //!
 //! Loops run under `pulp`'s dispatch: the compiler vectorises them for AVX2 or AVX-512, whichever the machine has. It
 //! does not fuse the product and the sum, so every machine rounds alike.
@@ -89,8 +89,8 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// sum += weight * values, or sum = weight * values when `first` (so that one checkpoint of weight 1 keeps its negative
-    /// zeros). `sum` has as many elements; `scratch` is for f16.
+    /// sum += weight * values, or sum = weight * values when `first` (so that one checkpoint of weight 1 keeps its
+    /// negative zeros). `sum` has as many elements; `scratch` is for f16.
     pub fn add_to(&self, sum: &mut [f64], weight: f64, first: bool, scratch: &mut Vec<f32>) {
         assert_eq!(self.len(), sum.len(), "one sum for each element");
         match *self {
@@ -163,8 +163,8 @@ pub fn round_to_bytes(sum: &[f64], dtype: StorageDType, scratch: &mut Vec<f32>, 
             || bytes.as_chunks_mut().0.iter_mut().zip(sum).for_each(|(o, &x)| *o = (x as f32).to_le_bytes()),
         );
     }
-    // Twice-rounding would turn some values just above a tie into ties: the first rounding is to odd, which keeps what the
-    // second must know (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums").
+    // Twice-rounding would turn some values just above a tie into ties: the first rounding is to odd, which keeps what
+    // the second must know (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums").
     scratch.resize(sum.len(), 0.0);
     pulp::Arch::new().dispatch(
         #[inline(always)]
@@ -182,7 +182,8 @@ pub fn narrow(values: &[f32], dtype: StorageDType, out: &mut [u8]) {
             #[inline(always)]
             || out.as_chunks_mut().0.iter_mut().zip(values).for_each(|(o, &x)| *o = f32_to_bf16(x).to_le_bytes()),
         ),
-        // In blocks: the crate's conversion of a slice uses the machine's instruction, its conversion of one value may not.
+        // In blocks: the crate's conversion of a slice uses the machine's instruction, its conversion of one value may
+        // not.
         StorageDType::F16 => {
             for (o, x) in out.chunks_mut(2 * 256).zip(values.chunks(256)) {
                 let mut block = [f16::ZERO; 256];
