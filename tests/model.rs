@@ -25,11 +25,12 @@ impl Expected {
     fn f32(&self, tensor: &str) -> Vec<f32> {
         let file = SafeTensors::deserialize(&self.0).expect("a safetensors file");
         let data = file.tensor(tensor).unwrap_or_else(|e| panic!("{tensor}: {e}"));
-        bytemuck::pod_collect_to_vec(data.data())
+        data.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     }
     fn tokens(&self, tensor: &str) -> Vec<u32> {
         let file = SafeTensors::deserialize(&self.0).expect("a safetensors file");
-        bytemuck::pod_collect_to_vec(file.tensor(tensor).expect("token ids").data())
+        let data = file.tensor(tensor).expect("token ids");
+        data.data().chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     }
 }
 

@@ -28,7 +28,7 @@ enum Format {
     Text,
 }
 
-const KNOWN: &str = "a .jsonl, .jsonl.gz, .jsonl.zst or .txt file";
+const KNOWN: &str = "a .jsonl, .jsonl.gz, .jsonl.zst, .json.gz, .json.zst or .txt file";
 
 impl Format {
     fn of(path: &Path) -> Option<Format> {
@@ -37,6 +37,9 @@ impl Format {
             (".jsonl", Format::JsonLines),
             (".jsonl.gz", Format::JsonLinesGzip),
             (".jsonl.zst", Format::JsonLinesZstd),
+            // Dolma's own files.
+            (".json.gz", Format::JsonLinesGzip),
+            (".json.zst", Format::JsonLinesZstd),
             (".txt", Format::Text),
         ]
         .into_iter()
