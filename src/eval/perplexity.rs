@@ -1,11 +1,10 @@
 //! Perplexity of a model on documents. A document's n tokens are cut into windows of T; each window's input is EOS
 //! followed by the window's first T-1 tokens, so every token is scored once. Sums of nats are kept; ratios come last.
 
-use crate::data::Shard;
+use crate::data::{Shard, eval_windows, fill_eval_window};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{Activations, Batch, Model};
-use crate::ops::IGNORED;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -69,24 +68,25 @@ pub fn score(device: &mut Device, model: &Model, acts: &Activations, shard: &Sha
 }
 
 fn windows(shard: &Shard, context: usize) -> Vec<Range<u64>> {
-    let cut =
-        |d: Range<u64>| (d.start..d.end).step_by(context).map(move |start| start..d.end.min(start + context as u64));
-    (0..shard.documents()).flat_map(|i| cut(shard.document(i))).collect()
+    let of_document = |document: Range<u64>| {
+        let windows = eval_windows((document.end - document.start) as usize, context);
+        windows.map(move |w| document.start + w.start as u64..document.start + w.end as u64)
+    };
+    (0..shard.documents()).flat_map(|i| of_document(shard.document(i))).collect()
 }
 
 impl Pass {
     /// Nats of each window.
     fn run(&self, device: &mut Device, model: &Model, acts: &Activations, shard: &Shard) -> Result<Vec<f64>> {
         let shape = Batch { batch: self.windows.len(), context: self.context };
-        let mut tokens = vec![model.config.eos; shape.rows()];
-        let mut targets = vec![IGNORED; shape.rows()];
-        for (b, window) in self.windows.iter().enumerate() {
-            let n = (window.end - window.start) as usize;
-            let row = b * self.context;
-            shard.read(window.start, &mut targets[row..row + n]);
-            tokens[row + 1..row + n].copy_from_slice(&targets[row..row + n - 1]);
+        let (mut inputs, mut targets) = (vec![0; shape.rows()], vec![0; shape.rows()]);
+        let rows = inputs.chunks_mut(self.context).zip(targets.chunks_mut(self.context));
+        for (window, (inputs, targets)) in self.windows.iter().zip(rows) {
+            let mut tokens = vec![0; (window.end - window.start) as usize];
+            shard.read(window.start, &mut tokens);
+            fill_eval_window(&tokens, 0..tokens.len(), model.config.eos, inputs, targets);
         }
-        let losses = model.losses(device, acts, shape, &tokens, &targets)?;
+        let losses = model.losses(device, acts, shape, &inputs, &targets)?;
         Ok(losses.chunks(self.context).map(|row| row.iter().map(|&l| l as f64).sum()).collect())
     }
 }

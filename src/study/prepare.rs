@@ -228,7 +228,8 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
             candidates.push(domain);
         }
     }
-    let mut writer = Writer { layout, decontaminator, table: PartitionTable::default(), cleaned: vec![], dropped: vec![] };
+    let mut writer =
+        Writer { layout, decontaminator, table: PartitionTable::default(), cleaned: vec![], dropped: vec![] };
     tell("tokenizer");
     let tokenizer = tokenizer(study, &inputs, &mut writer)?;
     tokenizer.save(&layout.root.join("tokenizers").join(format!("{}.json", tokenizer.hash())))?;

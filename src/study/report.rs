@@ -10,8 +10,8 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::DomainScore;
 use crate::report::{
-    self, Cost, Decontamination, DecontaminatedPartition, DomainInfo, MixtureInfo, Overlap, PartitionInfo, Report, Score,
-    Size,
+    self, Cost, DecontaminatedPartition, Decontamination, DomainInfo, MixtureInfo, Overlap, PartitionInfo, Report,
+    Score, Size,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -115,11 +115,7 @@ fn individual(members: &BTreeMap<String, f64>, modules: &BTreeMap<&str, Scores>)
 }
 
 /// Scores by domain, with the averages `id`, `ood` and `members` (the domains of the mixture's own partitions).
-fn with_averages(
-    prepared: &Prepared,
-    members: &BTreeMap<String, f64>,
-    scores: &Scores,
-) -> BTreeMap<String, Score> {
+fn with_averages(prepared: &Prepared, members: &BTreeMap<String, f64>, scores: &Scores) -> BTreeMap<String, Score> {
     let mut all: BTreeMap<String, Score> =
         prepared.domains.iter().zip(scores).map(|(domain, score)| (domain.name.clone(), *score)).collect();
     type Belongs<'a> = &'a dyn Fn(&prepare::Domain) -> bool;
