@@ -287,13 +287,13 @@ impl Op for Attention {
         let view = |m| View::of(host.read(m));
         let (q, k, v) = (view(&self.q), view(&self.k), view(&self.v));
         let out = host.write::<f32>(&self.out).chunks(t).into_iter().flat_map(|out| out.col_chunks(width));
-        let lse = host.write::<f32>(&self.lse).flat().chunks_mut(t);
-        parallel::for_each(out.zip(lse).enumerate().collect(), |(task, (mut out, lse))| {
+        let lse = host.write::<f32>(&self.lse).chunks(1);
+        parallel::for_each(out.zip(lse).enumerate().collect(), |(task, (mut out, mut lse))| {
             let head = self.shape.head(q, k, v, task / heads, task % heads);
             parallel::with_scratch(width * t + QUERIES * KEYS, |scratch| {
                 let (keys, scores) = scratch.split_at_mut(width * t);
                 transpose(head.k, t, keys);
-                head.forward(View::slice(keys, width, t, t), scores, &mut out, lse);
+                head.forward(View::slice(keys, width, t, t), scores, &mut out, lse.row(0));
             });
         });
     }
