@@ -2,9 +2,10 @@
 //! PyTorch's: decay p by lr * weight_decay, then p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon).
 //! A step whose gradient is not finite changes nothing.
 
+use super::arguments::{Layout, expect_shape, flag, launch, number, type_of};
 use super::simd::vectorized;
-use super::{Op, parallel};
-use crate::device::{DType, Element, Host, Launch, Matrix, Operands};
+use super::{GRAD_NORM_OUT, Op, parallel};
+use crate::device::{Arg, DType, Element, Host, Launch, Matrix, Operands};
 use half::bf16;
 
 pub struct AdamW {
@@ -47,7 +48,20 @@ struct Constants {
     epsilon: f32,
 }
 
+/// Elements of one block: 256 threads with four each.
+const BLOCK_ELEMENTS: usize = 1024;
+
 impl AdamW {
+    fn check(&self) {
+        let p = self.params.cols();
+        let state = [("params", &self.params), ("grads", &self.grads), ("m", &self.m), ("v", &self.v)];
+        state.into_iter().chain(self.compute.as_ref().map(|c| ("compute", c))).for_each(|(what, m)| {
+            expect_shape(what, m, 1, p);
+        });
+        expect_shape("norm", &self.norm, 1, GRAD_NORM_OUT);
+        assert!(self.step >= 1, "steps are counted from 1");
+    }
+
     fn constants(&self, clip: f32) -> Constants {
         let (beta1, beta2, rate) = (self.beta1 as f64, self.beta2 as f64, self.learning_rate as f64);
         let t = self.step as f64;
@@ -115,6 +129,7 @@ impl Op for AdamW {
         14 * self.params.elements() as u64
     }
     fn cpu(&self, host: &Host) {
+        self.check();
         let norm = host.read::<f32>(&self.norm).flat();
         let (clip, finite) = (norm[1], norm[2]);
         match &self.compute {
@@ -124,7 +139,21 @@ impl Op for AdamW {
             Some(copy) => self.step::<bf16>(host, clip, Some(copy), bf16::from_f32),
         }
     }
+    /// Scalars: P, then decay, 1 - beta1, beta2, 1 - beta2, step size, sqrt(1 - beta2^t), epsilon. The clip factor and
+    /// whether to do anything are read from `norm`.
     fn launch(&self) -> Launch {
-        todo!()
+        self.check();
+        let c = self.constants(1.0);
+        let p = self.params.cols();
+        let layout = Layout {
+            grid: [p.div_ceil(BLOCK_ELEMENTS), 1, 1],
+            block: 256,
+            defines: vec![
+                ("HAS_COPY", flag(self.compute.is_some())),
+                ("COPY_TYPE", type_of(self.compute.as_ref().unwrap_or(&self.params))),
+            ],
+        };
+        let constants = [c.decay, c.grad_weight, c.beta2, c.square_weight, c.step_size, c.correction, c.epsilon];
+        launch(self, "adamw", layout, [number(p)].into_iter().chain(constants.map(Arg::F32)).collect())
     }
 }

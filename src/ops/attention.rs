@@ -2,11 +2,14 @@
 //! al. 2022, arXiv 2205.14135). Query head h uses key/value head h / (H / Hkv). Rows are (b, t) in row-major order;
 //! columns of q are (head, d).
 
+use super::arguments::{Layout, expect_shape, launch, number, stride, type_of};
 use super::product::{View, ViewMut, multiply};
 use super::simd::{dot, exp, exp_and_sum, max, vectorized};
 use super::{Op, parallel};
-use crate::device::{Host, Launch, Matrix, Operands, RowsMut};
+use crate::device::{Arg, Host, Launch, Matrix, Operands, RowsMut};
 
+/// Queries or keys of one block of the kernels.
+const BLOCK_TILE: usize = 64;
 /// Queries of one tile. A taller tile wastes more of the diagonal, a lower one repeats more reads of keys; from 32 to 128
 /// the speed was measured to be the same within 10 percent.
 const QUERIES: usize = 64;
@@ -71,6 +74,30 @@ impl AttentionShape {
             context: self.context,
             scale: 1.0 / (self.head_width as f32).sqrt(),
         }
+    }
+    /// Panics unless the operands have this shape.
+    fn check(&self, wide: &[&Matrix], narrow: &[&Matrix], per_row: &[&Matrix]) {
+        assert!(self.kv_heads > 0 && self.heads.is_multiple_of(self.kv_heads), "attention: uneven groups of heads");
+        let rows = self.batch * self.context;
+        wide.iter().for_each(|m| expect_shape("q or out", m, rows, self.heads * self.head_width));
+        narrow.iter().for_each(|m| expect_shape("k or v", m, rows, self.kv_heads * self.head_width));
+        per_row.iter().for_each(|m| expect_shape("lse or delta", m, self.batch * self.heads, self.context));
+    }
+    /// One block per tile of queries or keys, `heads`, and sequence; scalars B, T, H, Hkv, strides, 1/sqrt(D).
+    fn launch(&self, op: &dyn Op, heads: usize, kind: &Matrix, strided: &[&Matrix]) -> Launch {
+        let layout = Layout {
+            grid: [self.context.div_ceil(BLOCK_TILE), heads, self.batch],
+            block: 128,
+            defines: vec![
+                ("TYPE", type_of(kind)),
+                ("HEAD_WIDTH", self.head_width.to_string()),
+                ("TILE", BLOCK_TILE.to_string()),
+            ],
+        };
+        let sizes = [self.batch, self.context, self.heads, self.kv_heads].map(number);
+        let strides = strided.iter().map(|m| stride(m));
+        let scale = Arg::F32(1.0 / (self.head_width as f32).sqrt());
+        launch(op, "attention", layout, sizes.into_iter().chain(strides).chain([scale]).collect())
     }
     /// Multiply-adds of one T x T product over the causal half, all heads and rows of the batch.
     fn causal_macs(&self) -> u64 {
@@ -255,22 +282,34 @@ impl Op for Attention {
         2 * 2 * self.shape.causal_macs()
     }
     fn cpu(&self, host: &Host) {
+        self.shape.check(&[&self.q, &self.out], &[&self.k, &self.v], &[&self.lse]);
         let AttentionShape { context: t, heads, head_width: width, .. } = self.shape;
         let view = |m| View::of(host.read(m));
         let (q, k, v) = (view(&self.q), view(&self.k), view(&self.v));
         let out = host.write::<f32>(&self.out).chunks(t).into_iter().flat_map(|out| out.col_chunks(width));
-        let lse = host.write::<f32>(&self.lse).flat().chunks_mut(t);
-        parallel::for_each(out.zip(lse).enumerate().collect(), |(task, (mut out, lse))| {
+        let lse = host.write::<f32>(&self.lse).chunks(1);
+        parallel::for_each(out.zip(lse).enumerate().collect(), |(task, (mut out, mut lse))| {
             let head = self.shape.head(q, k, v, task / heads, task % heads);
             parallel::with_scratch(width * t + QUERIES * KEYS, |scratch| {
                 let (keys, scores) = scratch.split_at_mut(width * t);
                 transpose(head.k, t, keys);
-                head.forward(View::slice(keys, width, t, t), scores, &mut out, lse);
+                head.forward(View::slice(keys, width, t, t), scores, &mut out, lse.row(0));
             });
         });
     }
+    /// Strides are those of q, k, v, out and lse.
     fn launch(&self) -> Launch {
-        todo!()
+        self.shape.check(&[&self.q, &self.out], &[&self.k, &self.v], &[&self.lse]);
+        let strided = [&self.q, &self.k, &self.v, &self.out, &self.lse];
+        self.shape.launch(self, self.shape.heads, &self.q, &strided)
+    }
+}
+
+impl AttentionBackward {
+    fn check(&self) {
+        let wide = [&self.q, &self.out, &self.dout, &self.dq];
+        let narrow = [&self.k, &self.v, &self.dk, &self.dv];
+        self.shape.check(&wide, &narrow, &[&self.lse, &self.delta]);
     }
 }
 
@@ -295,6 +334,7 @@ impl Op for AttentionBackward {
         2 * 5 * self.shape.causal_macs()
     }
     fn cpu(&self, host: &Host) {
+        self.check();
         let AttentionShape { context: t, heads, kv_heads, head_width: width, .. } = self.shape;
         let view = |m| View::of(host.read(m));
         let (q, k, v, out, dout) = (view(&self.q), view(&self.k), view(&self.v), view(&self.out), view(&self.dout));
@@ -339,7 +379,13 @@ impl Op for AttentionBackward {
             });
         });
     }
+    /// The first Hkv blocks along y sum dk and dv of a tile of keys over the queries of their group, the other H blocks
+    /// sum dq and delta of a tile of queries over the keys: nothing is added by two blocks. Strides are those of the
+    /// operands in their order.
     fn launch(&self) -> Launch {
-        todo!()
+        self.check();
+        let [q, k, v, out, lse] = [&self.q, &self.k, &self.v, &self.out, &self.lse];
+        let strided = [q, k, v, out, lse, &self.dout, &self.dq, &self.dk, &self.dv, &self.delta];
+        self.shape.launch(self, self.shape.kv_heads + self.shape.heads, q, &strided)
     }
 }

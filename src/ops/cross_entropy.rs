@@ -1,9 +1,10 @@
 //! Cross-entropy of each row of logits with its target, and its gradient in place. The model gives it a chunk of rows
 //! at a time, so that the logits of a whole batch are never stored.
 
+use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of};
 use super::simd::{exp_and_sum, max, sum_of_exp, vectorized};
 use super::{Op, parallel};
-use crate::device::{Host, Launch, Matrix, Operands};
+use crate::device::{Arg, Host, Launch, Matrix, Operands};
 
 /// A target that is not scored: its loss is 0 and its gradient is 0.
 pub const IGNORED: u32 = u32::MAX;
@@ -17,6 +18,13 @@ pub struct CrossEntropy {
     pub losses: Matrix,
     /// `None` leaves the logits alone
     pub gradient_scale: Option<f32>,
+}
+
+impl CrossEntropy {
+    fn check(&self) {
+        expect_shape("targets", &self.targets, 1, self.logits.rows());
+        expect_shape("losses", &self.losses, 1, self.logits.rows());
+    }
 }
 
 /// log(sum of exponentials) - logit of the target; a NaN among the logits reaches the sum and so the loss.
@@ -64,6 +72,7 @@ impl Op for CrossEntropy {
         per_logit * self.logits.elements() as u64
     }
     fn cpu(&self, host: &Host) {
+        self.check();
         let targets = host.read::<u32>(&self.targets).flat();
         let losses = host.write::<f32>(&self.losses).flat();
         let size = parallel::rows_per_chunk(self.logits.cols());
@@ -93,7 +102,16 @@ impl Op for CrossEntropy {
             }
         }
     }
+    /// One block a row. Scalars: R, V, stride of the logits, gradient scale (0 when there is no gradient).
     fn launch(&self) -> Launch {
-        todo!()
+        self.check();
+        let (rows, cols) = (self.logits.rows(), self.logits.cols());
+        let layout = Layout {
+            grid: [rows, 1, 1],
+            block: 512,
+            defines: vec![("TYPE", type_of(&self.logits)), ("GRADIENT", flag(self.gradient_scale.is_some()))],
+        };
+        let scale = Arg::F32(self.gradient_scale.unwrap_or(0.0));
+        launch(self, "cross_entropy", layout, vec![number(rows), number(cols), stride(&self.logits), scale])
     }
 }

@@ -1,5 +1,6 @@
 //! Rows of the embedding table by token, and the scatter of their gradient in a fixed order.
 
+use super::arguments::{Layout, expect_shape, launch, number, stride, type_of};
 use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
 
@@ -24,6 +25,11 @@ pub struct EmbeddingBackward {
     pub dweight: Matrix,
 }
 
+fn check(tokens: &Matrix, weight: &Matrix, rows: &Matrix) {
+    expect_shape("tokens", tokens, 1, rows.rows());
+    expect_shape("embedding", weight, weight.rows(), rows.cols());
+}
+
 impl Op for Embedding {
     fn name(&self) -> &'static str {
         "embedding_forward"
@@ -35,6 +41,7 @@ impl Op for Embedding {
         0
     }
     fn cpu(&self, host: &Host) {
+        check(&self.tokens, &self.weight, &self.out);
         let tokens = host.read::<u32>(&self.tokens).flat();
         let weight = host.read::<f32>(&self.weight);
         let size = parallel::rows_per_chunk(weight.cols());
@@ -45,8 +52,12 @@ impl Op for Embedding {
             }
         });
     }
+    /// One block a row. Scalars: R, C, strides of the table and of the output.
     fn launch(&self) -> Launch {
-        todo!()
+        check(&self.tokens, &self.weight, &self.out);
+        let (rows, cols) = (self.out.rows(), self.out.cols());
+        let layout = Layout { grid: [rows, 1, 1], block: 128, defines: vec![("TYPE", type_of(&self.out))] };
+        launch(self, "embedding", layout, vec![number(rows), number(cols), stride(&self.weight), stride(&self.out)])
     }
 }
 
@@ -61,6 +72,7 @@ impl Op for EmbeddingBackward {
         self.dout.elements() as u64
     }
     fn cpu(&self, host: &Host) {
+        check(&self.tokens, &self.dweight, &self.dout);
         let tokens = host.read::<u32>(&self.tokens).flat();
         let dout = host.read::<f32>(&self.dout);
         // Columns are shared out, so each thread meets the rows of a token in their order.
@@ -73,7 +85,15 @@ impl Op for EmbeddingBackward {
             }
         });
     }
+    /// One block per [`COLUMNS`] columns walks the rows in order. Scalars: R, C, strides of dout and dweight.
     fn launch(&self) -> Launch {
-        todo!()
+        check(&self.tokens, &self.dweight, &self.dout);
+        let (rows, cols) = (self.dout.rows(), self.dout.cols());
+        let layout = Layout {
+            grid: [cols.div_ceil(COLUMNS), 1, 1],
+            block: COLUMNS as u32,
+            defines: vec![("TYPE", type_of(&self.dout))],
+        };
+        launch(self, "embedding", layout, vec![number(rows), number(cols), stride(&self.dout), stride(&self.dweight)])
     }
 }

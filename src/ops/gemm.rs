@@ -1,5 +1,6 @@
 //! Matrix product: C (M, N) = op(A) (M, K) x op(B) (K, N), with an epilogue. f32 accumulation.
 
+use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of};
 use super::product::{View, ViewMut, multiply};
 use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
@@ -33,10 +34,15 @@ impl Gemm {
         let (m, k) = if self.transpose_a { (self.a.cols(), self.a.rows()) } else { (self.a.rows(), self.a.cols()) };
         let (kb, n) = if self.transpose_b { (self.b.cols(), self.b.rows()) } else { (self.b.rows(), self.b.cols()) };
         assert!(k == kb && (m, n) == (self.c.rows(), self.c.cols()), "gemm: the shapes do not fit");
+        if let Epilogue::Residual(r) = &self.epilogue {
+            expect_shape("residual", r, m, n);
+        }
         (m, n, k)
     }
 }
 
+/// Rows and columns of C that one block of the kernel computes.
+const BLOCK_TILE: usize = 128;
 /// Tiles worth having, so that more than a few threads find work.
 const ENOUGH_TILES: usize = 8;
 /// Multiply-adds below which a tile is not cut further: some 100 microseconds.
@@ -103,7 +109,28 @@ impl Op for Gemm {
             multiply(a.block(rows, 0..k), b.block(0..k, cols), ViewMut::of(&mut c), add);
         });
     }
+    /// EPILOGUE is 0 to store, 1 to accumulate, 2 to add the residual. Scalars: M, N, K, strides of a, b, c and, with a
+    /// residual, of that.
     fn launch(&self) -> Launch {
-        todo!()
+        let (m, n, k) = self.shape();
+        let (epilogue, residual) = match &self.epilogue {
+            Epilogue::Store => (0, None),
+            Epilogue::Accumulate => (1, None),
+            Epilogue::Residual(r) => (2, Some(r)),
+        };
+        let layout = Layout {
+            grid: [n.div_ceil(BLOCK_TILE), m.div_ceil(BLOCK_TILE), 1],
+            block: 256,
+            defines: vec![
+                ("TYPE", type_of(&self.a)),
+                ("C_TYPE", type_of(&self.c)),
+                ("TRANSPOSE_A", flag(self.transpose_a)),
+                ("TRANSPOSE_B", flag(self.transpose_b)),
+                ("EPILOGUE", epilogue.to_string()),
+                ("TILE", BLOCK_TILE.to_string()),
+            ],
+        };
+        let strides = [&self.a, &self.b, &self.c].into_iter().chain(residual).map(stride);
+        launch(self, "gemm", layout, [m, n, k].map(number).into_iter().chain(strides).collect())
     }
 }

@@ -1,12 +1,16 @@
 //! Global L2 norm of the gradient arena and the factor that clips it, left on the device for AdamW to read.
 
+use super::arguments::{Layout, expect_shape, launch, number};
 use super::simd::{sum_of_squares, vectorized};
 use super::{Op, parallel};
-use crate::device::{Host, Launch, Matrix, Operands};
+use crate::device::{Arg, Host, Launch, Matrix, Operands};
 
 /// Elements of `out`: norm, clip factor (1 when the norm is within bounds, 0 when it is not finite), 1.0 if every
 /// gradient is finite else 0.0.
 pub const GRAD_NORM_OUT: usize = 3;
+
+/// Most blocks of the kernel; each leaves one partial sum, which the last to finish adds up in order.
+const MOST_BLOCKS: usize = 1024;
 
 pub struct GradNorm {
     /// (1, P) f32
@@ -29,6 +33,7 @@ impl Op for GradNorm {
         2 * self.grads.elements() as u64
     }
     fn cpu(&self, host: &Host) {
+        expect_shape("out", &self.out, 1, GRAD_NORM_OUT);
         let grads = host.read::<f32>(&self.grads).flat();
         let size = parallel::rows_per_chunk(1);
         let mut sums = vec![0.0f64; grads.len().div_ceil(size)];
@@ -44,7 +49,12 @@ impl Op for GradNorm {
         let finite = if norm.is_finite() { 1.0 } else { 0.0 };
         host.write::<f32>(&self.out).flat().copy_from_slice(&[norm as f32, factor as f32, finite]);
     }
+    /// Scalars: P, the largest norm. The blocks' f64 partial sums lie in a `__device__` array of BLOCKS elements.
     fn launch(&self) -> Launch {
-        todo!()
+        expect_shape("out", &self.out, 1, GRAD_NORM_OUT);
+        let p = self.grads.elements();
+        let blocks = p.div_ceil(4096).clamp(1, MOST_BLOCKS);
+        let layout = Layout { grid: [blocks, 1, 1], block: 256, defines: vec![("BLOCKS", blocks.to_string())] };
+        launch(self, "grad_norm", layout, vec![number(p), Arg::F32(self.max_norm)])
     }
 }

@@ -2,6 +2,7 @@
 //! An op's file stem is the stem of its kernel's file. Row counts R are batch x context (B*T) unless said.
 
 mod adamw;
+mod arguments;
 mod attention;
 mod cross_entropy;
 mod embedding;

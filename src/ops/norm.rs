@@ -1,9 +1,10 @@
 //! RMSNorm over each row (Zhang and Sennrich 2019, arXiv 1910.07467), its gradient, and the residual stream it is
 //! added to.
 
+use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of};
 use super::simd::{dot, dot3, vectorized};
 use super::{Op, parallel};
-use crate::device::{Host, Launch, Matrix, Operands};
+use crate::device::{Arg, Host, Launch, Matrix, Operands};
 
 /// Fewest rows whose part of dweight is summed apart: adding up the parts then costs little beside the rows.
 const LEAST_ROWS: usize = 32;
@@ -38,6 +39,34 @@ pub struct RmsNormBackward {
     pub accumulate_dx: bool,
     /// (1, C) f32, always accumulated into
     pub dweight: Matrix,
+}
+
+/// Rows of one block of the forward kernel: a warp each.
+const BLOCK_ROWS: usize = 4;
+/// Most blocks of the backward kernel; each leaves its part of dweight, which the last to finish adds up in order.
+const MOST_BLOCKS: usize = 256;
+
+impl RmsNorm {
+    fn check(&self) {
+        let (rows, cols) = (self.x.rows(), self.x.cols());
+        expect_shape("weight", &self.weight, 1, cols);
+        expect_shape("rstd", &self.rstd, 1, rows);
+        expect_shape("out", &self.out, rows, cols);
+        if let Some(residual) = &self.residual {
+            expect_shape("residual", residual, rows, cols);
+        }
+    }
+}
+
+impl RmsNormBackward {
+    fn check(&self) {
+        let (rows, cols) = (self.x.rows(), self.x.cols());
+        expect_shape("weight", &self.weight, 1, cols);
+        expect_shape("dweight", &self.dweight, 1, cols);
+        expect_shape("dout", &self.dout, rows, cols);
+        expect_shape("dx", &self.dx, rows, cols);
+        expect_shape("rstd", &self.rstd, 1, rows);
+    }
 }
 
 /// One row; returns its rstd.
@@ -90,6 +119,7 @@ impl Op for RmsNorm {
         4 * self.x.elements() as u64
     }
     fn cpu(&self, host: &Host) {
+        self.check();
         let (x, weight) = (host.read::<f32>(&self.x), host.read::<f32>(&self.weight).flat());
         let residual = self.residual.as_ref().map(|r| host.read::<f32>(r));
         let size = parallel::rows_per_chunk(x.cols());
@@ -105,8 +135,24 @@ impl Op for RmsNorm {
             }
         });
     }
+    /// Scalars: R, strides of x and out and, with a residual, of that, epsilon.
     fn launch(&self) -> Launch {
-        todo!()
+        self.check();
+        let rows = self.x.rows();
+        let layout = Layout {
+            grid: [rows.div_ceil(BLOCK_ROWS), 1, 1],
+            block: 32 * BLOCK_ROWS as u32,
+            defines: vec![
+                ("TYPE", type_of(&self.x)),
+                ("WEIGHT_TYPE", type_of(&self.weight)),
+                ("WIDTH", self.x.cols().to_string()),
+                ("RESIDUAL", flag(self.residual.is_some())),
+            ],
+        };
+        let mut scalars = vec![number(rows), stride(&self.x), stride(&self.out)];
+        scalars.extend(self.residual.as_ref().map(stride));
+        scalars.push(Arg::F32(self.epsilon));
+        launch(self, "norm", layout, scalars)
     }
 }
 
@@ -127,6 +173,7 @@ impl Op for RmsNormBackward {
         9 * self.x.elements() as u64
     }
     fn cpu(&self, host: &Host) {
+        self.check();
         let (x, weight) = (host.read::<f32>(&self.x), host.read::<f32>(&self.weight).flat());
         let (rstd, dout) = (host.read::<f32>(&self.rstd).flat(), host.read::<f32>(&self.dout));
         // Longer chunks than elsewhere: each has its own sums for dweight.
@@ -150,7 +197,22 @@ impl Op for RmsNormBackward {
             dweight.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
         }
     }
+    /// Scalars: R, strides of x, dout and dx. The blocks' parts of dweight lie in a `__device__` array of BLOCKS x WIDTH.
     fn launch(&self) -> Launch {
-        todo!()
+        self.check();
+        let rows = self.x.rows();
+        let blocks = rows.div_ceil(BLOCK_ROWS).clamp(1, MOST_BLOCKS);
+        let layout = Layout {
+            grid: [blocks, 1, 1],
+            block: 32 * BLOCK_ROWS as u32,
+            defines: vec![
+                ("TYPE", type_of(&self.x)),
+                ("WEIGHT_TYPE", type_of(&self.weight)),
+                ("WIDTH", self.x.cols().to_string()),
+                ("ACCUMULATE", flag(self.accumulate_dx)),
+                ("BLOCKS", blocks.to_string()),
+            ],
+        };
+        launch(self, "norm", layout, vec![number(rows), stride(&self.x), stride(&self.dout), stride(&self.dx)])
     }
 }

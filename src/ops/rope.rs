@@ -1,6 +1,7 @@
 //! Rotary position embedding in place, half-rotation form (Su et al. 2021, arXiv 2104.09864; the pairing of
 //! GPT-NeoX and transformers: element d with element d + D/2).
 
+use super::arguments::{Layout, flag, launch, number, stride, type_of};
 use super::simd::vectorized;
 use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
@@ -14,6 +15,14 @@ pub struct Rope {
     pub head_width: usize,
     /// Rotates back: the gradient of the rotation.
     pub inverse: bool,
+}
+
+impl Rope {
+    fn check(&self) {
+        assert!(self.head_width.is_multiple_of(2), "rope: the head width {} is odd", self.head_width);
+        assert!(self.x.cols().is_multiple_of(self.head_width), "rope: x has parts of a head");
+        assert_eq!(self.table.cols(), self.head_width, "rope: the table is of another head width");
+    }
 }
 
 /// The (T, D) table of [`Rope`]; angles in f32 from inverse frequencies in f32, as transformers computes them.
@@ -61,6 +70,7 @@ impl Op for Rope {
         3 * self.x.elements() as u64
     }
     fn cpu(&self, host: &Host) {
+        self.check();
         let table = host.read::<f32>(&self.table);
         let size = parallel::rows_per_chunk(self.x.cols());
         let chunks = host.write::<f32>(&self.x).chunks(size).into_iter().enumerate().collect();
@@ -75,7 +85,20 @@ impl Op for Rope {
             );
         });
     }
+    /// One block a row. Scalars: R, columns of x, stride of x, T, stride of the table.
     fn launch(&self) -> Launch {
-        todo!()
+        self.check();
+        let (rows, cols) = (self.x.rows(), self.x.cols());
+        let layout = Layout {
+            grid: [rows, 1, 1],
+            block: 128,
+            defines: vec![
+                ("TYPE", type_of(&self.x)),
+                ("HEAD_WIDTH", self.head_width.to_string()),
+                ("INVERSE", flag(self.inverse)),
+            ],
+        };
+        let table = [number(self.table.rows()), stride(&self.table)];
+        launch(self, "rope", layout, [number(rows), number(cols), stride(&self.x)].into_iter().chain(table).collect())
     }
 }

@@ -1,5 +1,6 @@
 //! SwiGLU (Shazeer 2020, arXiv 2002.05202): out = silu(gate) * up, from one packed product.
 
+use super::arguments::{Layout, expect_shape, launch, number, stride, type_of};
 use super::simd::{sigmoid, vectorized};
 use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
@@ -18,6 +19,17 @@ pub struct SwiGluBackward {
     pub dout: Matrix,
     /// (R, 2F)
     pub dgate_up: Matrix,
+}
+
+/// Elements of the output that one block computes: 256 threads with four each.
+const BLOCK_ELEMENTS: usize = 1024;
+
+fn layout(out: &Matrix) -> Layout {
+    Layout {
+        grid: [out.cols().div_ceil(BLOCK_ELEMENTS), out.rows(), 1],
+        block: 256,
+        defines: vec![("TYPE", type_of(out))],
+    }
 }
 
 #[inline(always)]
@@ -55,6 +67,7 @@ impl Op for SwiGlu {
         5 * self.out.elements() as u64
     }
     fn cpu(&self, host: &Host) {
+        expect_shape("gate_up", &self.gate_up, self.out.rows(), 2 * self.out.cols());
         let gate_up = host.read::<f32>(&self.gate_up);
         let size = parallel::rows_per_chunk(gate_up.cols());
         let chunks = host.write::<f32>(&self.out).chunks(size).into_iter().enumerate().collect();
@@ -67,8 +80,20 @@ impl Op for SwiGlu {
             }
         });
     }
+    /// Scalars: R, F, strides of gate_up and out.
     fn launch(&self) -> Launch {
-        todo!()
+        let (rows, width) = (self.out.rows(), self.out.cols());
+        expect_shape("gate_up", &self.gate_up, rows, 2 * width);
+        let scalars = vec![number(rows), number(width), stride(&self.gate_up), stride(&self.out)];
+        launch(self, "swiglu", layout(&self.out), scalars)
+    }
+}
+
+impl SwiGluBackward {
+    fn check(&self) {
+        let (rows, width) = (self.dout.rows(), self.dout.cols());
+        expect_shape("gate_up", &self.gate_up, rows, 2 * width);
+        expect_shape("dgate_up", &self.dgate_up, rows, 2 * width);
     }
 }
 
@@ -83,6 +108,7 @@ impl Op for SwiGluBackward {
         10 * self.dout.elements() as u64
     }
     fn cpu(&self, host: &Host) {
+        self.check();
         let (gate_up, dout) = (host.read::<f32>(&self.gate_up), host.read::<f32>(&self.dout));
         let size = parallel::rows_per_chunk(gate_up.cols());
         let chunks = host.write::<f32>(&self.dgate_up).chunks(size).into_iter().enumerate().collect();
@@ -96,7 +122,11 @@ impl Op for SwiGluBackward {
             }
         });
     }
+    /// Scalars: R, F, strides of gate_up, dout and dgate_up.
     fn launch(&self) -> Launch {
-        todo!()
+        self.check();
+        let sizes = [number(self.dout.rows()), number(self.dout.cols())];
+        let strides = [&self.gate_up, &self.dout, &self.dgate_up].map(stride);
+        launch(self, "swiglu", layout(&self.dout), sizes.into_iter().chain(strides).collect())
     }
 }
