@@ -16,22 +16,22 @@ const fn row(op: &'static str, bound: f64, reason: &'static str) -> Tolerance {
     Tolerance { op, bound, reason }
 }
 
-/// One unit in the last place of an f32 near 1 is 1.2e-7.
+/// One unit in the last place of an f32 near 1 is 1.2e-7. Bounds are about three times the worst error seen with AVX2.
 pub const TOLERANCES: [Tolerance; 14] = [
-    row("gemm", 4e-6, "sums of up to 300 products; the error of a sum grows as the square root of its length"),
-    row("rms_norm_forward", 1e-6, "one sum of squares, then three roundings"),
-    row("rms_norm_backward", 5e-6, "a difference of two terms of the same size; dweight sums up to 700 rows"),
-    row("rope", 4e-7, "two products and a sum"),
-    row("swiglu_forward", 1e-6, "exp within 2 units, a quotient and two products"),
-    row("swiglu_backward", 2e-6, "as forward, with three more roundings"),
-    row("attention_forward", 3e-6, "scores of up to 64 products in an exponent, a weighted mean of up to 321 values"),
-    row("attention_backward", 1e-5, "products of the forward's errors, differences of two terms of the same size"),
-    row("cross_entropy", 1e-6, "a sum of up to 1009 exponentials in 16 lanes, one logarithm"),
-    row("cross_entropy_gradient", 1e-6, "as the loss; the gradient itself is a quotient and a difference"),
+    row("gemm", 2e-6, "sums of up to 300 products; the error of a sum grows as the square root of its length"),
+    row("rms_norm_forward", 5e-7, "one sum of squares, then three roundings"),
+    row("rms_norm_backward", 2e-6, "a difference of two terms of the same size; dweight sums up to 700 rows"),
+    row("rope", 3e-7, "two products and a sum"),
+    row("swiglu_forward", 4e-7, "exp within 2 units, a quotient and two products"),
+    row("swiglu_backward", 8e-7, "as forward, with three more roundings"),
+    row("attention_forward", 1.5e-6, "scores of up to 64 products in an exponent, a weighted mean of up to 321 values"),
+    row("attention_backward", 2.5e-6, "products of the forward's errors, differences of two terms of the same size"),
+    row("cross_entropy", 2e-7, "a sum of up to 1009 exponentials in 16 lanes, one logarithm"),
+    row("cross_entropy_gradient", 5e-7, "as the loss; the gradient itself is a quotient and a difference"),
     row("embedding_forward", 0.0, "a copy"),
-    row("embedding_backward", 1e-6, "sums of up to 80 rows"),
+    row("embedding_backward", 7e-7, "sums of up to 80 rows"),
     row("grad_norm", 1e-7, "sums in f64, rounded once"),
-    row("adamw", 5e-7, "eight roundings in a row, on values below 2"),
+    row("adamw", 3e-7, "eight roundings in a row, on values below 2"),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq)]

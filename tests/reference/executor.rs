@@ -290,16 +290,15 @@ impl Reference {
         if norm[2] == 0.0 {
             return;
         }
-        let mut state = [0, 1, 2, 3].map(|i| self.read(call.matrices[i], 1, p, p));
-        for i in 0..p {
-            let g = state[1][i] * norm[1];
-            (state[0][i], state[2][i], state[3][i]) = super::adamw(&c, state[0][i], g, state[2][i], state[3][i]);
+        let [mut params, grads, mut m, mut v] = [0, 1, 2, 3].map(|i| self.read(call.matrices[i], 1, p, p));
+        for (i, g) in grads.iter().enumerate() {
+            (params[i], m[i], v[i]) = super::adamw(&c, params[i], g * norm[1], m[i], v[i]);
         }
-        for i in [0, 2, 3] {
-            self.write(call.matrices[i], 1, p, p, &state[i]);
+        for (i, values) in [(0, &params), (2, &m), (3, &v)] {
+            self.write(call.matrices[i], 1, p, p, values);
         }
         if call.flag("HAS_COPY") {
-            self.write(call.matrices[5], 1, p, p, &state[0]);
+            self.write(call.matrices[5], 1, p, p, &params);
         }
     }
 }
