@@ -70,6 +70,9 @@ fn operands_that_overlap_what_is_written_are_refused() {
     for case in cases::all().iter().filter(|case| case.name.contains("Ones") && case.gap == 0) {
         let mut lab = Lab::overlapping(Device::cpu());
         let op = (case.build)(&mut lab).op;
+        if op.operands().iter().count() == 1 {
+            continue; // nothing to overlap with
+        }
         let refused = catch_unwind(AssertUnwindSafe(|| lab.device.run(&*op))).expect_err(&case.name);
         let message = refused.downcast_ref::<String>().expect("a message");
         assert!(message.contains("overlap"), "{}: {message}", case.name);

@@ -3,10 +3,11 @@
 
 mod reference;
 
+use reference::executor::Reference;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use stockpot::checkpoint::Reader;
-use stockpot::device::Device;
+use stockpot::device::{DType, Device};
 use stockpot::model::{Activations, Architecture, Batch, Config, Model, Table, initial_weights};
 use stockpot::ops::IGNORED;
 use stockpot::train::{Optimizer, Settings};
@@ -113,7 +114,9 @@ fn micro_batches_add_up_to_the_batch() {
     for rows in [0..13, 13..26] {
         let (tokens, targets) = (&tokens[rows.clone()], &targets[rows]);
         let scale = 1.0 / SHAPE.rows() as f32;
-        model.accumulate_gradient(&mut device, &acts, &optimizer.arena, one, tokens, targets, scale).expect("gradients");
+        model
+            .accumulate_gradient(&mut device, &acts, &optimizer.arena, one, tokens, targets, scale)
+            .expect("gradients");
     }
     let grads: Vec<f32> = device.to_vec(&optimizer.arena.grads).expect("gradients");
     for p in &model.table.parameters {
@@ -166,6 +169,36 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
     assert_eq!(device.to_vec::<f32>(&model.master).expect("weights"), before);
 }
 
+/// Nothing but launches: what this executor computes, kernels can, without a change to models or training.
+#[test]
+fn training_by_launches_alone_is_training_on_the_cpu() {
+    let settings: Settings = toml::from_str("steps = 2\nbatch = 2\nlearning_rate = 1e-2").expect("settings");
+    for name in FIXTURES {
+        let steps = |mut device: Device| -> (Vec<f32>, Vec<f32>) {
+            let Loaded { device: mut cpu, model, tokens, targets, .. } = load(name);
+            let weights: Vec<f32> = cpu.to_vec(&model.master).expect("weights");
+            let model = Model::new(&mut device, &model.config, &weights).expect("memory");
+            let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows()).expect("memory");
+            let mut optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
+            let mut losses = Vec::new();
+            for _ in 0..2 {
+                optimizer.zero_gradients(&mut device).expect("zeros");
+                let scale = 1.0 / SHAPE.rows() as f32;
+                losses = model
+                    .accumulate_gradient(&mut device, &acts, &optimizer.arena, SHAPE, &tokens, &targets, scale)
+                    .expect("gradients");
+                optimizer.update(&mut device, &model, &settings, 1e-2).expect("an update");
+            }
+            (losses, device.to_vec(&model.master).expect("weights"))
+        };
+        let (losses, weights) = steps(Device::cpu());
+        let reference = Device::with_executor(Box::new(Reference::default()), DType::F32);
+        let (launched_losses, launched_weights) = steps(reference);
+        assert_close(&format!("{name} losses"), &losses, &launched_losses, 20.0 * LOSS);
+        assert_close(&format!("{name} weights"), &weights, &launched_weights, WEIGHTS);
+    }
+}
+
 /// Two layers, sizes that tell every field apart.
 fn small(architecture: Architecture, tied: bool) -> Config {
     let (heads, kv_heads) = (4, 2);
@@ -190,9 +223,12 @@ fn small(architecture: Architecture, tied: bool) -> Config {
 #[test]
 fn gradients_are_finite_differences_of_the_reference() {
     let shape = Batch { batch: 2, context: 7 };
-    for (architecture, tied) in
-        [(Architecture::Olmo2, false), (Architecture::Olmo2, true), (Architecture::Llama, false), (Architecture::Llama, true)]
-    {
+    for (architecture, tied) in [
+        (Architecture::Olmo2, false),
+        (Architecture::Olmo2, true),
+        (Architecture::Llama, false),
+        (Architecture::Llama, true),
+    ] {
         let config = small(architecture, tied);
         let table = Table::new(&config);
         let mut weights = initial_weights(&config, 7);
@@ -229,7 +265,12 @@ fn gradients_are_finite_differences_of_the_reference() {
                 // f32 sums of terms up to about 1 lose some 1e-6; the differences themselves some 1e-9.
                 let tolerance = 4e-6 + 2e-5 * numeric.abs();
                 let ours = grads[i] as f64;
-                assert!((ours - numeric).abs() <= tolerance, "{config:?}\n{} [{}]: {ours} for {numeric}", p.name, i - p.offset);
+                assert!(
+                    (ours - numeric).abs() <= tolerance,
+                    "{config:?}\n{} [{}]: {ours} for {numeric}",
+                    p.name,
+                    i - p.offset
+                );
             }
         }
     }

@@ -5,13 +5,14 @@
 mod host;
 mod launch;
 mod memory;
+mod op;
 
 pub use host::{Host, Rows, RowsMut};
 pub use launch::{Arg, Executor, Launch};
 pub use memory::{Access, Buffer, DType, Element, Matrix, Operands};
+pub use op::{Cost, Op};
 
 use crate::error::{Error, Kind, Result};
-use crate::ops::{Cost, Op};
 use host::AlignedBytes;
 use memory::Slab;
 use std::collections::BTreeMap;

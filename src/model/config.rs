@@ -90,11 +90,11 @@ impl Config {
                 return fault(format!("the model's {name} is {n}; it must be between 1 and {}", 1 << 24));
             }
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return fault(format!("{} heads cannot be shared among {} key/value heads", self.heads, self.kv_heads));
         }
         for (name, n) in [("width", self.width), ("head_width", self.head_width), ("feed_forward", self.feed_forward)] {
-            if n % 8 != 0 {
+            if !n.is_multiple_of(8) {
                 return fault(format!("the model's {name} is {n}; it must be a multiple of 8"));
             }
         }

@@ -1,6 +1,7 @@
 //! Every element set to one value: how gradients are cleared.
 
 use super::Op;
+use super::arguments::{self, Layout, number};
 use crate::device::{Arg, Host, Launch, Matrix, Operands};
 use rayon::prelude::*;
 
@@ -26,16 +27,10 @@ impl Op for Fill {
     fn cpu(&self, host: &Host) {
         host.write::<f32>(&self.x).flat().par_chunks_mut(CHUNK).for_each(|chunk| chunk.fill(self.value));
     }
+    /// Scalars: elements, value.
     fn launch(&self) -> Launch {
         let n = self.x.elements();
-        Launch {
-            file: "fill",
-            kernel: "fill",
-            defines: vec![],
-            grid: [n.div_ceil(CHUNK) as u32, 1, 1],
-            block: 256,
-            shared_bytes: 0,
-            args: vec![Arg::Matrix(self.x.clone()), Arg::U32(n as u32), Arg::F32(self.value)],
-        }
+        let layout = Layout { grid: [n.div_ceil(CHUNK), 1, 1], block: 256, defines: vec![] };
+        arguments::launch(self, "fill", layout, vec![number(n), Arg::F32(self.value)])
     }
 }

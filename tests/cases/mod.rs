@@ -17,7 +17,7 @@ const fn row(op: &'static str, bound: f64, reason: &'static str) -> Tolerance {
 }
 
 /// One unit in the last place of an f32 near 1 is 1.2e-7. Bounds are about three times the worst error seen with AVX2.
-pub const TOLERANCES: [Tolerance; 14] = [
+pub const TOLERANCES: [Tolerance; 15] = [
     row("gemm", 2e-6, "sums of up to 300 products; the error of a sum grows as the square root of its length"),
     row("rms_norm_forward", 5e-7, "one sum of squares, then three roundings"),
     row("rms_norm_backward", 2e-6, "a difference of two terms of the same size; dweight sums up to 700 rows"),
@@ -31,6 +31,7 @@ pub const TOLERANCES: [Tolerance; 14] = [
     row("embedding_forward", 0.0, "a copy"),
     row("embedding_backward", 7e-7, "sums of up to 80 rows"),
     row("grad_norm", 1e-7, "sums in f64, rounded once"),
+    row("fill", 0.0, "a copy"),
     row("adamw", 3e-7, "eight roundings in a row, on values below 2"),
 ];
 
@@ -137,6 +138,9 @@ pub fn all() -> Vec<Case> {
             for max_norm in [0.5, f32::INFINITY] {
                 add(format!("grad_norm max {max_norm}"), Box::new(move |lab| grad_norm(lab, fill, p, max_norm)));
             }
+            if fill == Fill::Ones {
+                add("fill".into(), Box::new(move |lab| fill_with(lab, p)));
+            }
             for (step, copy) in [(1, false), (1000, true)] {
                 let name = format!("adamw step {step} copy {copy}");
                 add(name, Box::new(move |lab| adamw(lab, fill, p, step, copy)));
@@ -226,6 +230,11 @@ fn cross_entropy(lab: &mut Lab, fill: Fill, r: usize, c: usize, gradient: bool) 
         gradient_scale: gradient.then_some(scale),
     };
     built(op, expected)
+}
+
+fn fill_with(lab: &mut Lab, n: usize) -> Built {
+    let op = stockpot::ops::Fill { x: lab.output("x", 1, n), value: -0.75 };
+    built(op, vec![("x", vec![-0.75; n])])
 }
 
 fn swiglu(lab: &mut Lab, fill: Fill, r: usize, c: usize) -> Built {

@@ -72,6 +72,7 @@ impl Executor for Reference {
             "embedding_backward" => self.embedding_backward(&mut call),
             "grad_norm" => self.grad_norm(&mut call),
             "adamw" => self.adamw(&mut call),
+            "fill" => self.fill(&mut call),
             other => panic!("no kernel is named {other}"),
         }
         assert!(call.scalars.is_empty(), "{}: scalars that nothing reads", launch.kernel);
@@ -127,6 +128,11 @@ impl<'a> Call<'a> {
 }
 
 impl Reference {
+    fn fill(&mut self, call: &mut Call) {
+        let (n, value) = (call.n(), call.x());
+        let x = call.matrices[0];
+        self.write(x, x.rows(), x.cols(), x.stride(), &vec![value; n]);
+    }
     fn gemm(&mut self, call: &mut Call) {
         let (ta, tb, epilogue) = (call.flag("TRANSPOSE_A"), call.flag("TRANSPOSE_B"), call.define("EPILOGUE"));
         let [m, n, k, stride_a, stride_b, stride_c] = call.counts();

@@ -1,0 +1,27 @@
+//! What a device can run: an op that knows its operands, its cost, its CPU implementation and its kernel's launch.
+
+use super::{Access, Host, Launch, Matrix, Operands};
+
+/// Work of one op: bytes that must move to and from memory if each operand is touched once, and flops.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Cost {
+    pub bytes: u64,
+    pub flops: u64,
+}
+
+pub trait Op {
+    /// Name of the op and of its kernel's entry.
+    fn name(&self) -> &'static str;
+    /// What it reads and writes, in the order of its kernel's parameters.
+    fn operands(&self) -> Operands;
+    fn flops(&self) -> u64;
+    fn cost(&self) -> Cost {
+        let operands = self.operands();
+        let moved = |m: &Matrix, access: Access| m.bytes() * if access == Access::Update { 2 } else { 1 };
+        Cost { bytes: operands.iter().map(|(m, access)| moved(m, *access)).sum(), flops: self.flops() }
+    }
+    /// Computes on the CPU, in f32, in an order of summation that depends on the shapes alone.
+    fn cpu(&self, host: &Host);
+    /// The launch of its kernel.
+    fn launch(&self) -> Launch;
+}
