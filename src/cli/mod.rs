@@ -102,10 +102,11 @@ pub fn main() -> Result<()> {
         Command::Status(args) => args.status(),
         Command::Report(args) => args.report(),
         Command::Search(_) => later("search", "it finds the best of all mixtures by scoring merges"),
-        Command::Tokenize(args) => args.run(),
-        Command::Train(args) => args.run(),
-        Command::Merge(args) => args.run(),
-        Command::Eval(args) => args.run(),
+        // Inside the pool: an op that is called from outside pays for the way in, each time.
+        Command::Tokenize(args) => rayon::scope(|_| args.run()),
+        Command::Train(args) => rayon::scope(|_| args.run()),
+        Command::Merge(args) => rayon::scope(|_| args.run()),
+        Command::Eval(args) => rayon::scope(|_| args.run()),
         Command::Bench(_) => later("bench", "until then: cargo bench"),
         Command::Doctor(args) => args.run(threads),
     }
