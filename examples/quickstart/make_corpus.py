@@ -30,7 +30,6 @@ DOMAINS = {
     "chemistry_compounds": PARTITION,
     # evaluated, never trained on
     "shakespeare": OOD,
-    "legal_licenses": OOD,
     "disease_definitions": OOD,
     # the seed model's text
     "classic_novels": SEED,
