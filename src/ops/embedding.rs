@@ -85,7 +85,7 @@ impl Op for EmbeddingBackward {
             }
         });
     }
-    /// One block per [`COLUMNS`] columns walks the rows in order. Scalars: R, C, strides of dout and dweight.
+    /// One block per `COLUMNS` columns walks the rows in order. Scalars: R, C, strides of dout and dweight.
     fn launch(&self) -> Launch {
         check(&self.tokens, &self.dweight, &self.dout);
         let (rows, cols) = (self.dout.rows(), self.dout.cols());

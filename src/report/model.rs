@@ -23,7 +23,7 @@ pub struct Report {
     pub mixtures: Vec<MixtureInfo>,
     /// What [`answers`](super::answers) makes of the rest.
     pub answers: Vec<Answer>,
-    /// What [`correlations`](super::correlations) makes of the mixtures.
+    /// What [`correlations`](fn@super::correlations) makes of the mixtures.
     pub correlations: Vec<Correlation>,
     pub cost: Cost,
     pub partitions: Vec<PartitionInfo>,
