@@ -10,8 +10,8 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::DomainScore;
 use crate::report::{
-    self, Cost, Decontamination, DecontaminatedPartition, DomainInfo, MixtureInfo, Overlap, PartitionInfo, Report, Score,
-    Size,
+    self, Cost, DecontaminatedPartition, Decontamination, DomainInfo, MixtureInfo, Overlap, PartitionInfo, Report,
+    Score, Size,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,7 +26,9 @@ type Scores = Vec<Score>;
 pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
     let layout = Layout { root: root.to_path_buf() };
     let incomplete = |what: &str| {
-        Error::usage(format!("the study has no report yet: {what}")).at(root).fix("stockpot run makes what is missing")
+        Error::input(format!("the study has no report yet: {what}"))
+            .at(root)
+            .fix("`stockpot run` makes what is missing")
     };
     if !root.exists() {
         return Err(incomplete("its directory does not exist"));
@@ -115,11 +117,7 @@ fn individual(members: &BTreeMap<String, f64>, modules: &BTreeMap<&str, Scores>)
 }
 
 /// Scores by domain, with the averages `id`, `ood` and `members` (the domains of the mixture's own partitions).
-fn with_averages(
-    prepared: &Prepared,
-    members: &BTreeMap<String, f64>,
-    scores: &Scores,
-) -> BTreeMap<String, Score> {
+fn with_averages(prepared: &Prepared, members: &BTreeMap<String, f64>, scores: &Scores) -> BTreeMap<String, Score> {
     let mut all: BTreeMap<String, Score> =
         prepared.domains.iter().zip(scores).map(|(domain, score)| (domain.name.clone(), *score)).collect();
     type Belongs<'a> = &'a dyn Fn(&prepare::Domain) -> bool;
