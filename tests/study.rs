@@ -11,6 +11,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use stockpot::checkpoint::{Reader, StorageDType, write_model};
 use stockpot::data::{Split, SplitRule, Tokenizer};
 use tempfile::TempDir;
 
@@ -307,6 +308,19 @@ fn every_token_is_scored_once() {
         let known = rows(&report["domains"]).any(|d| d["tokens"] == score["tokens"] && d["bytes"] == score["bytes"]);
         assert!(known, "{score}");
     }
+
+    // A model of zeros finds every token as likely as any other: ln 300 nats for each token that is scored.
+    let seed = dir.path().join(format!("out/models/{}", text_of(&report["hashes"]["seed"])));
+    let reader = Reader::open(&seed).expect("the seed");
+    let (flat, zeros) = (dir.path().join("flat"), vec![0.0; reader.table().len]);
+    fs::create_dir(&flat).expect("a directory");
+    write_model(&flat, reader.config(), &zeros, StorageDType::F32, Some(&seed.join("tokenizer.json")))
+        .expect("a model");
+    let scores =
+        stockpot(dir.path(), &["eval", "flat", "--data", "x=letters.jsonl", "--json", "--device", "cpu"]).json();
+    let (nats, tokens) = (&scores["domains"][0]["nats"], &scores["domains"][0]["tokens"]);
+    let expected = tokens.as_f64().expect("tokens") * 300f64.ln();
+    assert!((nats.as_f64().expect("nats") - expected).abs() < 1e-6 * expected, "{nats} for {tokens} tokens");
 }
 
 #[test]
