@@ -64,7 +64,10 @@ impl Error {
             E::StorageFull | E::QuotaExceeded => error.fix(
                 "free some space or choose another --out, then run the same command again: finished stages are kept",
             ),
-            E::PermissionDenied | E::ReadOnlyFilesystem => error.fix("check the permissions, or choose another --out"),
+            E::FileTooLarge => error.fix("raise the limit on file sizes (ulimit -f), then run the same command again"),
+            E::ReadOnlyFilesystem => error.fix("choose another --out"),
+            E::PermissionDenied => error.fix("check the permissions, or choose another path"),
+            E::NotADirectory | E::AlreadyExists => error.fix("a part of this path is a file: choose another path"),
             E::NotFound => error.fix("check the path"),
             _ => error,
         }
@@ -97,6 +100,11 @@ impl Error {
     /// Whether a path has been named.
     pub fn has_place(&self) -> bool {
         self.0.path.is_some()
+    }
+    /// The same fault, caused by the command line or a settings file.
+    pub fn into_usage(mut self) -> Error {
+        self.0.kind = Kind::Usage;
+        self
     }
     pub fn kind(&self) -> Kind {
         self.0.kind

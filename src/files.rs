@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `path` by `write` on a buffered file beside it, flushes it and renames it into place.
@@ -67,8 +67,10 @@ pub fn recover_directory(path: &Path) -> Result<()> {
 
 pub fn remove_directory(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, &e)),
-        _ => Ok(()),
+        // Below a file there is nothing to remove either; whoever writes there next says so.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
+        Err(e) => Err(Error::io("remove", path, &e)),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -87,13 +89,45 @@ fn sync_directory(path: Option<&Path>) -> std::io::Result<()> {
     }
 }
 
-/// Where `path` is prepared. The process id keeps two writers apart; a killed writer's leavings are overwritten
-/// by nobody and removed by `study` when it opens the directory.
+/// Removes from `directory` what writers that were killed left of those files and directories whose names `of` takes.
+/// The caller holds the lock that keeps other writers of these away.
+pub fn remove_abandoned(directory: &Path, of: impl Fn(&str) -> bool) -> Result<()> {
+    for name in names_in(directory)? {
+        let stem = name.strip_suffix(".tmp").and_then(|s| s.rsplit_once('.'));
+        if stem.is_some_and(|(stem, id)| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) && of(stem)) {
+            remove(&directory.join(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// The names in `directory`, sorted, those that are not UTF-8 left out: Stockpot makes none.
+pub fn names_in(directory: &Path) -> Result<Vec<String>> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let read = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
+    let names = read().map_err(|e| Error::io("list", directory, &e))?;
+    let mut names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a file or a directory.
+fn remove(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(m) if m.is_dir() => remove_directory(path),
+        Ok(_) => fs::remove_file(path).map_err(|e| Error::io("remove", path, &e)),
+        Err(e) => Err(Error::io("remove", path, &e)),
+    }
+}
+
+/// Where `path` is prepared. The process id keeps two writers apart; what a killed writer leaves is overwritten by
+/// nobody and removed by [`remove_abandoned`].
 fn aside(path: &Path) -> PathBuf {
     suffixed(path, &format!(".{}.tmp", std::process::id()))
 }
 
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+/// `path` with `suffix` at the end of its name.
+pub fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(suffix);
     path.with_file_name(name)

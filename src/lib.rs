@@ -15,4 +15,5 @@ pub mod ops;
 pub mod report;
 pub mod settings_file;
 pub mod study;
+pub mod terminal;
 pub mod train;

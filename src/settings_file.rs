@@ -13,16 +13,30 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// As [`read`], from text; `path` is named in errors.
 pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
     toml::from_str(text).map_err(|e| {
-        let error = Error::usage(e.message().trim().to_string()).at(path);
-        let error = match e.span() {
-            Some(span) => error.line(text[..span.start.min(text.len())].matches('\n').count() as u64 + 1),
-            None => error,
-        };
+        let mut error = Error::usage(plain_types(e.message().trim())).at(path);
+        if let Some(before) = e.span().and_then(|span| text.get(..span.start)) {
+            let line = before.matches('\n').count();
+            error = error.line(line as u64 + 1);
+            // A missing field has no line of its own.
+            if let (false, Some(line)) = (e.message().starts_with("missing"), text.lines().nth(line)) {
+                error = error.got(line.trim().to_string());
+            }
+        }
         match nearest_key(e.message()) {
             Some(key) => error.fix(format!("did you mean `{key}`?")),
             None => error,
         }
     })
+}
+
+/// Rust's names of types in the words of a settings file.
+fn plain_types(message: &str) -> String {
+    let words =
+        [("u64", "a whole number of at least 0"), ("usize", "a whole number of at least 0"), ("f64", "a number")];
+    let plain = words.iter().find_map(|(name, words)| {
+        Some(format!("{}expected {words}", message.strip_suffix(&format!("expected {name}"))?))
+    });
+    plain.unwrap_or_else(|| message.to_string())
 }
 
 /// The expected key nearest to the unknown one, from serde's message "unknown field `x`, expected one of `a`, `b`"

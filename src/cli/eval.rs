@@ -1,7 +1,7 @@
 //! `eval`: perplexity of a checkpoint or of a merge on named sets of documents.
 
 use super::{DeviceArg, split_once, weighted};
-use crate::checkpoint::{self, Reader};
+use crate::checkpoint::Reader;
 use crate::data::{Shard, ShardWriter, Tokenizer, expand, for_each_document};
 use crate::device::Device;
 use crate::error::{Error, Kind, Result};
@@ -9,6 +9,7 @@ use crate::eval::{self, DomainScore};
 use crate::files;
 use crate::merge;
 use crate::model::{Activations, Config, Model};
+use crate::terminal::say;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -65,7 +66,8 @@ impl Eval {
             return Err(Error::input("the tokenizer has more tokens than the model")
                 .at(&first)
                 .expected(format!("at most {}", config.vocabulary))
-                .got(tokenizer.vocabulary().to_string()));
+                .got(tokenizer.vocabulary().to_string())
+                .fix("take the tokenizer.json that belongs to the weights"));
         }
         let domains = self.domains()?;
         let mut device = Device::cpu();
@@ -75,9 +77,10 @@ impl Eval {
         let mut scores = Scores { model: name, domains: vec![], macro_perplexity: 0.0 };
         for (name, files) in domains {
             let shard = Scratch::shard(&name, &files, &tokenizer)?;
-            let score = eval::score(&mut device, &model, &acts, &shard.shard)?;
+            let score = eval::score(&mut device, &model, &acts, &shard.shard);
+            let score = score.map_err(|e| if e.has_place() { e } else { e.at(format!("--data {name}")) })?;
             let (perplexity, bits_per_byte) = (score.perplexity(), score.bits_per_byte());
-            eprintln!("{name}: perplexity {perplexity:.3}");
+            say(&format!("{name}: perplexity {perplexity:.3}"));
             scores.domains.push(Domain { name, score, perplexity, bits_per_byte });
         }
         scores.macro_perplexity =
@@ -98,7 +101,7 @@ impl Eval {
         let reader = Reader::open(directory)?;
         let mut weights = vec![0.0; reader.table().len];
         reader.read_weights(&mut weights)?;
-        Ok((directory.display().to_string(), directory.clone(), checkpoint::read_config(directory)?, weights))
+        Ok((directory.display().to_string(), directory.clone(), reader.config().clone(), weights))
     }
 
     /// `NAME=FILES` begins a domain; a value without a name is one more pattern of it.

@@ -8,6 +8,7 @@ mod tokenize;
 mod train;
 
 use crate::error::{Error, Result};
+use crate::terminal::say;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -73,7 +74,7 @@ impl DeviceArg {
         match self.device.as_str() {
             "cpu" => Ok(()),
             "auto" => {
-                eprintln!("device: the CPU (this version has no CUDA device yet)");
+                say("device: the CPU (this version has no CUDA device yet)");
                 Ok(())
             }
             _ if cuda => Err(Error::usage(format!("--device {}: this version has no CUDA device yet", self.device))
@@ -86,6 +87,9 @@ impl DeviceArg {
 }
 
 pub fn main() -> Result<()> {
+    // SAFETY: (1) SIG_IGN is a valid action for SIGXFSZ; (2) no other thread runs yet. A write beyond a limit on file
+    // sizes then fails as one to a full disk does, instead of ending the process without a word.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let cli = Cli::parse();
     let threads = match cli.threads {
         Some(n) => n as usize,

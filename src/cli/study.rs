@@ -4,6 +4,7 @@ use super::DeviceArg;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::study::{self, Phase, Study};
+use crate::terminal::say;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -56,7 +57,7 @@ impl Run {
         let report = study::run(&study, &settings, &out, &study::Options { until: self.until, threads })?;
         if let Some(report) = report {
             super::print(self.common.json, &report, || report.to_text())?;
-            eprintln!("report: {}", out.join("report.html").display());
+            say(&format!("report: {}", out.join("report.html").display()));
         }
         Ok(())
     }

@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Config, initial_weights};
 use crate::settings_file;
-use crate::study::{ModelSettings, Progress};
-use crate::train::{self, Start};
+use crate::study::{Lock, ModelSettings, Progress, checkpoint_key};
+use crate::terminal::say;
+use crate::train::{self, Start, partial_path};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ pub struct Train {
 }
 
 /// TRAIN.toml
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
     /// Documents to train on; from the file's directory.
@@ -58,12 +59,12 @@ fn checkpoint_every() -> u64 {
 impl Train {
     pub fn run(&self) -> Result<()> {
         self.device.check()?;
-        if self.out.exists() {
-            return Err(Error::usage("the output exists already")
-                .at(&self.out)
-                .fix("remove it or choose another --out"));
-        }
+        self.expect_no_output()?;
         let settings = self.settings()?;
+        let _lock = Lock::beside(&self.out)?;
+        // The holder of the lock before may have finished.
+        self.expect_no_output()?;
+        self.remove_leftovers()?;
         let tokenizer_path = match (&self.init, &settings.tokenizer) {
             (_, Some(path)) => path.clone(),
             (Some(init), None) => init.join("tokenizer.json"),
@@ -71,8 +72,17 @@ impl Train {
         };
         let tokenizer = Tokenizer::load(&tokenizer_path, None)?;
         let (config, start) = self.start(&settings, &tokenizer)?;
-        let stream = self.stream(&settings, &tokenizer, &config)?;
-        let identity = serde_json::to_string(&(&settings, &self.init, tokenizer.hash())).expect("plain settings");
+        let shards = self.shards(&settings, &tokenizer, &config)?;
+        let identity = Identity {
+            training: &settings.training,
+            random_seed: settings.random_seed,
+            model: &config,
+            tokenizer: tokenizer.hash(),
+            text: shards.iter().map(|s| s.info().content.as_str()).collect(),
+            init: self.init.as_deref().map(checkpoint_key).transpose()?,
+        };
+        let identity = serde_json::to_string(&identity).expect("plain settings");
+        let stream = stream(&settings, shards.clone(), &config)?;
         let run = train::Run {
             config: &config,
             start: Arc::new(start),
@@ -84,10 +94,30 @@ impl Train {
             checkpoint_every: settings.checkpoint_every.max(1),
             keep_optimizer: true,
         };
-        Progress::new().training("train", &run)?;
+        let trained = Progress::new().training("train", &run);
         files::remove_directory(&self.shard_path())?;
-        eprintln!("checkpoint: {}", self.out.display());
+        trained?;
+        say(&format!("checkpoint: {}", self.out.display()));
         Ok(())
+    }
+
+    fn expect_no_output(&self) -> Result<()> {
+        if self.out.exists() {
+            return Err(Error::usage("the output exists already")
+                .at(&self.out)
+                .fix("remove it or choose another --out"));
+        }
+        Ok(())
+    }
+
+    /// Of runs to the same output that were killed.
+    fn remove_leftovers(&self) -> Result<()> {
+        let tokens = self.shard_path();
+        files::remove_directory(&files::suffixed(&tokens, ".old"))?;
+        files::remove_directory(&tokens)?;
+        let ours = [self.out.clone(), partial_path(&self.out), tokens];
+        let is_ours = |name: &str| ours.iter().any(|path| path.file_name().is_some_and(|n| n == name));
+        files::remove_abandoned(self.out.parent().unwrap_or(Path::new("")), is_ours)
     }
 
     fn settings(&self) -> Result<Settings> {
@@ -108,20 +138,22 @@ impl Train {
             if settings.model.is_some() {
                 return Err(Error::usage("--init brings its own model: leave [model] out").at(&self.config));
             }
-            let config = crate::checkpoint::read_config(init)?;
+            let config = crate::checkpoint::read_config(&init.join("config.json"))?;
             let start = train::read_start(init, &config, None)?;
+            if start.optimizer.is_none() {
+                say(&format!("{}: no optimizer state; the moments start at zero", init.display()));
+            }
             return Ok((config, start));
         }
         let Some(model) = &settings.model else {
             return Err(Error::usage("[model] is missing; it is needed without --init").at(&self.config));
         };
-        let config = model.config(tokenizer.vocabulary(), tokenizer.eos())?;
+        let config = model.config(tokenizer.vocabulary(), tokenizer.eos()).map_err(|e| e.at(&self.config))?;
         let weights = initial_weights(&config, settings.random_seed);
         Ok((config, Start { weights, optimizer: None }))
     }
 
-    /// Windows of all shards, each in proportion to its size.
-    fn stream(&self, settings: &Settings, tokenizer: &Tokenizer, config: &Config) -> Result<Stream> {
+    fn shards(&self, settings: &Settings, tokenizer: &Tokenizer, config: &Config) -> Result<Vec<Arc<Shard>>> {
         let mut shards = Vec::new();
         for directory in &settings.shards {
             shards.push(Arc::new(Shard::open(directory)?));
@@ -140,25 +172,39 @@ impl Train {
                     .got(format!("vocabulary {}, EOS {}", info.vocabulary, info.eos)));
             }
         }
-        let total: u64 = shards.iter().map(|s| s.tokens_len()).sum();
-        let wanted = settings.training.windows();
-        let mut members = Vec::new();
-        let mut given = 0;
-        let mut seen = 0;
-        for (i, shard) in shards.into_iter().enumerate() {
-            seen += shard.tokens_len();
-            // Cumulative shares, so that rounding never changes their sum.
-            let upto = (wanted as u128 * seen as u128 / total.max(1) as u128) as u64;
-            members.push((shard, upto - given, settings.random_seed.wrapping_add(i as u64)));
-            given = upto;
-        }
-        Stream::new(members, config.context, settings.random_seed)
+        Ok(shards)
     }
 
     /// Where the tokens of `files` lie while the training runs.
     fn shard_path(&self) -> PathBuf {
-        let mut name = self.out.file_name().unwrap_or_default().to_os_string();
-        name.push(".tokens");
-        self.out.with_file_name(name)
+        files::suffixed(&self.out, ".tokens")
     }
+}
+
+/// What makes the bits of a training, by content: paths, threads and `checkpoint_every` do not.
+#[derive(Serialize)]
+struct Identity<'a> {
+    training: &'a train::Settings,
+    random_seed: u64,
+    model: &'a Config,
+    tokenizer: String,
+    text: Vec<&'a str>,
+    init: Option<String>,
+}
+
+/// Windows of all shards, each in proportion to its size.
+fn stream(settings: &Settings, shards: Vec<Arc<Shard>>, config: &Config) -> Result<Stream> {
+    let total: u64 = shards.iter().map(|s| s.tokens_len()).sum();
+    let wanted = settings.training.windows();
+    let mut members = Vec::new();
+    let mut given = 0;
+    let mut seen = 0;
+    for (i, shard) in shards.into_iter().enumerate() {
+        seen += shard.tokens_len();
+        // Cumulative shares, so that rounding never changes their sum.
+        let upto = (wanted as u128 * seen as u128 / total.max(1) as u128) as u64;
+        members.push((shard, upto - given, settings.random_seed.wrapping_add(i as u64)));
+        given = upto;
+    }
+    Stream::new(members, config.context, settings.random_seed)
 }

@@ -14,9 +14,6 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 /// Names under which tokenizers keep their end-of-document token; the first that is present is it.
 const EOS_NAMES: [&str; 6] = ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eos|>", "[EOS]"];
 
-/// The smallest vocabulary of a byte-level BPE: 256 bytes and the EOS.
-const SMALLEST: usize = 257;
-
 /// A pair seen fewer times than this is not merged: a token that occurs once teaches nothing.
 const MIN_COUNT: u64 = 2;
 
@@ -30,6 +27,9 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// The smallest vocabulary of a byte-level BPE: 256 bytes and the EOS.
+    pub const SMALLEST: usize = 257;
+
     /// Trains a byte-level BPE of exactly `vocabulary` tokens: `<|endoftext|>` (id 0), the 256 bytes in the order of
     /// their characters, and merges learned from `texts` cut into words as GPT-2 cuts them. Any text can be encoded.
     /// The text is best kept below some 10 GB: the trainer counts a pair of tokens in 31 bits.
@@ -40,9 +40,9 @@ impl Tokenizer {
     ///
     /// Errors when `vocabulary` is below 257, or when the texts are too few to learn that many tokens.
     pub fn train(texts: impl Iterator<Item = String> + Send, vocabulary: usize) -> Result<Tokenizer> {
-        if vocabulary < SMALLEST {
+        if vocabulary < Tokenizer::SMALLEST {
             return Err(Error::usage("the vocabulary is too small for a byte-level BPE")
-                .expected(format!("at least {SMALLEST}: 256 bytes and <|endoftext|>"))
+                .expected(format!("at least {}: 256 bytes and <|endoftext|>", Tokenizer::SMALLEST))
                 .got(vocabulary.to_string()));
         }
         let mut trainer: TrainerWrapper = BpeTrainerBuilder::new()

@@ -44,6 +44,9 @@ pub fn rows(context: usize) -> usize {
 /// the windows' sums are added up in document order.
 pub fn score(device: &mut Device, model: &Model, acts: &Activations, shard: &Shard) -> Result<DomainScore> {
     let windows = windows(shard, model.config.context);
+    if windows.is_empty() {
+        return Err(Error::input("there is no text to score").got("documents whose `text` is empty"));
+    }
     let mut order: Vec<usize> = (0..windows.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(windows[i].end - windows[i].start));
     let mut nats = vec![0.0f64; windows.len()];

@@ -46,7 +46,7 @@ pub fn check_weights(weights: &[f64]) -> Result<()> {
     Err(Error::usage("the weights of a merge must sum to 1")
         .expected(format!("1 within {SUM_TOLERANCE:e}"))
         .got(format!("{sum}, from {weights:?}"))
-        .fix("correct the weights, or give --normalize to divide them by their sum"))
+        .fix("correct the weights; `stockpot merge --normalize` divides them by their sum"))
 }
 
 /// The weights divided by their sum; those of sum 1 come back as they are.

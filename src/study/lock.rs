@@ -1,37 +1,70 @@
-//! One run at a time in a study's directory.
+//! One run at a time in a study's directory, and one training at a time to a checkpoint.
 
 use crate::error::{Error, Kind, Result};
 use crate::files;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Held while it lives; the operating system lets go of it when the process ends, however it ends.
 pub struct Lock {
     _file: File,
+    /// Removed with the lock.
+    remove: Option<PathBuf>,
 }
 
 impl Lock {
+    /// The lock of the study in `root`, which is created.
     pub fn take(root: &Path) -> Result<Lock> {
         files::create_directory(root)?;
-        let path = root.join("study.lock");
-        let io = |e: &std::io::Error| Error::io("lock", &path, e);
+        let file = lock(&root.join("study.lock"), "another run works in this directory", root)?;
+        Ok(Lock { _file: file, remove: None })
+    }
+
+    /// The lock of a training to `out`: a file beside it that goes when the lock is let go of.
+    pub fn beside(out: &Path) -> Result<Lock> {
+        if let Some(parent) = out.parent() {
+            files::create_directory(parent).map_err(|e| e.at(out))?;
+        }
+        let path = files::suffixed(out, ".lock");
+        let file = lock(&path, "another training writes this checkpoint", out)?;
+        Ok(Lock { _file: file, remove: Some(path) })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Some(path) = &self.remove {
+            // A lock file that stays is no more than untidy.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+fn lock(path: &Path, refusal: &str, place: &Path) -> Result<File> {
+    let io = |e: &std::io::Error| Error::io("lock", path, e);
+    loop {
         let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| io(&e))?;
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(|e| io(&e))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 // Who holds it is a courtesy; the refusal stands without it.
                 let _ = file.read_to_string(&mut holder);
-                return Err(Error::new(Kind::Io, "another run works in this directory")
-                    .at(root)
+                return Err(Error::new(Kind::Io, refusal)
+                    .at(place)
                     .got(format!("a lock held by process {}", holder.trim()))
                     .fix("wait for it, stop it, or choose another --out"));
             }
             Err(TryLockError::Error(e)) => return Err(io(&e)),
         }
-        file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(|e| io(&e))?;
-        Ok(Lock { _file: file })
+        // The holder before may have removed the file after it was opened here: then this is a lock on nothing.
+        let current = fs::metadata(path).map(|m| m.ino()).ok();
+        if current == Some(file.metadata().map_err(|e| io(&e))?.ino()) {
+            file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(|e| io(&e))?;
+            return Ok(file);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A study: its settings, the stages that follow from them, running what is missing, and what is known so far.
 
+mod leftovers;
 mod lock;
 mod mixtures;
 mod plan;
@@ -12,11 +13,12 @@ mod stages;
 mod status;
 mod workers;
 
+pub use lock::Lock;
 pub use mixtures::{Mixture, mixtures};
 pub use plan::Plan;
 pub use progress::Progress;
 pub use report::report;
 pub use run::{Options, Phase, run};
 pub use settings::{ModelSettings, Study};
-pub use stages::Layout;
+pub use stages::{Layout, checkpoint_key};
 pub use status::Status;

@@ -101,8 +101,8 @@ fn train_work(config: &Config, models: u64, windows: u64) -> Work {
 
 fn score_work(config: &Config, models: u64, domains: usize, tokens_per_domain: u64) -> Work {
     // Without a bound the tokens are known only once the text is tokenized.
-    let per_model = if tokens_per_domain == u64::MAX { 0 } else { domains as u64 * tokens_per_domain };
-    let tokens = models * per_model;
+    let per_model = if tokens_per_domain == u64::MAX { 0 } else { tokens_per_domain.saturating_mul(domains as u64) };
+    let tokens = models.saturating_mul(per_model);
     Work { models, tokens, flops: tokens as f64 * config.forward_flops_per_token() }
 }
 

@@ -2,6 +2,7 @@
 //! loads the tokenizer, and writes what trainings and scores read. The result is one manifest, named by the content of
 //! all files and the settings; shards are named by their own content, so text that did not change keeps its shard.
 
+use super::leftovers::WRITING;
 use super::progress::Progress;
 use super::settings::{Source, Study};
 use super::stages::{self, Layout};
@@ -198,6 +199,8 @@ fn manifest_path(layout: &Layout, key: &str) -> PathBuf {
 pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Prepared> {
     let inputs = Inputs::new(study)?;
     if let Some(prepared) = found(study, layout, &inputs.key)? {
+        // Batch and context are not in the manifest's name: they may be others than when it was made.
+        check_budgets(study, &prepared, progress)?;
         return Ok(prepared);
     }
     let sources = 1 + inputs.partitions.len() + inputs.ood.len();
@@ -304,7 +307,7 @@ fn with_model(study: &Study, key: &str, m: Manifest) -> Result<Prepared> {
 
 /// The model of a given seed checkpoint, at the study's context length.
 pub fn checkpoint_config(study: &Study, directory: &Path) -> Result<Config> {
-    let mut config = checkpoint::read_config(directory)?;
+    let mut config = checkpoint::read_config(&directory.join("config.json"))?;
     if let Some(context) = study.seed.context {
         if context == 0 || context > config.context {
             return Err(Error::usage("`seed.context` is out of range")
@@ -342,7 +345,8 @@ struct Candidates {
     name: String,
     kind: DomainKind,
     most: usize,
-    by_hash: BTreeMap<([u8; 32], String), Document>,
+    /// By hash of the id, id, and hash of the text: two documents may have one id.
+    by_hash: BTreeMap<([u8; 32], String, [u8; 32]), Document>,
 }
 
 impl Candidates {
@@ -351,7 +355,8 @@ impl Candidates {
     }
     fn offer(&mut self, document: Document) {
         let hash = *blake3::hash(document.id.as_bytes()).as_bytes();
-        self.by_hash.insert((hash, document.id.clone()), document);
+        let text = *blake3::hash(document.text.as_bytes()).as_bytes();
+        self.by_hash.insert((hash, document.id.clone(), text), document);
         if self.by_hash.len() > self.most {
             self.by_hash.pop_last();
         }
@@ -436,6 +441,11 @@ impl Writer<'_> {
                 taken += encoded.len() as u64;
                 shard.add_tokens(&encoded, document.text.len() as u64)?;
             }
+            if taken == 0 {
+                return Err(Error::input(format!("`{name}` has no text to score"))
+                    .got("held-out documents whose `text` is empty")
+                    .fix("check its files"));
+            }
             Ok(())
         })?;
         self.table.add(&name, Split::Test, shard.info());
@@ -451,7 +461,7 @@ impl Layout {
         tokenizer: &Tokenizer,
         fill: impl FnOnce(&mut crate::data::ShardWriter) -> Result<()>,
     ) -> Result<Shard> {
-        let aside = self.root.join("shards").join(format!("writing.{}", std::process::id()));
+        let aside = self.shards().join(format!("{WRITING}{}", std::process::id()));
         let shard = Shard::write(&aside, tokenizer, fill).map_err(|e| if e.has_place() { e } else { e.at(name) })?;
         let place = self.shard(&shard_ref(&shard));
         drop(shard);

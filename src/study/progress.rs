@@ -2,6 +2,7 @@
 
 use crate::device::Device;
 use crate::error::Result;
+use crate::terminal::say;
 use crate::train;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -25,7 +26,7 @@ impl Progress {
         match &self.bars {
             // A terminal that went away in the middle of a run is no reason to end it.
             Some(bars) => drop(bars.println(text)),
-            None => eprintln!("{text}"),
+            None => say(text),
         }
     }
 

@@ -26,7 +26,9 @@ type Scores = Vec<Score>;
 pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
     let layout = Layout { root: root.to_path_buf() };
     let incomplete = |what: &str| {
-        Error::usage(format!("the study has no report yet: {what}")).at(root).fix("stockpot run makes what is missing")
+        Error::input(format!("the study has no report yet: {what}"))
+            .at(root)
+            .fix("`stockpot run` makes what is missing")
     };
     if !root.exists() {
         return Err(incomplete("its directory does not exist"));

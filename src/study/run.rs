@@ -1,5 +1,6 @@
 //! Runs a study: what is missing is made, phase by phase; what is there is used. Jobs of a phase are independent.
 
+use super::leftovers;
 use super::lock::Lock;
 use super::mixtures::{Mixture, mixtures};
 use super::prepare::{self, Prepared};
@@ -17,6 +18,7 @@ use crate::merge;
 use crate::model::{Activations, Config, Model, Table};
 use crate::report::Report;
 use crate::train::{self, Start};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,22 +49,21 @@ pub struct Options {
 /// The kind of device whose bits results are; more kinds come with the CUDA engine.
 const DEVICE: &str = "cpu";
 
-/// Steps between resumable checkpoints.
-const CHECKPOINT_EVERY: u64 = 200;
-
 /// A study with everything its trainings and scores depend on.
 pub struct Opened {
     pub layout: Layout,
     pub mixtures: Vec<Mixture>,
     pub prepared: Prepared,
     pub trainings: Trainings,
+    /// Steps between resumable checkpoints.
+    pub checkpoint_every: u64,
 }
 
 impl Opened {
     pub fn new(study: &Study, layout: Layout, prepared: Prepared) -> Result<Opened> {
         let mixtures = mixtures(study);
         let trainings = Trainings::new(study, &mixtures, &prepared, DEVICE)?;
-        Ok(Opened { layout, mixtures, prepared, trainings })
+        Ok(Opened { layout, mixtures, prepared, trainings, checkpoint_every: study.checkpoint_every })
     }
 
     /// Everything that is scored: the seed, the modules, the SEQ runs and the merges.
@@ -104,6 +105,7 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     for directory in layout.directories() {
         files::create_directory(&directory)?;
     }
+    leftovers::remove(&layout)?;
     let (begun, progress) = (Instant::now(), Progress::new());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::new(crate::error::Kind::Io, format!("cannot start threads: {e}")))?;
@@ -144,7 +146,10 @@ fn train_seed(opened: &Opened, progress: &Progress) -> Result<()> {
 
 /// Trains those of `trainings` that are missing, all from the seed.
 fn train_all(opened: &Opened, trainings: &[&Training], threads: usize, progress: &Progress) -> Result<()> {
-    let missing: Vec<&Training> = trainings.iter().filter(|t| !opened.layout.model(&t.key).exists()).copied().collect();
+    // Partitions of equal text make trainings of one key, which is one training.
+    let mut keys = BTreeSet::new();
+    let wanted = |t: &&&Training| !opened.layout.model(&t.key).exists() && keys.insert(t.key.clone());
+    let missing: Vec<&Training> = trainings.iter().filter(wanted).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -179,7 +184,7 @@ fn train_one(opened: &Opened, training: &Training, start: Arc<Start>, progress: 
         tokenizer: &opened.layout.tokenizer(&opened.prepared),
         identity: &training.key,
         out: &out,
-        checkpoint_every: CHECKPOINT_EVERY,
+        checkpoint_every: opened.checkpoint_every,
         keep_optimizer: training.role == super::stages::Role::Seed,
     };
     progress.training(&training.name, &run)
@@ -192,8 +197,10 @@ fn score_all(opened: &Opened, threads: usize, progress: &Progress) -> Result<()>
     let shards: Vec<Shard> =
         domains.iter().map(|d| Shard::open(&opened.layout.shard(&d.shard))).collect::<Result<_>>()?;
     let missing = |subject: &Subject| (0..domains.len()).filter(|&d| !opened.has_score(subject, d)).collect::<Vec<_>>();
+    let mut keys = BTreeSet::new();
+    let each_once = opened.subjects().into_iter().filter(|s| keys.insert(s.key().to_string()));
     let jobs: Vec<(Subject, Vec<usize>)> =
-        opened.subjects().into_iter().map(|s| (s.clone(), missing(&s))).filter(|(_, m)| !m.is_empty()).collect();
+        each_once.map(|s| (s.clone(), missing(&s))).filter(|(_, m)| !m.is_empty()).collect();
     if jobs.is_empty() {
         return Ok(());
     }

@@ -1,5 +1,6 @@
 //! A study file: what to train on, what to score on, which mixtures to verify.
 
+use crate::data::{SplitRule, Tokenizer};
 use crate::error::{Error, Result};
 use crate::model::{Architecture, Config};
 use crate::settings_file;
@@ -17,6 +18,9 @@ pub struct Study {
     /// Decides initial weights, the order of training windows and which mixtures are sampled.
     #[serde(default)]
     pub random_seed: u64,
+    /// Steps of a training between the checkpoints that a run which was stopped goes on from.
+    #[serde(default = "checkpoint_every")]
+    pub checkpoint_every: u64,
     /// Needed unless the seed is a given checkpoint.
     pub model: Option<ModelSettings>,
     /// Needed unless the seed is a given checkpoint.
@@ -127,7 +131,7 @@ impl Default for EvaluationSettings {
 
 /// How many mixtures of a size are verified by SEQ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a number of mixtures, or \"all\"")]
+#[serde(untagged, expecting = "expected a number of mixtures, or \"all\"")]
 pub enum Count {
     Number(usize),
     All(All),
@@ -155,6 +159,9 @@ pub struct GivenMixture {
     pub members: BTreeMap<String, f64>,
 }
 
+fn checkpoint_every() -> u64 {
+    200
+}
 fn olmo2() -> Architecture {
     Architecture::Olmo2
 }
@@ -182,8 +189,14 @@ impl Study {
         if self.partition.is_empty() {
             return fault("a study needs at least one [[partition]]".into());
         }
+        if self.checkpoint_every == 0 {
+            return fault("`checkpoint_every` must be at least 1".into());
+        }
         let mut names = BTreeSet::new();
         for source in self.partition.iter().chain(&self.ood) {
+            if source.files.is_empty() {
+                return fault(format!("`{}` names no `files`", source.name));
+            }
             if source.name.is_empty() || source.name.contains(['+', '/', '\\', ',', '\n']) {
                 return fault(
                     format!("`{}` cannot name a partition or domain", source.name.escape_debug())
@@ -205,6 +218,10 @@ impl Study {
         let share = |x: f64| (0.0..1.0).contains(&x);
         if !share(self.data.validation) || !share(self.data.test) || self.data.validation + self.data.test >= 1.0 {
             return fault("`data.validation` and `data.test` are shares of the data, together below 1".into());
+        }
+        SplitRule::new(self.data.separator.clone(), self.data.validation, self.data.test)?;
+        if self.evaluation.documents == 0 || self.evaluation.tokens == 0 {
+            return fault("`evaluation.documents` and `evaluation.tokens` must be at least 1".into());
         }
         for given in &self.mixture {
             self.check_members(&given.members)?;
@@ -234,13 +251,20 @@ impl Study {
         if self.seed.files.is_empty() {
             return fault("[seed] needs `files`: the text that the seed and the tokenizer are trained on");
         }
-        if self.model.is_none() {
+        let Some(model) = &self.model else {
             return fault("a study needs [model] with a `preset`, unless [seed] names a `checkpoint`");
+        };
+        let vocabulary = match &self.tokenizer {
+            Some(t) if t.vocabulary.is_some() != t.file.is_some() => t.vocabulary.unwrap_or(Tokenizer::SMALLEST),
+            _ => return fault("a study needs [tokenizer] with either `vocabulary` (to train one) or `file`"),
+        };
+        if vocabulary < Tokenizer::SMALLEST {
+            return Err(Error::usage("`tokenizer.vocabulary` is too small for a byte-level BPE")
+                .expected(format!("at least {}: 256 bytes and the end of text", Tokenizer::SMALLEST))
+                .got(vocabulary.to_string()));
         }
-        match &self.tokenizer {
-            Some(t) if t.vocabulary.is_some() != t.file.is_some() => training.check("seed.training"),
-            _ => fault("a study needs [tokenizer] with either `vocabulary` (to train one) or `file`"),
-        }
+        model.config(vocabulary, 0)?;
+        training.check("seed.training")
     }
 
     /// Both tables, which a study without a seed checkpoint has.
@@ -290,7 +314,7 @@ impl ModelSettings {
         config.feed_forward = self.feed_forward.unwrap_or((config.width * 8 / 3).next_multiple_of(64));
         config.context = self.context.unwrap_or(config.context);
         config.tied = self.tied.unwrap_or(config.tied);
-        config.check()?;
+        config.check().map_err(Error::into_usage)?;
         Ok(config)
     }
 }

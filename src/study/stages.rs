@@ -34,14 +34,20 @@ impl Layout {
     pub fn data(&self) -> PathBuf {
         self.root.join("data")
     }
+    pub fn shards(&self) -> PathBuf {
+        self.root.join("shards")
+    }
     pub fn shard(&self, shard: &ShardRef) -> PathBuf {
-        self.root.join("shards").join(&shard.hash)
+        self.shards().join(&shard.hash)
     }
     pub fn tokenizer(&self, prepared: &Prepared) -> PathBuf {
         self.root.join("tokenizers").join(format!("{}.json", prepared.tokenizer))
     }
+    pub fn models(&self) -> PathBuf {
+        self.root.join("models")
+    }
     pub fn model(&self, key: &str) -> PathBuf {
-        self.root.join("models").join(key)
+        self.models().join(key)
     }
     pub fn score(&self, key: &str) -> PathBuf {
         self.root.join("scores").join(format!("{key}.json"))
@@ -217,10 +223,14 @@ impl Subject {
             Subject::Checkpoint { name, .. } | Subject::Merge { name, .. } => name,
         }
     }
+    pub fn key(&self) -> &str {
+        match self {
+            Subject::Checkpoint { key, .. } | Subject::Merge { key, .. } => key,
+        }
+    }
     /// The name of this model's score on a domain.
     pub fn score_key(&self, domain: &ShardRef, config: &Config, device: &str) -> String {
-        let (Subject::Checkpoint { key: model, .. } | Subject::Merge { key: model, .. }) = self;
-        key("score", SCORE_VERSION, &(model, &domain.hash, config.context, device))
+        key("score", SCORE_VERSION, &(self.key(), &domain.hash, config.context, device))
     }
 }
 

@@ -37,7 +37,7 @@ pub struct TrainingStatus {
 impl Status {
     pub fn new(study: &Study, layout: Layout) -> Result<Status> {
         let directory = layout.root.display().to_string();
-        let report = layout.root.join("report.json").exists();
+        let report_exists = layout.root.join("report.json").exists();
         let mut status = Status {
             study: study.name.clone(),
             directory,
@@ -45,7 +45,7 @@ impl Status {
             trainings: vec![],
             scores_done: 0,
             scores: 0,
-            report,
+            report: false,
         };
         let Some(prepared) = prepare::find(study, &layout)? else { return Ok(status) };
         let opened = Opened::new(study, layout, prepared)?;
@@ -66,6 +66,8 @@ impl Status {
             status.scores += domains;
             status.scores_done += (0..domains).filter(|&d| opened.has_score(&subject, d)).count();
         }
+        // With scores missing, the report that lies there is of earlier settings or text.
+        status.report = report_exists && status.scores_done == status.scores;
         Ok(status)
     }
 }
@@ -73,13 +75,11 @@ impl Status {
 impl TrainingStatus {
     fn new(training: &Training, layout: &Layout) -> Result<TrainingStatus> {
         let directory = layout.model(&training.key);
-        let partial = train::partial_path(&directory);
-        let (state, steps_done) = if directory.exists() {
-            ("done", training.settings.steps)
-        } else if partial.exists() {
-            ("partial", train::read_metrics(&partial)?.len() as u64)
-        } else {
-            ("missing", 0)
+        let (state, steps_done) = match train::partial_steps(&directory)? {
+            // Asked last: a run may finish it in the meantime.
+            _ if directory.exists() => ("done", training.settings.steps),
+            Some(steps) => ("partial", steps),
+            None => ("missing", 0),
         };
         let (name, key) = (training.name.clone(), training.key.clone());
         Ok(TrainingStatus { name, key, state, steps_done, steps: training.settings.steps })

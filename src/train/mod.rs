@@ -5,5 +5,5 @@ mod run;
 mod settings;
 
 pub use optimizer::{Optimizer, Update};
-pub use run::{Metrics, Run, Start, partial_path, read_metrics, read_start, read_weights, train};
+pub use run::{Metrics, Run, Start, partial_path, partial_steps, read_metrics, read_start, read_weights, train};
 pub use settings::{Schedule, Settings};

@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Activations, Batch, Config, Model, Table};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,7 +30,8 @@ pub struct Run<'a> {
     pub settings: &'a Settings,
     /// `tokenizer.json` that goes into the checkpoint.
     pub tokenizer: &'a Path,
-    /// Stands for everything that made this run; a partial checkpoint of another run is not resumed.
+    /// Stands for everything that made this run; a partial checkpoint of another run is refused. Where it is a JSON
+    /// object, the refusal names the fields that differ.
     pub identity: &'a str,
     pub out: &'a Path,
     /// Steps between checkpoints.
@@ -61,7 +64,8 @@ struct RunState {
 /// Consecutive steps without a finite gradient after which training gives up.
 const MOST_SKIPPED: usize = 20;
 
-/// Trains to the end, or goes on from the partial checkpoint of the same run. `progress` is told of every step.
+/// Trains to the end, or goes on from the partial checkpoint of the same run. `progress` is told of every step. The
+/// caller keeps other writers of `out` away.
 pub fn train(device: &mut Device, run: &Run, progress: &mut dyn FnMut(&Metrics)) -> Result<()> {
     let partial = partial_path(run.out);
     let resumed = resume(run, &partial)?;
@@ -160,21 +164,50 @@ fn resume(run: &Run, partial: &Path) -> Result<Option<(Start, Vec<Metrics>)>> {
     if !partial.exists() {
         return Ok(None);
     }
-    let state = TrainerState::read(partial)?;
-    let same = |s: &RunState| s.identity == run.identity;
-    let Some(run_state) = serde_json::from_value::<RunState>(state.run.clone()).ok().filter(same) else {
-        files::remove_directory(partial)?;
-        return Ok(None);
+    let anew = || format!("remove {} to train from the start", partial.display());
+    let state = TrainerState::read(partial).map_err(|e| e.fix(anew()))?;
+    let run_state = match serde_json::from_value::<RunState>(state.run.clone()) {
+        Ok(run_state) if run_state.identity == run.identity => run_state,
+        // Removing it here would throw away work because of a slip in a settings file.
+        other => {
+            let before = other.map_or("nothing that is known".into(), |s| difference(&s.identity, run.identity));
+            return Err(Error::usage("the partial checkpoint is of other settings or other data")
+                .at(partial)
+                .got(before)
+                .fix(format!("restore these to go on with it, choose another --out, or {}", anew())));
+        }
     };
-    let start = read_start(partial, run.config, Some(run_state.updates))?;
-    let metrics = read_metrics(partial)?;
+    let start = read_start(partial, run.config, Some(run_state.updates)).map_err(|e| e.fix(anew()))?;
+    let metrics = read_metrics(partial).map_err(|e| e.fix(anew()))?;
     if metrics.len() as u64 != state.step || start.optimizer.is_none() {
         return Err(Error::input("the partial checkpoint is damaged")
             .at(partial)
             .expected(format!("moments, and {} rows in metrics.jsonl", state.step))
-            .fix("remove this directory to train from the start"));
+            .fix(anew()));
     }
     Ok(Some((start, metrics)))
+}
+
+/// The fields in which two identities differ, with the values that they had before.
+fn difference(before: &str, now: &str) -> String {
+    let parse = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+    let mut fields = Vec::new();
+    differing("", &parse(before), &parse(now), &mut fields);
+    format!("a training with {}", fields.join(", "))
+}
+
+fn differing(name: &str, before: &Value, now: &Value, fields: &mut Vec<String>) {
+    match (before, now) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                differing(&name, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null), fields);
+            }
+        }
+        _ if before != now => fields.push(format!("{name} = {before}")),
+        _ => {}
+    }
 }
 
 /// The weights of a checkpoint of the model `config`.
@@ -225,9 +258,23 @@ pub fn read_metrics(dir: &Path) -> Result<Vec<Metrics>> {
     text.lines().enumerate().map(parse).collect()
 }
 
+/// Steps in the resumable checkpoint of a run to `out`, if there is one. A run may be replacing it.
+pub fn partial_steps(out: &Path) -> Result<Option<u64>> {
+    let partial = partial_path(out);
+    let before = files::suffixed(&partial, ".old");
+    let mut failed = None;
+    // The replacement may fall between two looks; a file that is damaged stays so.
+    for _ in 0..5 {
+        match TrainerState::read(&partial).or_else(|e| TrainerState::read(&before).map_err(|_| e)) {
+            Ok(state) => return Ok(Some(state.step)),
+            Err(e) if partial.exists() && !out.exists() => failed = Some(e),
+            Err(_) => return Ok(None),
+        }
+    }
+    failed.map_or(Ok(None), Err)
+}
+
 /// Where the resumable checkpoint of a run to `out` stands.
 pub fn partial_path(out: &Path) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_os_string();
-    name.push(".partial");
-    out.with_file_name(name)
+    files::suffixed(out, ".partial")
 }

@@ -73,6 +73,10 @@ impl Settings {
         if self.batch == 0 || self.batch > 1 << 20 {
             return fault("batch", "at least 1 window a step", self.batch.to_string());
         }
+        // The order of the windows is in memory, 8 bytes each.
+        if self.steps.checked_mul(self.batch as u64).is_none_or(|windows| windows > 1 << 32) {
+            return fault("steps", "steps * batch up to 2^32 windows", format!("{} * {}", self.steps, self.batch));
+        }
         let micro = self.micro_batch();
         if micro == 0 || !self.batch.is_multiple_of(micro) {
             return fault("micro_batch", &format!("a divisor of the batch of {}", self.batch), micro.to_string());
