@@ -9,7 +9,7 @@ use crate::eval::{self, DomainScore};
 use crate::files;
 use crate::merge;
 use crate::model::{Activations, Config, Model};
-use crate::terminal::say;
+use crate::study::Progress;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -74,13 +74,17 @@ impl Eval {
         let model = Model::new(&mut device, &config, &weights)?;
         drop(weights);
         let acts = Activations::for_evaluation(&mut device, &config, eval::rows(config.context))?;
+        let progress = Progress::new();
         let mut scores = Scores { model: name, domains: vec![], macro_perplexity: 0.0 };
         for (name, files) in domains {
             let shard = Scratch::shard(&name, &files, &tokenizer)?;
-            let score = eval::score(&mut device, &model, &acts, &shard.shard);
+            let task = progress.task(&name, 100);
+            let score = eval::score(&mut device, &model, &acts, &shard.shard, &mut |done, windows| {
+                task.update(100 * done / windows, "% of the windows");
+            });
             let score = score.map_err(|e| if e.has_place() { e } else { e.at(format!("--data {name}")) })?;
             let (perplexity, bits_per_byte) = (score.perplexity(), score.bits_per_byte());
-            say(&format!("{name}: perplexity {perplexity:.3}"));
+            task.finish(&format!("perplexity {perplexity:.3}"));
             scores.domains.push(Domain { name, score, perplexity, bits_per_byte });
         }
         scores.macro_perplexity =

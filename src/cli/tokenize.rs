@@ -1,7 +1,8 @@
 //! `tokenize`: documents to a shard.
 
-use crate::data::{Shard, Tokenizer, expand, for_each_document};
+use crate::data::{Document, Shard, Tokenizer, expand, for_each_document};
 use crate::error::Result;
+use crate::study::Progress;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -24,9 +25,18 @@ impl Tokenize {
     pub fn run(&self) -> Result<()> {
         let tokenizer = Tokenizer::load(&self.tokenizer, None)?;
         let files = expand(&self.files)?;
+        let progress = Progress::new();
+        let task = progress.task("tokenize", 0);
+        let mut documents = 0;
         let shard = Shard::write(&self.out, &tokenizer, |shard| {
-            for_each_document(&files, |document| shard.add(document)).map(|_| ())
+            let add = |document: Document| {
+                documents += 1;
+                task.update(documents, "documents");
+                shard.add(document)
+            };
+            for_each_document(&files, add).map(|_| ())
         })?;
+        task.finish("documents encoded");
         let info = shard.info();
         super::print(self.json, info, || {
             let per_token = info.bytes as f64 / info.tokens as f64;

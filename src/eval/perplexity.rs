@@ -41,8 +41,14 @@ pub fn rows(context: usize) -> usize {
 }
 
 /// Scores every document of `shard`. Batches hold windows of like length; each window's sum is taken in token order, and
-/// the windows' sums are added up in document order.
-pub fn score(device: &mut Device, model: &Model, acts: &Activations, shard: &Shard) -> Result<DomainScore> {
+/// the windows' sums are added up in document order. `progress` is told how many windows of how many are done.
+pub fn score(
+    device: &mut Device,
+    model: &Model,
+    acts: &Activations,
+    shard: &Shard,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<DomainScore> {
     let windows = windows(shard, model.config.context);
     if windows.is_empty() {
         return Err(Error::input("there is no text to score").got("documents whose `text` is empty"));
@@ -60,6 +66,7 @@ pub fn score(device: &mut Device, model: &Model, acts: &Activations, shard: &Sha
             nats[i] = sum;
         }
         rest = later;
+        progress((order.len() - rest.len()) as u64, order.len() as u64);
     }
     if let Some(bad) = nats.iter().position(|n| !n.is_finite()) {
         return Err(Error::numeric(format!("the loss of window {bad} of {} is {}", nats.len(), nats[bad]))

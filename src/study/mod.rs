@@ -9,6 +9,7 @@ mod progress;
 mod report;
 mod run;
 mod settings;
+mod shards;
 mod stages;
 mod status;
 mod workers;

@@ -30,15 +30,19 @@ impl Progress {
         }
     }
 
-    /// Work of `total` units; `name` comes first on its bar or line.
+    /// Work of `total` units, 0 where that is not known; `name` comes first on its bar or line.
     pub fn task(&self, name: &str, total: u64) -> Task<'_> {
+        let template = match total {
+            0 => "{prefix:30!} {spinner} {pos} {msg} {elapsed}",
+            _ => "{prefix:30!} {bar:24} {pos:>6}/{len:6} {msg} {eta} left",
+        };
         let bar = self.bars.as_ref().map(|bars| {
-            let style = ProgressStyle::with_template("{prefix:30!} {bar:24} {pos:>6}/{len:6} {msg} {eta} left");
+            let style = ProgressStyle::with_template(template);
             let bar = ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bars.add(bar.with_prefix(name.to_string()))
         });
         let start = Instant::now();
-        Task { progress: self, bar, name: name.to_string(), total, start, printed: Mutex::new(Instant::now()) }
+        Task { progress: self, bar, name: name.to_string(), total, start, told: Mutex::new((None, start)) }
     }
 }
 
@@ -76,8 +80,8 @@ pub struct Task<'a> {
     name: String,
     total: u64,
     start: Instant,
-    /// When the last plain line was printed.
-    printed: Mutex<Instant>,
+    /// Units done at the first update (a resumed training begins in the middle); when the last plain line was printed.
+    told: Mutex<(Option<u64>, Instant)>,
 }
 
 impl Task<'_> {
@@ -87,15 +91,22 @@ impl Task<'_> {
 
     /// `done` units are done; `detail` says how it goes.
     pub fn update(&self, done: u64, detail: &str) {
+        let mut told = self.told.lock().unwrap_or_else(|e| e.into_inner());
+        let is_first = told.0.is_none();
+        let first = *told.0.get_or_insert(done);
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(detail.to_string());
-            return;
-        }
-        let mut printed = self.printed.lock().unwrap_or_else(|e| e.into_inner());
-        if printed.elapsed() >= BETWEEN_LINES {
-            *printed = Instant::now();
-            let left = self.elapsed().as_secs_f64() / done.max(1) as f64 * self.total.saturating_sub(done) as f64;
+            if is_first {
+                bar.reset_eta();
+            }
+        } else if told.1.elapsed() >= BETWEEN_LINES {
+            told.1 = Instant::now();
+            if self.total == 0 {
+                return self.progress.line(&format!("{}: {done} {detail}", self.name));
+            }
+            let each = self.elapsed().as_secs_f64() / (done - first.min(done)).max(1) as f64;
+            let left = each * self.total.saturating_sub(done) as f64;
             self.progress.line(&format!("{}: {done}/{} {detail} {left:.0} s left", self.name, self.total));
         }
     }

@@ -4,6 +4,7 @@ use super::lock::Lock;
 use super::prepare::{self, DomainKind};
 use super::run::Opened;
 use super::settings::Study;
+use super::shards;
 use super::stages::{Layout, Subject};
 use super::{plan, prepare::Prepared};
 use crate::data::Split;
@@ -36,7 +37,7 @@ pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
     let _lock = Lock::take(root)?;
     let prepared = prepare::find(study, &layout)?.ok_or_else(|| incomplete("its text is not tokenized"))?;
     let opened = Opened::new(study, layout, prepared)?;
-    let domains = opened.prepared.domains.len();
+    let domains = opened.prepared.manifest.domains.len();
     for subject in opened.subjects() {
         if (0..domains).any(|d| !opened.has_score(&subject, d)) {
             return Err(incomplete(&format!("{} is not scored on every domain", subject.name())));
@@ -51,7 +52,7 @@ pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
 pub fn assemble(study: &Study, settings: &str, opened: &Opened) -> Result<Report> {
     let (prepared, trainings) = (&opened.prepared, &opened.trainings);
     let scores = |subject: &Subject| -> Result<Scores> {
-        (0..prepared.domains.len()).map(|d| Ok(score(&opened.score(subject, d)?))).collect()
+        (0..prepared.manifest.domains.len()).map(|d| Ok(score(&opened.score(subject, d)?))).collect()
     };
     let mut modules: BTreeMap<&str, Scores> = BTreeMap::new();
     for (name, training) in &trainings.modules {
@@ -70,7 +71,7 @@ pub fn assemble(study: &Study, settings: &str, opened: &Opened) -> Result<Report
             scores: named.iter().map(|(model, scores)| (model.to_string(), by_domain(scores))).collect(),
         });
     }
-    let domains: Vec<DomainInfo> = prepared.domains.iter().map(domain_info).collect();
+    let domains: Vec<DomainInfo> = prepared.manifest.domains.iter().map(domain_info).collect();
     let correlations = report::correlations(&mixtures, &domains, study.random_seed);
     let cost = plan::cost(study, &prepared.config, &opened.mixtures, prepared.scored_tokens());
     Ok(Report {
@@ -119,7 +120,7 @@ fn individual(members: &BTreeMap<String, f64>, modules: &BTreeMap<&str, Scores>)
 /// Scores by domain, with the averages `id`, `ood` and `members` (the domains of the mixture's own partitions).
 fn with_averages(prepared: &Prepared, members: &BTreeMap<String, f64>, scores: &Scores) -> BTreeMap<String, Score> {
     let mut all: BTreeMap<String, Score> =
-        prepared.domains.iter().zip(scores).map(|(domain, score)| (domain.name.clone(), *score)).collect();
+        prepared.manifest.domains.iter().zip(scores).map(|(domain, score)| (domain.name.clone(), *score)).collect();
     type Belongs<'a> = &'a dyn Fn(&prepare::Domain) -> bool;
     let averages: [(&str, Belongs); 3] = [
         ("id", &|d| d.kind == DomainKind::Id),
@@ -128,7 +129,7 @@ fn with_averages(prepared: &Prepared, members: &BTreeMap<String, f64>, scores: &
     ];
     for (name, belongs) in averages {
         let chosen: Vec<&Score> =
-            prepared.domains.iter().zip(scores).filter(|(d, _)| belongs(d)).map(|(_, score)| score).collect();
+            prepared.manifest.domains.iter().zip(scores).filter(|(d, _)| belongs(d)).map(|(_, score)| score).collect();
         if !chosen.is_empty() {
             let mean = |of: fn(&Score) -> f64| chosen.iter().map(|s| of(s)).sum::<f64>() / chosen.len() as f64;
             let (perplexity, bits_per_byte) = (mean(|s| s.perplexity), mean(|s| s.bits_per_byte));
@@ -155,7 +156,7 @@ fn domain_info(domain: &prepare::Domain) -> DomainInfo {
 /// The table's rows by partition, in the table's order.
 fn partitions(prepared: &Prepared) -> Vec<PartitionInfo> {
     let mut partitions: Vec<PartitionInfo> = Vec::new();
-    for row in &prepared.table.rows {
+    for row in &prepared.manifest.table.rows {
         let known = partitions.iter().position(|p| p.name == row.partition);
         let at = known.unwrap_or_else(|| {
             partitions.push(PartitionInfo { name: row.partition.clone(), ..PartitionInfo::default() });
@@ -172,13 +173,13 @@ fn partitions(prepared: &Prepared) -> Vec<PartitionInfo> {
 }
 
 fn decontamination(study: &Study, prepared: &Prepared) -> Decontamination {
-    let partition = |c: &prepare::Cleaned| DecontaminatedPartition {
+    let partition = |c: &shards::Cleaned| DecontaminatedPartition {
         name: c.partition.clone(),
         documents: c.documents,
         dropped_documents: c.dropped_documents,
         dropped_bytes: c.dropped_bytes,
     };
-    let overlap = |d: &prepare::Dropped| Overlap {
+    let overlap = |d: &shards::Dropped| Overlap {
         partition: d.partition.clone(),
         document: d.why.id.clone(),
         domain: d.why.domain.clone(),
@@ -187,8 +188,8 @@ fn decontamination(study: &Study, prepared: &Prepared) -> Decontamination {
     };
     Decontamination {
         ngram: study.data.decontaminate as u64,
-        partitions: prepared.cleaned.iter().map(partition).collect(),
-        examples: prepared.dropped.iter().take(EXAMPLES).map(overlap).collect(),
+        partitions: prepared.manifest.cleaned.iter().map(partition).collect(),
+        examples: prepared.manifest.dropped.iter().take(EXAMPLES).map(overlap).collect(),
     }
 }
 
@@ -196,10 +197,10 @@ fn hashes(opened: &Opened) -> BTreeMap<String, String> {
     let (prepared, trainings) = (&opened.prepared, &opened.trainings);
     let mut hashes = BTreeMap::from([
         ("data".to_string(), prepared.key.clone()),
-        ("tokenizer".to_string(), prepared.tokenizer.clone()),
+        ("tokenizer".to_string(), prepared.manifest.tokenizer.clone()),
         ("seed".to_string(), trainings.seed.key().to_string()),
     ]);
     hashes.extend(trainings.modules.values().chain(&trainings.seqs).map(|t| (t.name.clone(), t.key.clone())));
-    hashes.extend(prepared.domains.iter().map(|d| (format!("domain {}", d.name), d.shard.hash.clone())));
+    hashes.extend(prepared.manifest.domains.iter().map(|d| (format!("domain {}", d.name), d.shard.hash.clone())));
     hashes
 }

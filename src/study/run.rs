@@ -93,7 +93,7 @@ impl Opened {
     }
 
     fn score_path(&self, subject: &Subject, domain: usize) -> std::path::PathBuf {
-        let shard = &self.prepared.domains[domain].shard;
+        let shard = &self.prepared.manifest.domains[domain].shard;
         self.layout.score(&subject.score_key(shard, &self.prepared.config, DEVICE))
     }
 }
@@ -181,7 +181,7 @@ fn train_one(opened: &Opened, training: &Training, start: Arc<Start>, progress: 
         start,
         stream: &stream,
         settings: &training.settings,
-        tokenizer: &opened.layout.tokenizer(&opened.prepared),
+        tokenizer: &opened.layout.tokenizer(&opened.prepared.manifest.tokenizer),
         identity: &training.key,
         out: &out,
         checkpoint_every: opened.checkpoint_every,
@@ -193,7 +193,7 @@ fn train_one(opened: &Opened, training: &Training, start: Arc<Start>, progress: 
 /// Scores every subject on the domains on which it has no score yet.
 fn score_all(opened: &Opened, threads: usize, progress: &Progress) -> Result<()> {
     let config = &opened.prepared.config;
-    let domains = &opened.prepared.domains;
+    let domains = &opened.prepared.manifest.domains;
     let shards: Vec<Shard> =
         domains.iter().map(|d| Shard::open(&opened.layout.shard(&d.shard))).collect::<Result<_>>()?;
     let missing = |subject: &Subject| (0..domains.len()).filter(|&d| !opened.has_score(subject, d)).collect::<Vec<_>>();
@@ -211,7 +211,7 @@ fn score_all(opened: &Opened, threads: usize, progress: &Progress) -> Result<()>
         let model = Model::new(&mut device, config, &subject_weights(subject, config)?)?;
         let acts = Activations::for_evaluation(&mut device, config, eval::rows(config.context))?;
         for &d in missing {
-            let score = eval::score(&mut device, &model, &acts, &shards[d])
+            let score = eval::score(&mut device, &model, &acts, &shards[d], &mut |_, _| ())
                 .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", subject.name(), domains[d].name)))?;
             let json = serde_json::to_vec(&score).expect("a struct of numbers");
             files::write_atomic(&opened.score_path(subject, d), |f| f.write_all(&json))?;

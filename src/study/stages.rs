@@ -3,8 +3,9 @@
 //! depends on it and of nothing else.
 
 use super::mixtures::Mixture;
-use super::prepare::{Prepared, ShardRef};
+use super::prepare::Prepared;
 use super::settings::Study;
+use super::shards::ShardRef;
 use crate::error::{Error, Result};
 use crate::model::Config;
 use crate::train::Settings;
@@ -40,8 +41,8 @@ impl Layout {
     pub fn shard(&self, shard: &ShardRef) -> PathBuf {
         self.shards().join(&shard.hash)
     }
-    pub fn tokenizer(&self, prepared: &Prepared) -> PathBuf {
-        self.root.join("tokenizers").join(format!("{}.json", prepared.tokenizer))
+    pub fn tokenizer(&self, hash: &str) -> PathBuf {
+        self.root.join("tokenizers").join(format!("{hash}.json"))
     }
     pub fn models(&self) -> PathBuf {
         self.root.join("models")
@@ -140,12 +141,12 @@ fn seed(study: &Study, prepared: &Prepared, device: &str) -> Result<Seed> {
     if let Some(directory) = &study.seed.checkpoint {
         return Ok(Seed::Given { key: prepared.checkpoint.clone().unwrap_or_default(), directory: directory.clone() });
     }
-    let (Some(settings), Some(shard)) = (&study.seed.training, &prepared.seed) else {
+    let (Some(settings), Some(shard)) = (&study.seed.training, &prepared.manifest.seed) else {
         return Err(Error::usage("the study has neither a seed checkpoint nor seed text"));
     };
     let (order_seed, shuffle_seed) = (order_seed(study, shard), study.random_seed);
     let members = vec![Member { shard: shard.clone(), windows: settings.windows(), order_seed }];
-    let inputs = (device, &prepared.config, &prepared.tokenizer, &members, settings, study.random_seed);
+    let inputs = (device, &prepared.config, &prepared.manifest.tokenizer, &members, settings, study.random_seed);
     let key = key("seed", TRAIN_VERSION, &inputs);
     let (role, name) = (Role::Seed, "seed".to_string());
     Ok(Seed::Trained(Training { role, name, key, settings: settings.clone(), members, shuffle_seed }))

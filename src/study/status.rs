@@ -61,7 +61,7 @@ impl Status {
             .chain(&t.seqs)
             .map(|training| TrainingStatus::new(training, &opened.layout))
             .collect::<Result<_>>()?;
-        let domains = opened.prepared.domains.len();
+        let domains = opened.prepared.manifest.domains.len();
         for subject in opened.subjects() {
             status.scores += domains;
             status.scores_done += (0..domains).filter(|&d| opened.has_score(&subject, d)).count();

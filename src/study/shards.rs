@@ -1,0 +1,197 @@
+//! Shards of a study: training documents cleaned of evaluation text, and the documents that are scored. Each shard is
+//! written aside and then named by its content.
+
+use super::leftovers::WRITING;
+use super::prepare::{Domain, DomainKind};
+use super::stages::Layout;
+use crate::data::{
+    Contamination, Decontaminator, Document, PartitionTable, Shard, ShardWriter, Split, Tokenizer, for_each_document,
+};
+use crate::error::{Error, Result};
+use crate::files;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Documents filtered and encoded together.
+const BATCH: usize = 4096;
+
+/// A shard by its content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShardRef {
+    pub hash: String,
+    pub documents: u64,
+    /// EOS tokens included.
+    pub tokens: u64,
+    pub bytes: u64,
+}
+
+/// A training document that was left out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Dropped {
+    /// The partition, or `seed`.
+    pub partition: String,
+    #[serde(flatten)]
+    pub why: Contamination,
+}
+
+/// What decontamination left of one partition's training documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cleaned {
+    /// The partition, or `seed`.
+    pub partition: String,
+    /// Before.
+    pub documents: u64,
+    pub dropped_documents: u64,
+    pub dropped_bytes: u64,
+}
+
+/// The documents of a domain with the lowest hashes of their ids, so that which ones are scored does not change when
+/// others are added.
+pub struct Candidates {
+    pub name: String,
+    pub kind: DomainKind,
+    most: usize,
+    /// By hash of the id, id, and hash of the text: two documents may have one id.
+    by_hash: BTreeMap<([u8; 32], String, [u8; 32]), Document>,
+}
+
+impl Candidates {
+    pub fn new(name: &str, kind: DomainKind, most: usize) -> Candidates {
+        Candidates { name: name.to_string(), kind, most, by_hash: BTreeMap::new() }
+    }
+    pub fn offer(&mut self, document: Document) {
+        let hash = *blake3::hash(document.id.as_bytes()).as_bytes();
+        let text = *blake3::hash(document.text.as_bytes()).as_bytes();
+        self.by_hash.insert((hash, document.id.clone(), text), document);
+        if self.by_hash.len() > self.most {
+            self.by_hash.pop_last();
+        }
+    }
+}
+
+/// Writes shards and keeps the books.
+pub struct Writer<'a> {
+    layout: &'a Layout,
+    decontaminator: Option<Decontaminator>,
+    pub table: PartitionTable,
+    pub cleaned: Vec<Cleaned>,
+    pub dropped: Vec<Dropped>,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(layout: &'a Layout, decontaminator: Option<Decontaminator>) -> Writer<'a> {
+        Writer { layout, decontaminator, table: PartitionTable::default(), cleaned: vec![], dropped: vec![] }
+    }
+
+    /// Whether a training document shares nothing with evaluation.
+    pub fn is_clean(&self, document: &Document) -> bool {
+        self.decontaminator.as_ref().is_none_or(|d| d.check(document).is_none())
+    }
+
+    /// The shard of those documents that `wanted` takes and, for training, that share nothing with evaluation.
+    pub fn training_shard(
+        &mut self,
+        name: &str,
+        files: &[PathBuf],
+        tokenizer: &Tokenizer,
+        wanted: impl Fn(&Document) -> bool,
+        split: Split,
+    ) -> Result<ShardRef> {
+        let (decontaminator, dropped) = (&self.decontaminator, &mut self.dropped);
+        let decontaminator = decontaminator.as_ref().filter(|_| split == Split::Train);
+        let partition = name.to_string();
+        let mut cleaned = Cleaned { partition, documents: 0, dropped_documents: 0, dropped_bytes: 0 };
+        let shard = self.layout.write_shard(name, tokenizer, |shard| {
+            let mut batch = Vec::new();
+            let mut flush = |batch: &mut Vec<Document>| -> Result<()> {
+                let documents = std::mem::take(batch);
+                let bytes = |documents: &[Document]| documents.iter().map(|d| d.text.len() as u64).sum::<u64>();
+                let before = bytes(&documents);
+                cleaned.documents += documents.len() as u64;
+                let (kept, left_out) = match decontaminator {
+                    Some(d) => d.filter(documents),
+                    None => (documents, vec![]),
+                };
+                cleaned.dropped_documents += left_out.len() as u64;
+                cleaned.dropped_bytes += before - bytes(&kept);
+                dropped.extend(left_out.into_iter().map(|why| Dropped { partition: name.to_string(), why }));
+                kept.into_iter().try_for_each(|document| shard.add(document))
+            };
+            for_each_document(files, |document| {
+                if wanted(&document) {
+                    batch.push(document);
+                }
+                if batch.len() >= BATCH { flush(&mut batch) } else { Ok(()) }
+            })?;
+            flush(&mut batch)?;
+            if cleaned.documents == cleaned.dropped_documents {
+                return Err(Error::input(format!("`{name}` has no {split} documents"))
+                    .expected("at least one document after the split and decontamination")
+                    .fix("add documents, change `data.validation` and `data.test`, or leave it out"));
+            }
+            Ok(())
+        })?;
+        self.table.add(name, split, shard.info());
+        if split == Split::Train {
+            self.cleaned.push(cleaned);
+        }
+        Ok(shard_ref(&shard))
+    }
+
+    /// The shard of a domain: whole documents until they hold `tokens` tokens.
+    pub fn domain(&mut self, candidates: Candidates, tokens: u64, tokenizer: &Tokenizer) -> Result<Domain> {
+        let name = candidates.name;
+        if candidates.by_hash.is_empty() {
+            return Err(Error::input(format!("`{name}` has no documents to score"))
+                .expected("at least one held-out document")
+                .fix("add documents, or raise `data.test`"));
+        }
+        let shard = self.layout.write_shard(&name, tokenizer, |shard| {
+            let mut taken = 0;
+            for document in candidates.by_hash.into_values() {
+                if taken >= tokens {
+                    break;
+                }
+                let encoded = tokenizer.encode(&document.text)?;
+                taken += encoded.len() as u64;
+                shard.add_tokens(&encoded, document.text.len() as u64)?;
+            }
+            if taken == 0 {
+                return Err(Error::input(format!("`{name}` has no text to score"))
+                    .got("held-out documents whose `text` is empty")
+                    .fix("check its files"));
+            }
+            Ok(())
+        })?;
+        self.table.add(&name, Split::Test, shard.info());
+        Ok(Domain { name, kind: candidates.kind, shard: shard_ref(&shard) })
+    }
+}
+
+impl Layout {
+    /// Writes a shard and puts it under the name of its content.
+    fn write_shard(
+        &self,
+        name: &str,
+        tokenizer: &Tokenizer,
+        fill: impl FnOnce(&mut ShardWriter) -> Result<()>,
+    ) -> Result<Shard> {
+        let aside = self.shards().join(format!("{WRITING}{}", std::process::id()));
+        let shard = Shard::write(&aside, tokenizer, fill).map_err(|e| if e.has_place() { e } else { e.at(name) })?;
+        let place = self.shard(&shard_ref(&shard));
+        drop(shard);
+        if place.exists() {
+            files::remove_directory(&aside)?;
+        } else {
+            std::fs::rename(&aside, &place).map_err(|e| Error::io("rename a shard to", &place, &e))?;
+        }
+        Shard::open(&place)
+    }
+}
+
+fn shard_ref(shard: &Shard) -> ShardRef {
+    let info = shard.info();
+    let hash = info.content[..16.min(info.content.len())].to_string();
+    ShardRef { hash, documents: info.documents, tokens: info.tokens, bytes: info.bytes }
+}
