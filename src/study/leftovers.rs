@@ -2,7 +2,7 @@
 //! killed. Called with the study's lock held. Partial checkpoints of trainings that are not finished stay: they are
 //! what a run goes on from, be it of these settings or of earlier ones that the user goes back to.
 
-use super::stages::Layout;
+use super::layout::{Layout, WRITING};
 use crate::error::Result;
 use crate::files;
 use crate::train;
@@ -29,6 +29,3 @@ pub fn remove(layout: &Layout) -> Result<()> {
     }
     Ok(())
 }
-
-/// How the name of a shard begins while its content, and so its name, is not known.
-pub const WRITING: &str = "writing.";

@@ -1,8 +1,10 @@
 //! A study: its settings, the stages that follow from them, running what is missing, and what is known so far.
 
+mod layout;
 mod leftovers;
 mod lock;
 mod mixtures;
+mod opened;
 mod plan;
 mod prepare;
 mod progress;
@@ -14,6 +16,7 @@ mod stages;
 mod status;
 mod workers;
 
+pub use layout::{Layout, checkpoint_key};
 pub use lock::Lock;
 pub use mixtures::{Mixture, mixtures};
 pub use plan::Plan;
@@ -21,5 +24,4 @@ pub use progress::Progress;
 pub use report::report;
 pub use run::{Options, Phase, run};
 pub use settings::{ModelSettings, Study};
-pub use stages::{Layout, checkpoint_key};
 pub use status::Status;

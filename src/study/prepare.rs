@@ -2,10 +2,10 @@
 //! loads the tokenizer, and writes what trainings and scores read. The result is one manifest, named by the content of
 //! all files and the settings; shards are named by their own content, so text that did not change keeps its shard.
 
+use super::layout::{Layout, checkpoint_key, key};
 use super::progress::Progress;
 use super::settings::{Source, Study};
-use super::shards::{Candidates, Cleaned, Dropped, ShardRef, Writer};
-use super::stages::{self, Layout};
+use super::shards::{Candidates, Cleaned, Domain, DomainKind, Dropped, ShardRef, Writer};
 use crate::checkpoint;
 use crate::data::{
     Decontaminator, Document, PartitionTable, Split, SplitRule, Tokenizer, expand, for_each_document, hash_files,
@@ -28,23 +28,6 @@ pub struct Partition {
     pub name: String,
     pub train: ShardRef,
     pub validation: Option<ShardRef>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DomainKind {
-    /// Held-out documents of a partition.
-    Id,
-    /// Text that is never trained on.
-    Ood,
-}
-
-/// One evaluation set.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Domain {
-    pub name: String,
-    pub kind: DomainKind,
-    pub shard: ShardRef,
 }
 
 /// What the documents became; on the disk as it is.
@@ -128,7 +111,7 @@ impl Inputs {
             (None, None) => String::new(),
         };
         let content = (hash_files(&seed)?, hashes(&partitions)?, hashes(&ood)?, tokenizer);
-        let key = stages::key("data", VERSION, &(content, &study.data, &study.evaluation));
+        let key = key("data", VERSION, &(content, &study.data, &study.evaluation));
         let rule = SplitRule::new(study.data.separator.clone(), study.data.validation, study.data.test)?;
         Ok(Inputs { seed, partitions, ood, rule, key })
     }
@@ -263,7 +246,7 @@ fn with_model(study: &Study, key: &str, m: Manifest) -> Result<Prepared> {
                     .expected(format!("at most {}", config.vocabulary))
                     .got(m.vocabulary.to_string()));
             }
-            (config, Some(stages::checkpoint_key(directory)?))
+            (config, Some(checkpoint_key(directory)?))
         }
         None => (study.model_and_tokenizer()?.0.config(m.vocabulary, m.eos)?, None),
     };

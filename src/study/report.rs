@@ -1,12 +1,13 @@
 //! From a study's scores to its report: fills the report's struct, which knows the rest.
 
+use super::layout::Layout;
 use super::lock::Lock;
-use super::prepare::{self, DomainKind};
-use super::run::Opened;
+use super::opened::Opened;
+use super::plan;
+use super::prepare::{self, Prepared};
 use super::settings::Study;
-use super::shards;
-use super::stages::{Layout, Subject};
-use super::{plan, prepare::Prepared};
+use super::shards::{self, DomainKind};
+use super::stages::Subject;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::DomainScore;
@@ -121,7 +122,7 @@ fn individual(members: &BTreeMap<String, f64>, modules: &BTreeMap<&str, Scores>)
 fn with_averages(prepared: &Prepared, members: &BTreeMap<String, f64>, scores: &Scores) -> BTreeMap<String, Score> {
     let mut all: BTreeMap<String, Score> =
         prepared.manifest.domains.iter().zip(scores).map(|(domain, score)| (domain.name.clone(), *score)).collect();
-    type Belongs<'a> = &'a dyn Fn(&prepare::Domain) -> bool;
+    type Belongs<'a> = &'a dyn Fn(&shards::Domain) -> bool;
     let averages: [(&str, Belongs); 3] = [
         ("id", &|d| d.kind == DomainKind::Id),
         ("ood", &|d| d.kind == DomainKind::Ood),
@@ -139,7 +140,7 @@ fn with_averages(prepared: &Prepared, members: &BTreeMap<String, f64>, scores: &
     all
 }
 
-fn domain_info(domain: &prepare::Domain) -> DomainInfo {
+fn domain_info(domain: &shards::Domain) -> DomainInfo {
     DomainInfo {
         name: domain.name.clone(),
         kind: match domain.kind {

@@ -1,18 +1,19 @@
 //! Runs a study: what is missing is made, phase by phase; what is there is used. Jobs of a phase are independent.
 
+use super::layout::Layout;
 use super::leftovers;
 use super::lock::Lock;
-use super::mixtures::{Mixture, mixtures};
-use super::prepare::{self, Prepared};
+use super::opened::Opened;
+use super::prepare;
 use super::progress::Progress;
 use super::report;
 use super::settings::Study;
-use super::stages::{Layout, Seed, Subject, Training, Trainings};
+use super::stages::{Role, Seed, Subject, Training};
 use super::workers::Workers;
 use crate::data::{Shard, Stream};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::eval::{self, DomainScore};
+use crate::eval;
 use crate::files;
 use crate::merge;
 use crate::model::{Activations, Config, Model, Table};
@@ -44,58 +45,6 @@ pub enum Phase {
 pub struct Options {
     pub until: Phase,
     pub threads: usize,
-}
-
-/// The kind of device whose bits results are; more kinds come with the CUDA engine.
-const DEVICE: &str = "cpu";
-
-/// A study with everything its trainings and scores depend on.
-pub struct Opened {
-    pub layout: Layout,
-    pub mixtures: Vec<Mixture>,
-    pub prepared: Prepared,
-    pub trainings: Trainings,
-    /// Steps between resumable checkpoints.
-    pub checkpoint_every: u64,
-}
-
-impl Opened {
-    pub fn new(study: &Study, layout: Layout, prepared: Prepared) -> Result<Opened> {
-        let mixtures = mixtures(study);
-        let trainings = Trainings::new(study, &mixtures, &prepared, DEVICE)?;
-        Ok(Opened { layout, mixtures, prepared, trainings, checkpoint_every: study.checkpoint_every })
-    }
-
-    /// Everything that is scored: the seed, the modules, the SEQ runs and the merges.
-    pub fn subjects(&self) -> Vec<Subject> {
-        let t = &self.trainings;
-        let seed = Subject::Checkpoint {
-            name: "seed".into(),
-            key: t.seed.key().to_string(),
-            directory: t.seed.directory(&self.layout),
-        };
-        let trained = t.modules.values().chain(&t.seqs).map(|training| Subject::trained(training, &self.layout));
-        let merged = self.mixtures.iter().map(|m| Subject::merged(m, t, &self.layout));
-        std::iter::once(seed).chain(trained).chain(merged).collect()
-    }
-
-    pub fn score(&self, subject: &Subject, domain: usize) -> Result<DomainScore> {
-        let path = self.score_path(subject, domain);
-        let parse = |text: &str| {
-            serde_json::from_str(text)
-                .map_err(|e| Error::input(format!("not a score: {e}")).at(&path).fix("remove this file and run again"))
-        };
-        parse(&files::read_to_string(&path)?)
-    }
-
-    pub fn has_score(&self, subject: &Subject, domain: usize) -> bool {
-        self.score_path(subject, domain).exists()
-    }
-
-    fn score_path(&self, subject: &Subject, domain: usize) -> std::path::PathBuf {
-        let shard = &self.prepared.manifest.domains[domain].shard;
-        self.layout.score(&subject.score_key(shard, &self.prepared.config, DEVICE))
-    }
 }
 
 /// Does what is missing up to `options.until`. The report, when it was reached.
@@ -171,7 +120,7 @@ fn train_one(opened: &Opened, training: &Training, start: Arc<Start>, progress: 
     let config = &opened.prepared.config;
     let mut members = Vec::new();
     for member in &training.members {
-        let shard = Arc::new(Shard::open(&opened.layout.shard(&member.shard))?);
+        let shard = Arc::new(Shard::open(&opened.layout.shard(&member.shard.hash))?);
         members.push((shard, member.windows, member.order_seed));
     }
     let stream = Stream::new(members, config.context, training.shuffle_seed)?;
@@ -185,7 +134,7 @@ fn train_one(opened: &Opened, training: &Training, start: Arc<Start>, progress: 
         identity: &training.key,
         out: &out,
         checkpoint_every: opened.checkpoint_every,
-        keep_optimizer: training.role == super::stages::Role::Seed,
+        keep_optimizer: training.role == Role::Seed,
     };
     progress.training(&training.name, &run)
 }
@@ -195,7 +144,7 @@ fn score_all(opened: &Opened, threads: usize, progress: &Progress) -> Result<()>
     let config = &opened.prepared.config;
     let domains = &opened.prepared.manifest.domains;
     let shards: Vec<Shard> =
-        domains.iter().map(|d| Shard::open(&opened.layout.shard(&d.shard))).collect::<Result<_>>()?;
+        domains.iter().map(|d| Shard::open(&opened.layout.shard(&d.shard.hash))).collect::<Result<_>>()?;
     let missing = |subject: &Subject| (0..domains.len()).filter(|&d| !opened.has_score(subject, d)).collect::<Vec<_>>();
     let mut keys = BTreeSet::new();
     let each_once = opened.subjects().into_iter().filter(|s| keys.insert(s.key().to_string()));

@@ -1,9 +1,7 @@
 //! Shards of a study: training documents cleaned of evaluation text, and the documents that are scored. Each shard is
 //! written aside and then named by its content.
 
-use super::leftovers::WRITING;
-use super::prepare::{Domain, DomainKind};
-use super::stages::Layout;
+use super::layout::{Layout, WRITING};
 use crate::data::{
     Contamination, Decontaminator, Document, PartitionTable, Shard, ShardWriter, Split, Tokenizer, for_each_document,
 };
@@ -24,6 +22,23 @@ pub struct ShardRef {
     /// EOS tokens included.
     pub tokens: u64,
     pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DomainKind {
+    /// Held-out documents of a partition.
+    Id,
+    /// Text that is never trained on.
+    Ood,
+}
+
+/// One evaluation set.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Domain {
+    pub name: String,
+    pub kind: DomainKind,
+    pub shard: ShardRef,
 }
 
 /// A training document that was left out.
@@ -179,7 +194,7 @@ impl Layout {
     ) -> Result<Shard> {
         let aside = self.shards().join(format!("{WRITING}{}", std::process::id()));
         let shard = Shard::write(&aside, tokenizer, fill).map_err(|e| if e.has_place() { e } else { e.at(name) })?;
-        let place = self.shard(&shard_ref(&shard));
+        let place = self.shard(&shard_ref(&shard).hash);
         drop(shard);
         if place.exists() {
             files::remove_directory(&aside)?;

@@ -2,6 +2,7 @@
 //! inputs, settings, and the version of the stage's code. Equal key, equal bits; a changed input changes the keys of what
 //! depends on it and of nothing else.
 
+use super::layout::{Layout, key};
 use super::mixtures::Mixture;
 use super::prepare::Prepared;
 use super::settings::Study;
@@ -11,52 +12,11 @@ use crate::model::Config;
 use crate::train::Settings;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Raised when a change of the code changes what a stage computes.
 const TRAIN_VERSION: u32 = 1;
 const SCORE_VERSION: u32 = 1;
-
-/// Sixteen hexadecimal digits over the stage's name, its version and its inputs.
-pub fn key(stage: &str, version: u32, inputs: &impl Serialize) -> String {
-    let json = serde_json::to_vec(inputs).expect("inputs are plain structs");
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(stage.as_bytes()).update(&[0]).update(&version.to_le_bytes()).update(&json);
-    hasher.finalize().to_hex()[..16].to_string()
-}
-
-/// Where a study keeps its results.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    pub root: PathBuf,
-}
-
-impl Layout {
-    pub fn data(&self) -> PathBuf {
-        self.root.join("data")
-    }
-    pub fn shards(&self) -> PathBuf {
-        self.root.join("shards")
-    }
-    pub fn shard(&self, shard: &ShardRef) -> PathBuf {
-        self.shards().join(&shard.hash)
-    }
-    pub fn tokenizer(&self, hash: &str) -> PathBuf {
-        self.root.join("tokenizers").join(format!("{hash}.json"))
-    }
-    pub fn models(&self) -> PathBuf {
-        self.root.join("models")
-    }
-    pub fn model(&self, key: &str) -> PathBuf {
-        self.models().join(key)
-    }
-    pub fn score(&self, key: &str) -> PathBuf {
-        self.root.join("scores").join(format!("{key}.json"))
-    }
-    pub fn directories(&self) -> [PathBuf; 5] {
-        ["data", "shards", "tokenizers", "models", "scores"].map(|d| self.root.join(d))
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -233,23 +193,6 @@ impl Subject {
     pub fn score_key(&self, domain: &ShardRef, config: &Config, device: &str) -> String {
         key("score", SCORE_VERSION, &(self.key(), &domain.hash, config.context, device))
     }
-}
-
-/// A key for a checkpoint that was made elsewhere: its content.
-pub fn checkpoint_key(directory: &Path) -> Result<String> {
-    let mut names: Vec<PathBuf> = std::fs::read_dir(directory)
-        .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect())
-        .map_err(|e| Error::io("read the directory", directory, &e))?;
-    names.retain(|p| p.extension().is_some_and(|e| e == "safetensors" || e == "json"));
-    names.sort();
-    let mut hasher = blake3::Hasher::new();
-    for path in names {
-        hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes()).update(&[0]);
-        std::fs::File::open(&path)
-            .and_then(|f| hasher.update_reader(f).map(|_| ()))
-            .map_err(|e| Error::io("read", &path, &e))?;
-    }
-    Ok(hasher.finalize().to_hex()[..16].to_string())
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What of a study is done.
 
+use super::layout::Layout;
+use super::opened::Opened;
 use super::prepare;
-use super::run::Opened;
 use super::settings::Study;
-use super::stages::{Layout, Seed, Training};
+use super::stages::{Seed, Training};
 use crate::error::Result;
 use crate::train;
 use serde::Serialize;

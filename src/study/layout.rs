@@ -1,0 +1,66 @@
+//! Where a study keeps its results, and the keys that name them.
+
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Sixteen hexadecimal digits over the stage's name, its version and its inputs.
+pub fn key(stage: &str, version: u32, inputs: &impl Serialize) -> String {
+    let json = serde_json::to_vec(inputs).expect("inputs are plain structs");
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(stage.as_bytes()).update(&[0]).update(&version.to_le_bytes()).update(&json);
+    hasher.finalize().to_hex()[..16].to_string()
+}
+
+/// Where a study keeps its results.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    pub root: PathBuf,
+}
+
+impl Layout {
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data")
+    }
+    pub fn shards(&self) -> PathBuf {
+        self.root.join("shards")
+    }
+    pub fn shard(&self, hash: &str) -> PathBuf {
+        self.shards().join(hash)
+    }
+    pub fn tokenizer(&self, hash: &str) -> PathBuf {
+        self.root.join("tokenizers").join(format!("{hash}.json"))
+    }
+    pub fn models(&self) -> PathBuf {
+        self.root.join("models")
+    }
+    pub fn model(&self, key: &str) -> PathBuf {
+        self.models().join(key)
+    }
+    pub fn score(&self, key: &str) -> PathBuf {
+        self.root.join("scores").join(format!("{key}.json"))
+    }
+    pub fn directories(&self) -> [PathBuf; 5] {
+        ["data", "shards", "tokenizers", "models", "scores"].map(|d| self.root.join(d))
+    }
+}
+
+/// How the name of a shard begins while its content, and so its name, is not known.
+pub const WRITING: &str = "writing.";
+
+/// A key for a checkpoint that was made elsewhere: its content.
+pub fn checkpoint_key(directory: &Path) -> Result<String> {
+    let mut names: Vec<PathBuf> = std::fs::read_dir(directory)
+        .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect())
+        .map_err(|e| Error::io("read the directory", directory, &e))?;
+    names.retain(|p| p.extension().is_some_and(|e| e == "safetensors" || e == "json"));
+    names.sort();
+    let mut hasher = blake3::Hasher::new();
+    for path in names {
+        hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes()).update(&[0]);
+        std::fs::File::open(&path)
+            .and_then(|f| hasher.update_reader(f).map(|_| ()))
+            .map_err(|e| Error::io("read", &path, &e))?;
+    }
+    Ok(hasher.finalize().to_hex()[..16].to_string())
+}
