@@ -359,3 +359,19 @@ fn a_scaled_merge_is_a_merge_with_the_seed() {
     assert!(data(&out) == expected);
     assert!(!out.join("optimizer.safetensors").exists());
 }
+
+#[test]
+fn different_vocabularies_are_refused_and_other_spellings_of_one_are_not() {
+    let (dir, paths, _) = checkpoints(&[StorageDType::F32; 3]);
+    let write = |path: &Path, json: &str| fs::write(path.join("tokenizer.json"), json).unwrap();
+    write(&paths[0], r#"{"model": {"vocab": {"a": 0, "b": 1}}}"#);
+    write(&paths[1], r#"{"version": "1.0", "model": {"vocab": {"b": 1, "a": 0}}}"#);
+    // The third has no tokenizer and fits any.
+    average(&members(&paths, &[0.5, 0.25, 0.25])).unwrap();
+    write(&paths[2], r#"{"model": {"vocab": {"a": 1, "b": 0}}}"#);
+    let out = dir.path().join("out");
+    let refused = merge_to_directory(&members(&paths, &[0.5, 0.25, 0.25]), &out, &MergeOptions::default());
+    let message = refused.expect_err("other ids").to_string();
+    assert!(message.contains("c/tokenizer.json") && message.contains("a/tokenizer.json"), "{message}");
+    assert!(!out.exists());
+}

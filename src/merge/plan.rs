@@ -3,6 +3,7 @@
 
 use crate::checkpoint::Reader;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::Config;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -76,6 +77,7 @@ pub(super) fn check_alike(sources: &[&Reader]) -> Result<()> {
     let Some((first, others)) = sources.split_first() else { return Ok(()) };
     for other in others {
         check_tensors(first, other)?;
+        check_vocabulary(first, other)?;
         let fields = |config: &Config| serde_json::to_value(Config { init_std: 0.0, ..config.clone() });
         let (Ok(Value::Object(a)), Ok(Value::Object(b))) = (fields(first.config()), fields(other.config())) else {
             unreachable!("a config is an object of numbers");
@@ -87,6 +89,29 @@ pub(super) fn check_alike(sources: &[&Reader]) -> Result<()> {
                 .got(b[field].to_string())
                 .fix("merge only models that were trained from one seed model"));
         }
+    }
+    Ok(())
+}
+
+/// Refuses tokenizers that give the same text other ids. How the files are written, and what else they hold, may differ;
+/// a checkpoint without a tokenizer fits any.
+fn check_vocabulary(first: &Reader, other: &Reader) -> Result<()> {
+    let vocabulary = |reader: &Reader| -> Result<Option<Value>> {
+        let path = reader.directory().join("tokenizer.json");
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = files::read_to_string(&path)?;
+        let parsed: Value = serde_json::from_str(&text)
+            .map_err(|e| Error::input("not a tokenizer").at(&path).line(e.line() as u64).got(e.to_string()))?;
+        Ok(parsed.pointer("/model/vocab").cloned())
+    };
+    let (a, b) = (vocabulary(first)?, vocabulary(other)?);
+    if a.is_some() && b.is_some() && a != b {
+        return Err(Error::input("the checkpoints have different vocabularies")
+            .at(other.directory().join("tokenizer.json"))
+            .expected(format!("the ids of {}", first.directory().join("tokenizer.json").display()))
+            .fix("merge only models that were trained from one seed model"));
     }
     Ok(())
 }
