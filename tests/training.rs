@@ -74,7 +74,10 @@ fn a_training_killed_at_random_moments_ends_in_the_same_files() {
         met += kill_often(killed.path(), &TRAIN, takes, seed, || {
             steps_seen.extend(partial_steps(&killed.path().join("model")).expect("readable at any moment"));
         });
-        if !killed.path().join("model").exists() {
+        if killed.path().join("model").exists() {
+            // Killed after the last rename, perhaps before it had cleaned up: the next run does, and has nothing to train.
+            stockpot(killed.path(), &TRAIN).fails(2, &["exists already"]);
+        } else {
             stockpot(killed.path(), &TRAIN).done();
         }
         assert_same_tree(&tree(killed.path()), &tree(reference.path()));
@@ -108,6 +111,27 @@ fn a_run_that_was_killed_goes_on_from_its_checkpoint_and_leaves_nothing_behind()
     assert_eq!(finished.lines().count(), 120);
     let after: BTreeSet<String> = names(dir.path()).difference(&before).cloned().collect();
     assert_eq!(after, BTreeSet::from(["model".to_string(), "other.333.tmp".to_string()]));
+}
+
+#[test]
+fn what_a_run_killed_after_its_last_rename_left_goes_and_a_stranger_stays() {
+    let dir = prepared("");
+    killed_midway(dir.path());
+    let partial = dir.path().join("model.partial");
+    let kept = dir.path().join("kept");
+    copy_directory(&partial, &kept);
+    stockpot(dir.path(), &TRAIN).done();
+    let finished = tree(dir.path());
+    copy_directory(&kept, &partial);
+    fs::create_dir(dir.path().join("model.tokens")).expect("a directory");
+    fs::write(dir.path().join("model.lock"), "1").expect("a lock nobody holds");
+    stockpot(dir.path(), &TRAIN).fails(2, &["exists already"]);
+    assert_same_tree(&tree(dir.path()), &finished);
+    copy_directory(&kept, &partial);
+    let state = fs::read_to_string(partial.join("trainer.json")).expect("a state");
+    fs::write(partial.join("trainer.json"), state.replacen("random_seed\\\":", "random_seed\\\":1", 1)).expect("a state");
+    stockpot(dir.path(), &TRAIN).fails(2, &["exists already"]);
+    assert!(partial.exists(), "the work of another training is not thrown away");
 }
 
 #[test]

@@ -59,12 +59,10 @@ fn checkpoint_every() -> u64 {
 impl Train {
     pub fn run(&self) -> Result<()> {
         self.device.check()?;
-        self.expect_no_output()?;
         let settings = self.settings()?;
         let _lock = Lock::beside(&self.out)?;
-        // The holder of the lock before may have finished.
-        self.expect_no_output()?;
         self.remove_leftovers()?;
+        self.expect_no_output()?;
         let tokenizer_path = match (&self.init, &settings.tokenizer) {
             (_, Some(path)) => path.clone(),
             (Some(init), None) => init.join("tokenizer.json"),
@@ -115,6 +113,7 @@ impl Train {
         let tokens = self.shard_path();
         files::remove_directory(&files::suffixed(&tokens, ".old"))?;
         files::remove_directory(&tokens)?;
+        train::remove_finished_partial(&self.out)?;
         let ours = [self.out.clone(), partial_path(&self.out), tokens];
         let is_ours = |name: &str| ours.iter().any(|path| path.file_name().is_some_and(|n| n == name));
         files::remove_abandoned(self.out.parent().unwrap_or(Path::new("")), is_ours)

@@ -5,5 +5,7 @@ mod run;
 mod settings;
 
 pub use optimizer::{Optimizer, Update};
-pub use run::{Metrics, Run, Start, partial_path, partial_steps, read_metrics, read_start, read_weights, train};
+pub use run::{
+    Metrics, Run, Start, partial_path, partial_steps, read_metrics, read_start, read_weights, remove_finished_partial, train,
+};
 pub use settings::{Schedule, Settings};

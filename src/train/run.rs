@@ -274,6 +274,17 @@ pub fn partial_steps(out: &Path) -> Result<Option<u64>> {
     failed.map_or(Ok(None), Err)
 }
 
+/// Removes the resumable checkpoint of the run that made the finished checkpoint `out`: it was killed before it could.
+/// One of another run stays.
+pub fn remove_finished_partial(out: &Path) -> Result<()> {
+    let run = |dir: &Path| TrainerState::read(dir).ok().map(|state| state.run["identity"].clone());
+    let partial = partial_path(out);
+    match (run(out), run(&partial)) {
+        (Some(finished), Some(left)) if finished == left => files::remove_directory(&partial),
+        _ => Ok(()),
+    }
+}
+
 /// Where the resumable checkpoint of a run to `out` stands.
 pub fn partial_path(out: &Path) -> PathBuf {
     files::suffixed(out, ".partial")

@@ -125,6 +125,14 @@ pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
+/// Copies the files of a directory that has no directories.
+pub fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir(to).expect("a directory");
+    for (name, bytes) in tree(from) {
+        fs::write(to.join(name), bytes).expect("a file");
+    }
+}
+
 /// Equal names and equal bytes; the message names the files, not their content.
 #[track_caller]
 pub fn assert_same_tree(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) {
