@@ -129,7 +129,8 @@ fn what_a_run_killed_after_its_last_rename_left_goes_and_a_stranger_stays() {
     assert_same_tree(&tree(dir.path()), &finished);
     copy_directory(&kept, &partial);
     let state = fs::read_to_string(partial.join("trainer.json")).expect("a state");
-    fs::write(partial.join("trainer.json"), state.replacen("random_seed\\\":", "random_seed\\\":1", 1)).expect("a state");
+    fs::write(partial.join("trainer.json"), state.replacen("random_seed\\\":", "random_seed\\\":1", 1))
+        .expect("a state");
     stockpot(dir.path(), &TRAIN).fails(2, &["exists already"]);
     assert!(partial.exists(), "the work of another training is not thrown away");
 }
