@@ -11,6 +11,7 @@ pub enum Arg {
     Matrix(Matrix),
     U32(u32),
     F32(f32),
+    F64(f64),
 }
 
 /// One kernel launch, complete: source file, entry, compile-time constants, geometry and arguments.
@@ -28,14 +29,50 @@ pub struct Launch {
     pub args: Vec<Arg>,
 }
 
-/// Runs launches and owns the memory they work on.
+/// Runs launches and owns the memory they work on. Everything is queued, and done in the order in which it was queued.
 pub trait Executor: Send {
-    /// Zeroed memory: its address, and what frees it when dropped.
+    /// Zeroed memory: its address, and what frees it when dropped. On a 256-byte boundary.
     fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)>;
-    /// Queues a launch; launches run in the order they were queued.
+    /// Queues a launch.
     fn launch(&mut self, launch: &Launch) -> Result<()>;
-    /// Copies to the device, after all queued launches.
+    /// Queues a copy to the device; `bytes` may be reused at once.
     fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()>;
-    /// Copies from the device, after all queued launches have finished.
+    /// Copies from the device, after everything queued has finished.
     fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()>;
+    /// Queues a copy from the device whose bytes are waited for later, so that the queue does not run dry meanwhile.
+    fn fetch(&mut self, from: &Buffer) -> Result<Box<dyn Fetched>> {
+        let mut bytes = vec![0; from.len() * from.dtype().bytes()];
+        self.download(from, &mut bytes)?;
+        Ok(Box::new(bytes))
+    }
+    /// Records the launches that follow instead of queueing them, up to `end_capture`. `false` where there is no such
+    /// thing: launches then run as always.
+    fn begin_capture(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+    /// The launches since `begin_capture`, as one graph that can be queued again and again.
+    fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
+        unreachable!("`begin_capture` has said that there are no graphs")
+    }
+    /// Begins a named range in a profiler's timeline; ranges nest.
+    fn push_range(&mut self, _name: &str) {}
+    /// Ends the innermost range.
+    fn pop_range(&mut self) {}
+}
+
+/// Recorded launches.
+pub trait Graph: Send {
+    /// Queues them all.
+    fn launch(&mut self) -> Result<()>;
+}
+
+/// Bytes on their way from a device.
+pub trait Fetched: Send {
+    fn wait(self: Box<Self>) -> Result<Vec<u8>>;
+}
+
+impl Fetched for Vec<u8> {
+    fn wait(self: Box<Self>) -> Result<Vec<u8>> {
+        Ok(*self)
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 /// The type of one element in device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
+    F64,
     F32,
     Bf16,
     U32,
@@ -16,6 +17,7 @@ pub enum DType {
 impl DType {
     pub fn bytes(self) -> usize {
         match self {
+            DType::F64 => 8,
             DType::F32 | DType::U32 => 4,
             DType::Bf16 => 2,
         }
@@ -25,6 +27,9 @@ impl DType {
 /// A Rust type that stands for a [`DType`].
 pub trait Element: bytemuck::Pod + Send + Sync {
     const DTYPE: DType;
+}
+impl Element for f64 {
+    const DTYPE: DType = DType::F64;
 }
 impl Element for f32 {
     const DTYPE: DType = DType::F32;

@@ -1,5 +1,5 @@
 //! Where computing happens. `Device::run(op)` is the only way to compute: the CPU device calls the op's own
-//! Rust on the rayon pool of the calling thread, any other hands the op's `Launch` to its `Executor`.
+//! Rust on the rayon pool of the calling thread, any other hands the op's launches to its `Executor`.
 //! A device knows no model.
 
 mod host;
@@ -8,7 +8,7 @@ mod memory;
 mod op;
 
 pub use host::{Host, Rows, RowsMut};
-pub use launch::{Arg, Executor, Launch};
+pub use launch::{Arg, Executor, Fetched, Graph, Launch};
 pub use memory::{Access, Buffer, DType, Element, Matrix, Operands};
 pub use op::{Cost, Op};
 
@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use host::AlignedBytes;
 use memory::Slab;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,25 @@ pub struct Spent {
     pub calls: u64,
     pub time: Duration,
     pub cost: Cost,
+}
+
+/// Numbers on their way from a device, which goes on computing meanwhile.
+pub struct Pending<T> {
+    fetched: Box<dyn Fetched>,
+    kind: PhantomData<T>,
+}
+
+impl<T: Element> Pending<T> {
+    pub fn wait(self) -> Result<Vec<T>> {
+        Ok(bytemuck::pod_collect_to_vec(&self.fetched.wait()?))
+    }
+}
+
+/// What a device remembers of work that repeats; see [`Device::repeat`].
+#[derive(Default)]
+pub struct Repeat {
+    warm: bool,
+    graph: Option<Box<dyn Graph>>,
 }
 
 pub struct Device {
@@ -114,13 +134,65 @@ impl Device {
         Ok(values)
     }
 
+    /// Copies all elements of `from` to the host, later: see [`Pending`].
+    pub fn fetch<T: Element>(&mut self, from: &Buffer) -> Result<Pending<T>> {
+        let fetched: Box<dyn Fetched> = match &mut self.backend {
+            Backend::Cpu => Box::new(bytemuck::cast_slice(&self.to_vec::<T>(from)?).to_vec()),
+            Backend::Kernels(executor) => {
+                assert!(from.dtype() == T::DTYPE && from.slab.device == self.id, "fetch of the wrong type or device");
+                executor.fetch(from)?
+            }
+        };
+        Ok(Pending { fetched, kind: PhantomData })
+    }
+
+    /// Does `work`, which is the same ops on the same memory each time. A device that can records them at the second
+    /// time and from then on queues the record at once (a CUDA graph). `work` must not copy to or from the device nor
+    /// allocate.
+    pub fn repeat(&mut self, repeat: &mut Repeat, work: impl FnOnce(&mut Device) -> Result<()>) -> Result<()> {
+        if self.profile.is_some() {
+            return work(self);
+        }
+        if let Some(graph) = &mut repeat.graph {
+            return graph.launch();
+        }
+        // The first time kernels are compiled and loaded, which cannot be recorded.
+        let first = !std::mem::replace(&mut repeat.warm, true);
+        let Backend::Kernels(executor) = &mut self.backend else { return work(self) };
+        if first || !executor.begin_capture()? {
+            return work(self);
+        }
+        let done = work(self);
+        let Backend::Kernels(executor) = &mut self.backend else { unreachable!("the backend stays") };
+        let graph = executor.end_capture();
+        done?;
+        repeat.graph.insert(graph?).launch()
+    }
+
+    /// Does `work` within a named range of a profiler's timeline.
+    pub fn range<R>(&mut self, name: &str, work: impl FnOnce(&mut Device) -> R) -> R {
+        if let Backend::Kernels(executor) = &mut self.backend {
+            executor.push_range(name);
+        }
+        let result = work(self);
+        if let Backend::Kernels(executor) = &mut self.backend {
+            executor.pop_range();
+        }
+        result
+    }
+
     pub fn run(&mut self, op: &dyn Op) -> Result<()> {
         let operands = op.operands();
         operands.check(op.name(), self.id);
         let start = self.profile.is_some().then(Instant::now);
         match &mut self.backend {
             Backend::Cpu => op.cpu(&Host::new(&operands)),
-            Backend::Kernels(executor) => executor.launch(&op.launch())?,
+            Backend::Kernels(executor) => {
+                executor.push_range(op.name());
+                let done = op.launches().iter().try_for_each(|launch| executor.launch(launch));
+                executor.pop_range();
+                done?;
+            }
         }
         if let (Some(start), Some(profile)) = (start, &mut self.profile) {
             let spent = profile.entry(op.name()).or_default();

@@ -1,4 +1,4 @@
-//! What a device can run: an op that knows its operands, its cost, its CPU implementation and its kernel's launch.
+//! What a device can run: an op that knows its operands, its cost, its CPU implementation and its kernels' launches.
 
 use super::{Access, Host, Launch, Matrix, Operands};
 
@@ -10,9 +10,9 @@ pub struct Cost {
 }
 
 pub trait Op {
-    /// Name of the op and of its kernel's entry.
+    /// Name of the op, and of its kernel's entry where it has one.
     fn name(&self) -> &'static str;
-    /// What it reads and writes, in the order of its kernel's parameters.
+    /// What it reads and writes, scratch included.
     fn operands(&self) -> Operands;
     fn flops(&self) -> u64;
     fn cost(&self) -> Cost {
@@ -22,6 +22,6 @@ pub trait Op {
     }
     /// Computes on the CPU, in f32, in an order of summation that depends on the shapes alone.
     fn cpu(&self, host: &Host);
-    /// The launch of its kernel.
-    fn launch(&self) -> Launch;
+    /// The launches of its kernels, in order.
+    fn launches(&self) -> Vec<Launch>;
 }
