@@ -29,7 +29,7 @@ impl Op for GradNorm {
         "grad_norm"
     }
     fn operands(&self) -> Operands {
-        Operands::default().read(&self.grads).write(&self.out).write(&self.parts)
+        Operands::default().read(&self.grads).write(&self.out).scratch(&self.parts)
     }
     fn flops(&self) -> u64 {
         2 * self.grads.elements() as u64

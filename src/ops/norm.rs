@@ -170,7 +170,7 @@ impl Op for RmsNormBackward {
             .read(&self.dout)
             .write_or_update(&self.dx, self.accumulate_dx)
             .update(&self.dweight)
-            .write(&self.parts)
+            .scratch(&self.parts)
     }
     fn flops(&self) -> u64 {
         9 * self.x.elements() as u64
