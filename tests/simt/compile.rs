@@ -46,8 +46,12 @@ const FLAGS: [&str; 5] = ["-std=c++17", "-fPIC", "-g1", "-ffp-contract=off", "-f
 const RUNTIME_FLAGS: [&str; 4] = ["-O3", "-Wall", "-Wextra", "-Werror"];
 /// `#pragma unroll` is not g++'s; statics of templates must be each library's own, or two kernels would share memory.
 const KERNEL_FLAGS: [&str; 4] = ["-O2", "-w", "-fno-gnu-unique", "-fno-extern-tls-init"];
-const HOOKED_FLAGS: [&str; 4] =
-    ["-fsanitize=thread,undefined", "-fno-sanitize=vptr", "-fno-sanitize-recover=all", "--param=tsan-instrument-func-entry-exit=0"];
+const HOOKED_FLAGS: [&str; 4] = [
+    "-fsanitize=thread,undefined",
+    "-fno-sanitize=vptr",
+    "-fno-sanitize-recover=all",
+    "--param=tsan-instrument-func-entry-exit=0",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -91,7 +95,8 @@ fn compiler_version() -> Result<&'static str, String> {
 fn architecture() -> &'static str {
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
     compile_error!("the executor of kernels switches fibers in x86-64 assembly and reads ELF: it needs x86-64 Linux");
-    let modern = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2");
+    let modern =
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2");
     if modern { "-march=x86-64-v3" } else { "-march=x86-64" }
 }
 
@@ -179,8 +184,7 @@ impl Source {
             fs::write(scratch.join(name), text).map_err(failed)?;
         }
         let (source, object) = (scratch.join("kernel.cpp"), scratch.join("kernel.o"));
-        let lines =
-            format!("#include \"simt.h\"\n#include \"{}.cu\"\nSIMT_EXPORT({})\n", self.file, self.kernel);
+        let lines = format!("#include \"simt.h\"\n#include \"{}.cu\"\nSIMT_EXPORT({})\n", self.file, self.kernel);
         fs::write(&source, lines).map_err(failed)?;
         let [source, object, scratch] = [&source, &object, scratch].map(|path| path.to_str().expect("a UTF-8 path"));
         let shim = root().join("tests/simt").display().to_string();

@@ -1,11 +1,13 @@
-//! Memory that notices who leaves it: each allocation ends within 256 bytes of a page that nobody may touch, begins after
-//! another, and the bytes between are canaries. (It begins on a 256-byte boundary, as a device's does, so it cannot also
+//! Memory that notices who leaves it: each allocation ends within 256 bytes of pages that nobody may touch, begins after
+//! others, and the bytes between are canaries. (It begins on a 256-byte boundary, as a device's does, so it cannot also
 //! end exactly at the page; the hooked build checks the exact ends of operands.)
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 const PAGE: usize = 4096;
+/// Closed bytes before and behind: more than one row of most matrices, and address space costs nothing.
+const GUARD: usize = 1 << 20;
 const ALIGNMENT: usize = 256;
 const CANARY: u8 = 0xcb;
 
@@ -32,17 +34,18 @@ impl Memory {
     /// Zeroed; `None` if the system has no more.
     pub fn allocate(&self, bytes: usize) -> Option<(u64, Owner)> {
         let pages_bytes = bytes.max(1).next_multiple_of(PAGE);
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new mapping at an address of the system's choice touches no other memory; its first and last page
-        // are then closed.
+        let (protection, flags) =
+            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+        // SAFETY: a new mapping at an address of the system's choice touches no other memory; its two ends are then
+        // closed.
         let pages = unsafe {
-            let map = libc::mmap(std::ptr::null_mut(), pages_bytes + 2 * PAGE, protection, flags, -1, 0);
+            let map = libc::mmap(std::ptr::null_mut(), pages_bytes + 2 * GUARD, protection, flags, -1, 0);
             if map == libc::MAP_FAILED {
                 return None;
             }
-            libc::mprotect(map, PAGE, libc::PROT_NONE);
-            libc::mprotect(map.add(PAGE + pages_bytes), PAGE, libc::PROT_NONE);
-            map as usize + PAGE
+            libc::mprotect(map, GUARD, libc::PROT_NONE);
+            libc::mprotect(map.add(GUARD + pages_bytes), GUARD, libc::PROT_NONE);
+            map as usize + GUARD
         };
         let start = (pages + pages_bytes - bytes) / ALIGNMENT * ALIGNMENT;
         let extent = Extent { pages, pages_bytes, start, bytes };
@@ -100,6 +103,6 @@ impl Drop for Owner {
     fn drop(&mut self) {
         self.memory.0.lock().expect("no panic while locked").remove(&(self.extent.start as u64));
         // SAFETY: the mapping of `allocate`, of which no handle is left.
-        unsafe { libc::munmap((self.extent.pages - PAGE) as *mut libc::c_void, self.extent.pages_bytes + 2 * PAGE) };
+        unsafe { libc::munmap((self.extent.pages - GUARD) as *mut libc::c_void, self.extent.pages_bytes + 2 * GUARD) };
     }
 }

@@ -91,7 +91,7 @@ impl Simt {
         self
     }
     pub fn device(self, compute: DType) -> Device {
-        Device::with_executor(Box::new(self), compute)
+        Device::with_executor("simt", Box::new(self), compute)
     }
     fn not_recording(&self, what: &str) {
         assert!(self.recorded.is_none(), "{what} while a graph is recorded: CUDA refuses that");
