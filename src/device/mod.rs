@@ -2,9 +2,11 @@
 //! Rust on the rayon pool of the calling thread, any other hands the op's launches to its `Executor`.
 //! A device knows no model.
 
+pub mod cuda;
 mod host;
 mod launch;
 mod memory;
+pub mod nvrtc;
 mod op;
 
 pub use host::{Host, Rows, RowsMut};
