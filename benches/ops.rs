@@ -116,7 +116,8 @@ fn norm(criterion: &mut Criterion) {
         let forward = RmsNorm { x: x2, weight: weight2, residual: None, out, rstd: rstd2, epsilon: 1e-6 };
         bench.bytes(&mut group, &format!("{name} forward"), &forward);
         let dweight = bench.matrix(1, cols);
-        let backward = RmsNormBackward { x, weight, rstd, dout, dx, accumulate_dx: false, dweight };
+        let parts = bench.matrix(NORM_PARTS, cols);
+        let backward = RmsNormBackward { x, weight, rstd, dout, dx, accumulate_dx: false, dweight, parts };
         bench.bytes(&mut group, &format!("{name} backward"), &backward);
     }
     group.finish();
@@ -167,12 +168,12 @@ fn optimizer(criterion: &mut Criterion) {
         let mut bench = Bench::new();
         let [params, grads, m] = [(); 3].map(|()| bench.matrix(1, parameters));
         let (v, norm) = (bench.positive(parameters), bench.matrix(1, GRAD_NORM_OUT));
-        let clip = GradNorm { grads: grads.clone(), out: norm.clone(), max_norm: 1.0 };
+        let parts = bench.device.alloc(DType::F64, GRAD_NORM_PARTS).expect("memory").vector();
+        let clip = GradNorm { grads: grads.clone(), out: norm.clone(), parts, max_norm: 1.0 };
         bench.bytes(&mut group, &format!("{name} grad_norm"), &clip);
-        let (learning_rate, beta1, beta2, epsilon, weight_decay) = (1e-3, 0.9, 0.95, 1e-8, 0.1);
-        let compute = None;
-        let op =
-            AdamW { params, grads, m, v, compute, norm, learning_rate, beta1, beta2, epsilon, weight_decay, step: 10 };
+        let (beta1, beta2, epsilon) = (0.9, 0.95, 1e-8);
+        let (compute, constants) = (None, bench.positive(ADAMW_CONSTANTS));
+        let op = AdamW { params, grads, m, v, compute, norm, constants, beta1, beta2, epsilon };
         bench.bytes(&mut group, &format!("{name} adamw"), &op);
     }
     group.finish();

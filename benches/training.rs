@@ -6,7 +6,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
 use stockpot::device::Device;
-use stockpot::model::{Activations, Architecture, Batch, Config, Model, initial_weights};
+use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, Model, initial_weights};
 use stockpot::train::{Optimizer, Settings};
 
 struct Row {
@@ -49,27 +49,32 @@ fn bench(c: &mut Criterion) {
         group.warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(8));
         group.bench_function("train", |b| {
             let mut device = Device::cpu();
+            let inputs = Inputs::new(&mut device, shape.rows()).expect("memory");
+            inputs.upload(&mut device, &tokens, &targets).expect("upload");
             let model = Model::new(&mut device, &config, &initial_weights(&config, 0)).expect("memory");
-            let acts = Activations::for_training(&mut device, &config, shape.rows()).expect("memory");
-            let mut optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
+            let acts = Activations::for_training(&mut device, &config, shape.rows(), false).expect("memory");
+            let optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
+            optimizer.set_learning_rate(&mut device, 1e-4).expect("upload");
             // As in a study: the loop runs on a thread of the pool, so that no op enters it from outside.
             rayon::scope(|_| {
                 b.iter(|| {
                     optimizer.zero_gradients(&mut device).expect("zeros");
                     let scale = 1.0 / shape.rows() as f32;
                     model
-                        .accumulate_gradient(&mut device, &acts, &optimizer.arena, shape, &tokens, &targets, scale)
+                        .accumulate_gradient(&mut device, &acts, &optimizer.arena, shape, &inputs, scale)
                         .expect("gradients");
-                    optimizer.update(&mut device, &model, &settings, 1e-4).expect("an update")
+                    optimizer.update(&mut device, &model, &settings).expect("an update")
                 });
             });
         });
         group.bench_function("score", |b| {
             let mut device = Device::cpu();
+            let inputs = Inputs::new(&mut device, shape.rows()).expect("memory");
+            inputs.upload(&mut device, &tokens, &targets).expect("upload");
             let model = Model::new(&mut device, &config, &initial_weights(&config, 0)).expect("memory");
             let acts = Activations::for_evaluation(&mut device, &config, shape.rows()).expect("memory");
             rayon::scope(|_| {
-                b.iter(|| model.losses(&mut device, &acts, shape, &tokens, &targets).expect("losses"));
+                b.iter(|| model.losses(&mut device, &acts, shape, &inputs).expect("losses"));
             });
         });
         group.finish();

@@ -97,6 +97,10 @@ impl Error {
         self.0.fix = Some(what.into());
         self
     }
+    /// What happened, without the rest.
+    pub fn summary(&self) -> &str {
+        &self.0.what
+    }
     /// Whether a path has been named.
     pub fn has_place(&self) -> bool {
         self.0.path.is_some()

@@ -8,9 +8,9 @@ use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use stockpot::checkpoint::Reader;
 use stockpot::device::{DType, Device};
-use stockpot::model::{Activations, Architecture, Batch, Config, Model, Table, initial_weights};
+use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, Model, Table, initial_weights};
 use stockpot::ops::IGNORED;
-use stockpot::train::{Optimizer, Settings};
+use stockpot::train::{Optimizer, Settings, Update};
 
 /// Directory and parameter values of one fixture.
 fn fixture(name: &str) -> PathBuf {
@@ -72,6 +72,34 @@ fn load(name: &str) -> Loaded {
     Loaded { device, model, expected, tokens, targets }
 }
 
+fn on_device(device: &mut Device, tokens: &[u32], targets: &[u32]) -> Inputs {
+    let inputs = Inputs::new(device, tokens.len()).expect("memory");
+    inputs.upload(device, tokens, targets).expect("upload");
+    inputs
+}
+
+/// Adds the gradient of a batch; the nats of its targets.
+fn gradient(
+    device: &mut Device,
+    model: &Model,
+    acts: &Activations,
+    optimizer: &Optimizer,
+    shape: Batch,
+    (tokens, targets): (&[u32], &[u32]),
+    scale: f32,
+) -> Vec<f32> {
+    let inputs = on_device(device, tokens, targets);
+    model.accumulate_gradient(device, acts, &optimizer.arena, shape, &inputs, scale).expect("gradients");
+    device.to_vec(&acts.losses(shape.rows())).expect("losses")
+}
+
+/// An update at the learning rate 0.01.
+fn update(device: &mut Device, model: &Model, optimizer: &Optimizer, settings: &Settings) -> Update {
+    optimizer.set_learning_rate(device, 1e-2).expect("upload");
+    optimizer.update(device, model, settings).expect("an update");
+    Update::of(&device.to_vec::<f32>(&optimizer.arena.norm).expect("download"))
+}
+
 const FIXTURES: [&str; 3] = ["olmo2", "llama-untied", "llama-tied"];
 
 #[test]
@@ -79,9 +107,11 @@ fn logits_and_losses_are_those_of_transformers() {
     for name in FIXTURES {
         let Loaded { mut device, model, expected, tokens, targets } = load(name);
         let acts = Activations::for_evaluation(&mut device, &model.config, SHAPE.rows()).expect("memory");
-        let logits = model.logits(&mut device, &acts, SHAPE, &tokens).expect("logits");
+        let inputs = on_device(&mut device, &tokens, &targets);
+        let logits = model.logits(&mut device, &acts, SHAPE, &inputs).expect("logits");
         assert_close(&format!("{name} logits"), &logits, &expected.f32("logits"), LOGITS);
-        let losses = model.losses(&mut device, &acts, SHAPE, &tokens, &targets).expect("losses");
+        model.losses(&mut device, &acts, SHAPE, &inputs).expect("losses");
+        let losses: Vec<f32> = device.to_vec(&acts.losses(SHAPE.rows())).expect("losses");
         let mean = losses.iter().sum::<f32>() / losses.len() as f32;
         assert_close(&format!("{name} loss"), &[mean], &expected.f32("loss"), LOSS);
     }
@@ -91,12 +121,10 @@ fn logits_and_losses_are_those_of_transformers() {
 fn gradients_are_those_of_transformers() {
     for name in FIXTURES {
         let Loaded { mut device, model, expected, tokens, targets } = load(name);
-        let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows()).expect("memory");
+        let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows(), false).expect("memory");
         let optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
         let scale = 1.0 / SHAPE.rows() as f32;
-        model
-            .accumulate_gradient(&mut device, &acts, &optimizer.arena, SHAPE, &tokens, &targets, scale)
-            .expect("gradients");
+        gradient(&mut device, &model, &acts, &optimizer, SHAPE, (&tokens, &targets), scale);
         let grads: Vec<f32> = device.to_vec(&optimizer.arena.grads).expect("gradients");
         for p in &model.table.parameters {
             let theirs = expected.f32(&format!("grad.{}", p.name));
@@ -106,17 +134,29 @@ fn gradients_are_those_of_transformers() {
 }
 
 #[test]
+fn activations_computed_again_are_the_same_bits() {
+    for name in FIXTURES {
+        let gradients = |recompute: bool| -> Vec<f32> {
+            let Loaded { mut device, model, tokens, targets, .. } = load(name);
+            let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows(), recompute).expect("memory");
+            let optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
+            gradient(&mut device, &model, &acts, &optimizer, SHAPE, (&tokens, &targets), 0.1);
+            device.to_vec(&optimizer.arena.grads).expect("gradients")
+        };
+        assert!(gradients(true) == gradients(false), "{name}");
+    }
+}
+
+#[test]
 fn micro_batches_add_up_to_the_batch() {
     let Loaded { mut device, model, expected, tokens, targets } = load("olmo2");
-    let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows()).expect("memory");
+    let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows(), false).expect("memory");
     let optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
     let one = Batch { batch: 1, context: SHAPE.context };
     for rows in [0..13, 13..26] {
         let (tokens, targets) = (&tokens[rows.clone()], &targets[rows]);
         let scale = 1.0 / SHAPE.rows() as f32;
-        model
-            .accumulate_gradient(&mut device, &acts, &optimizer.arena, one, tokens, targets, scale)
-            .expect("gradients");
+        gradient(&mut device, &model, &acts, &optimizer, one, (tokens, targets), scale);
     }
     let grads: Vec<f32> = device.to_vec(&optimizer.arena.grads).expect("gradients");
     for p in &model.table.parameters {
@@ -130,18 +170,16 @@ fn three_adamw_steps_are_those_of_pytorch() {
     let settings: Settings = toml::from_str(text).expect("settings");
     for name in FIXTURES {
         let Loaded { mut device, model, expected, tokens, targets } = load(name);
-        let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows()).expect("memory");
-        let mut optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
+        let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows(), false).expect("memory");
+        let optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
         let (losses, norms) = (expected.f32("adamw.losses"), expected.f32("adamw.norms"));
         for step in 0..3 {
             optimizer.zero_gradients(&mut device).expect("zeros");
             let scale = 1.0 / SHAPE.rows() as f32;
-            let nats = model
-                .accumulate_gradient(&mut device, &acts, &optimizer.arena, SHAPE, &tokens, &targets, scale)
-                .expect("gradients");
+            let nats = gradient(&mut device, &model, &acts, &optimizer, SHAPE, (&tokens, &targets), scale);
             let mean = nats.iter().sum::<f32>() / nats.len() as f32;
             assert_close(&format!("{name} loss of step {step}"), &[mean], &losses[step..=step], 10.0 * LOSS);
-            let update = optimizer.update(&mut device, &model, &settings, 1e-2).expect("an update");
+            let update = update(&mut device, &model, &optimizer, &settings);
             assert!(!update.skipped);
             assert_close(&format!("{name} norm of step {step}"), &[update.grad_norm], &norms[step..=step], NORMS);
         }
@@ -157,15 +195,13 @@ fn three_adamw_steps_are_those_of_pytorch() {
 fn a_gradient_that_is_not_finite_changes_nothing() {
     let Loaded { mut device, model, tokens, targets, .. } = load("llama-tied");
     let settings: Settings = toml::from_str("steps = 1\nbatch = 2\nlearning_rate = 1e-2").expect("settings");
-    let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows()).expect("memory");
-    let mut optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
-    model
-        .accumulate_gradient(&mut device, &acts, &optimizer.arena, SHAPE, &tokens, &targets, f32::INFINITY)
-        .expect("gradients");
+    let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows(), false).expect("memory");
+    let optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
+    gradient(&mut device, &model, &acts, &optimizer, SHAPE, (&tokens, &targets), f32::INFINITY);
     let before: Vec<f32> = device.to_vec(&model.master).expect("weights");
-    let update = optimizer.update(&mut device, &model, &settings, 1e-2).expect("an update");
+    let update = update(&mut device, &model, &optimizer, &settings);
     assert!(update.skipped);
-    assert_eq!(optimizer.updates, 0);
+    assert_eq!(optimizer.updates(&mut device).expect("a count"), 0);
     assert_eq!(device.to_vec::<f32>(&model.master).expect("weights"), before);
 }
 
@@ -178,21 +214,19 @@ fn training_by_launches_alone_is_training_on_the_cpu() {
             let Loaded { device: mut cpu, model, tokens, targets, .. } = load(name);
             let weights: Vec<f32> = cpu.to_vec(&model.master).expect("weights");
             let model = Model::new(&mut device, &model.config, &weights).expect("memory");
-            let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows()).expect("memory");
-            let mut optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
+            let acts = Activations::for_training(&mut device, &model.config, SHAPE.rows(), false).expect("memory");
+            let optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
             let mut losses = Vec::new();
             for _ in 0..2 {
                 optimizer.zero_gradients(&mut device).expect("zeros");
                 let scale = 1.0 / SHAPE.rows() as f32;
-                losses = model
-                    .accumulate_gradient(&mut device, &acts, &optimizer.arena, SHAPE, &tokens, &targets, scale)
-                    .expect("gradients");
-                optimizer.update(&mut device, &model, &settings, 1e-2).expect("an update");
+                losses = gradient(&mut device, &model, &acts, &optimizer, SHAPE, (&tokens, &targets), scale);
+                update(&mut device, &model, &optimizer, &settings);
             }
             (losses, device.to_vec(&model.master).expect("weights"))
         };
         let (losses, weights) = steps(Device::cpu());
-        let reference = Device::with_executor(Box::new(Reference::default()), DType::F32);
+        let reference = Device::with_executor("reference", Box::new(Reference::default()), DType::F32);
         let (launched_losses, launched_weights) = steps(reference);
         assert_close(&format!("{name} losses"), &losses, &launched_losses, 20.0 * LOSS);
         assert_close(&format!("{name} weights"), &weights, &launched_weights, WEIGHTS);
@@ -243,11 +277,9 @@ fn gradients_are_finite_differences_of_the_reference() {
 
         let mut device = Device::cpu();
         let model = Model::new(&mut device, &config, &weights).expect("memory");
-        let acts = Activations::for_training(&mut device, &config, shape.rows()).expect("memory");
+        let acts = Activations::for_training(&mut device, &config, shape.rows(), false).expect("memory");
         let optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
-        model
-            .accumulate_gradient(&mut device, &acts, &optimizer.arena, shape, &tokens, &targets, 1.0 / counted)
-            .expect("gradients");
+        gradient(&mut device, &model, &acts, &optimizer, shape, (&tokens, &targets), 1.0 / counted);
         let grads: Vec<f32> = device.to_vec(&optimizer.arena.grads).expect("gradients");
 
         let mut wide: Vec<f64> = weights.iter().map(|&w| w as f64).collect();

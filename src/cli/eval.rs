@@ -3,7 +3,6 @@
 use super::{DeviceArg, split_once, weighted};
 use crate::checkpoint::Reader;
 use crate::data::{Shard, ShardWriter, Tokenizer, expand, for_each_document};
-use crate::device::Device;
 use crate::error::{Error, Kind, Result};
 use crate::eval::{self, DomainScore};
 use crate::files;
@@ -53,7 +52,7 @@ struct Domain {
 
 impl Eval {
     pub fn run(&self) -> Result<()> {
-        self.device.check()?;
+        let place = self.device.place()?;
         let (name, first, mut config, weights) = self.model()?;
         if let Some(context) = self.context {
             if context == 0 || context > config.context {
@@ -70,10 +69,11 @@ impl Eval {
                 .fix("take the tokenizer.json that belongs to the weights"));
         }
         let domains = self.domains()?;
-        let mut device = Device::cpu();
+        let mut device = place.open()?;
         let model = Model::new(&mut device, &config, &weights)?;
         drop(weights);
-        let acts = Activations::for_evaluation(&mut device, &config, eval::rows(config.context))?;
+        let rows = eval::rows(config.context, device.compute_dtype());
+        let acts = Activations::for_evaluation(&mut device, &config, rows)?;
         let progress = Progress::new();
         let mut scores = Scores { model: name, domains: vec![], macro_perplexity: 0.0 };
         for (name, files) in domains {

@@ -7,6 +7,7 @@ mod study;
 mod tokenize;
 mod train;
 
+use crate::device::{Device, Place};
 use crate::error::{Error, Result};
 use crate::terminal::say;
 use clap::{Args, Parser, Subcommand};
@@ -66,21 +67,27 @@ pub(crate) struct DeviceArg {
 }
 
 impl DeviceArg {
-    /// Refuses what this version cannot compute on; `auto` is the CPU, and says so.
-    pub(crate) fn check(&self) -> Result<()> {
-        let cuda = self.device.strip_prefix("cuda").is_some_and(|n| {
-            n.is_empty() || n.strip_prefix(':').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-        });
+    /// Where that is; `auto` is the first GPU that can be used, else the CPU, and says which and why.
+    pub(crate) fn place(&self) -> Result<Place> {
+        let cuda = |ordinal: usize| Place::accelerator(move || Device::cuda(ordinal));
+        let unknown =
+            || Error::usage(format!("--device {} is unknown", self.device)).expected("auto, cpu, cuda or cuda:N");
         match self.device.as_str() {
-            "cpu" => Ok(()),
-            "auto" => {
-                say("device: the CPU (this version has no CUDA device yet)");
-                Ok(())
-            }
-            _ if cuda => Err(Error::usage(format!("--device {}: this version has no CUDA device yet", self.device))
-                .fix("use --device cpu")),
-            _ => {
-                Err(Error::usage(format!("--device {} is unknown", self.device)).expected("auto, cpu, cuda or cuda:N"))
+            "cpu" => Ok(Place::cpu()),
+            "cuda" => cuda(0),
+            "auto" => match cuda(0) {
+                Ok(place) => {
+                    say(&format!("device: {}", place.name()));
+                    Ok(place)
+                }
+                Err(why) => {
+                    say(&format!("device: the CPU ({})", why.summary()));
+                    Ok(Place::cpu())
+                }
+            },
+            other => {
+                let ordinal = other.strip_prefix("cuda:").and_then(|n| n.parse().ok()).ok_or_else(unknown)?;
+                cuda(ordinal)
             }
         }
     }

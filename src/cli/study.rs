@@ -51,10 +51,14 @@ impl Run {
                 Error::usage(format!("--cluster {kind} comes in a later version")).fix("leave it out to run here")
             );
         }
-        self.device.check()?;
         let (study, out) = self.common.read()?;
         let settings = files::read_to_string(&self.common.study)?;
-        let report = study::run(&study, &settings, &out, &study::Options { until: self.until, threads })?;
+        let report = study::run(
+            &study,
+            &settings,
+            &out,
+            &study::Options { until: self.until, threads, place: self.device.place()? },
+        )?;
         if let Some(report) = report {
             super::print(self.common.json, &report, || report.to_text())?;
             say(&format!("report: {}", out.join("report.html").display()));

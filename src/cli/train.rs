@@ -58,7 +58,7 @@ fn checkpoint_every() -> u64 {
 
 impl Train {
     pub fn run(&self) -> Result<()> {
-        self.device.check()?;
+        let place = self.device.place()?;
         let settings = self.settings()?;
         let _lock = Lock::beside(&self.out)?;
         self.remove_leftovers()?;
@@ -92,7 +92,7 @@ impl Train {
             checkpoint_every: settings.checkpoint_every.max(1),
             keep_optimizer: true,
         };
-        let trained = Progress::new().training("train", &run);
+        let trained = Progress::new().training("train", &place, &run);
         files::remove_directory(&self.shard_path())?;
         trained?;
         say(&format!("checkpoint: {}", self.out.display()));

@@ -54,6 +54,10 @@ pub trait Executor: Send {
     fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
         unreachable!("`begin_capture` has said that there are no graphs")
     }
+    /// Bytes that are free for this process.
+    fn free_memory(&self) -> Option<u64> {
+        None
+    }
     /// Begins a named range in a profiler's timeline; ranges nest.
     fn push_range(&mut self, _name: &str) {}
     /// Ends the innermost range.

@@ -171,6 +171,8 @@ pub enum Access {
     Write,
     /// Read and written in place.
     Update,
+    /// Memory that kernels may use as they like, and the CPU does not.
+    Scratch,
 }
 
 /// The operands of one op, in the order of its kernel's parameters.
@@ -190,6 +192,10 @@ impl Operands {
     }
     pub fn update(mut self, m: &Matrix) -> Operands {
         self.list.push((m.clone(), Access::Update));
+        self
+    }
+    pub fn scratch(mut self, m: &Matrix) -> Operands {
+        self.list.push((m.clone(), Access::Scratch));
         self
     }
     /// Read or update, by a flag (an output that may be accumulated into).

@@ -8,11 +8,13 @@ mod launch;
 mod memory;
 pub mod nvrtc;
 mod op;
+mod place;
 
 pub use host::{Host, Rows, RowsMut};
 pub use launch::{Arg, Executor, Fetched, Graph, Launch};
 pub use memory::{Access, Buffer, DType, Element, Matrix, Operands};
 pub use op::{Cost, Op};
+pub use place::Place;
 
 use crate::error::{Error, Kind, Result};
 use host::AlignedBytes;
@@ -43,7 +45,8 @@ pub struct Pending<T> {
 
 impl<T: Element> Pending<T> {
     pub fn wait(self) -> Result<Vec<T>> {
-        Ok(bytemuck::pod_collect_to_vec(&self.fetched.wait()?))
+        let bytes = self.fetched.wait()?;
+        Ok(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
     }
 }
 
@@ -59,6 +62,7 @@ pub struct Device {
     id: u64,
     backend: Backend,
     compute: DType,
+    name: String,
     profile: Option<BTreeMap<&'static str, Spent>>,
 }
 
@@ -68,16 +72,40 @@ impl Device {
     /// This machine's CPU, in f32. Work runs on the rayon pool of the calling thread; results do not depend on
     /// how many threads it has.
     pub fn cpu() -> Device {
-        Device::new(Backend::Cpu, DType::F32)
+        Device::new("cpu", Backend::Cpu, DType::F32)
+    }
+
+    /// GPU `ordinal`, in bf16.
+    pub fn cuda(ordinal: usize) -> Result<Device> {
+        Err(Error::usage(format!("CUDA device {ordinal}: not built in yet")))
     }
 
     /// A device that runs kernels; `compute` is the type of activations and of the weights they meet.
-    pub fn with_executor(executor: Box<dyn Executor>, compute: DType) -> Device {
-        Device::new(Backend::Kernels(executor), compute)
+    pub fn with_executor(name: &str, executor: Box<dyn Executor>, compute: DType) -> Device {
+        Device::new(name, Backend::Kernels(executor), compute)
     }
 
-    fn new(backend: Backend, compute: DType) -> Device {
-        Device { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), backend, compute, profile: None }
+    fn new(name: &str, backend: Backend, compute: DType) -> Device {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Device { id, backend, compute, name: name.into(), profile: None }
+    }
+
+    /// The kind of device whose bits results are, such as `cpu` or `cuda sm_90a`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes that are free for this process, where the device can tell.
+    pub fn free_memory(&self) -> Option<u64> {
+        match &self.backend {
+            Backend::Cpu => None,
+            Backend::Kernels(executor) => executor.free_memory(),
+        }
+    }
+
+    /// Whether work is queued and results are best waited for later.
+    pub fn is_asynchronous(&self) -> bool {
+        matches!(self.backend, Backend::Kernels(_))
     }
 
     /// The type of activations and of the weights they meet; master weights and moments are f32 everywhere.
@@ -138,11 +166,12 @@ impl Device {
 
     /// Copies all elements of `from` to the host, later: see [`Pending`].
     pub fn fetch<T: Element>(&mut self, from: &Buffer) -> Result<Pending<T>> {
+        assert!(from.dtype() == T::DTYPE && from.slab.device == self.id, "fetch of the wrong type or device");
         let fetched: Box<dyn Fetched> = match &mut self.backend {
-            Backend::Cpu => Box::new(bytemuck::cast_slice(&self.to_vec::<T>(from)?).to_vec()),
-            Backend::Kernels(executor) => {
-                assert!(from.dtype() == T::DTYPE && from.slab.device == self.id, "fetch of the wrong type or device");
-                executor.fetch(from)?
+            Backend::Kernels(executor) => executor.fetch(from)?,
+            Backend::Cpu => {
+                let values = self.to_vec::<T>(from)?;
+                Box::new(bytemuck::cast_slice::<T, u8>(&values).to_vec())
             }
         };
         Ok(Pending { fetched, kind: PhantomData })

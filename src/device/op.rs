@@ -17,7 +17,12 @@ pub trait Op {
     fn flops(&self) -> u64;
     fn cost(&self) -> Cost {
         let operands = self.operands();
-        let moved = |m: &Matrix, access: Access| m.bytes() * if access == Access::Update { 2 } else { 1 };
+        let touches = |access| match access {
+            Access::Read | Access::Write => 1,
+            Access::Update => 2,
+            Access::Scratch => 0,
+        };
+        let moved = |m: &Matrix, access: Access| m.bytes() * touches(access);
         Cost { bytes: operands.iter().map(|(m, access)| moved(m, *access)).sum(), flops: self.flops() }
     }
     /// Computes on the CPU, in f32, in an order of summation that depends on the shapes alone.

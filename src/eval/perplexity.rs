@@ -2,10 +2,12 @@
 //! followed by the window's first T-1 tokens, so every token is scored once. Sums of nats are kept; ratios come last.
 
 use crate::data::{Shard, eval_windows, fill_eval_window};
-use crate::device::Device;
+use crate::device::{Buffer, DType, Device, Pending};
 use crate::error::{Error, Result};
-use crate::model::{Activations, Batch, Model};
+use crate::model::{Activations, Batch, Inputs, Model};
+use crate::ops::LossSum;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// One domain's sums.
@@ -34,10 +36,11 @@ struct Pass {
     context: usize,
 }
 
-/// Rows of the activations to score with at context length `context`: few enough to stay near the caches, and a
-/// function of the context alone, since the bits of a score may depend on how windows are batched.
-pub fn rows(context: usize) -> usize {
-    context.max(2048)
+/// Rows of the activations to score with at context length `context`: few enough to stay near a CPU's caches, or enough
+/// to fill a GPU. A function of the context and the device's compute type alone, since the bits of a score may depend on
+/// how windows are batched.
+pub fn rows(context: usize, compute: DType) -> usize {
+    context.max(if compute == DType::F32 { 2048 } else { 16384 })
 }
 
 /// Scores every document of `shard`. Batches hold windows of like length; each window's sum is taken in token order, and
@@ -56,16 +59,25 @@ pub fn score(
     let mut order: Vec<usize> = (0..windows.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(windows[i].end - windows[i].start));
     let mut nats = vec![0.0f64; windows.len()];
+    let inputs = Inputs::new(device, acts.rows())?;
+    let sums = device.alloc(DType::F64, acts.rows())?;
+    let mut queued: VecDeque<(&[usize], Pending<f64>)> = VecDeque::new();
     let mut rest = &order[..];
     while let Some(&longest) = rest.first() {
         let context = (windows[longest].end - windows[longest].start) as usize;
         let count = (acts.rows() / context).clamp(1, rest.len());
         let (now, later) = rest.split_at(count);
         let pass = Pass { windows: now.iter().map(|&i| windows[i].clone()).collect(), context };
-        for (&i, sum) in now.iter().zip(pass.run(device, model, acts, shard)?) {
-            nats[i] = sum;
-        }
+        pass.queue(device, model, acts, shard, &inputs, &sums)?;
+        queued.push_back((now, device.fetch(&sums.slice(0..count))?));
         rest = later;
+        // One pass is computed while the next is prepared.
+        while queued.len() > usize::from(device.is_asynchronous() && !rest.is_empty()) {
+            let Some((windows, sums)) = queued.pop_front() else { break };
+            for (&i, sum) in windows.iter().zip(sums.wait()?) {
+                nats[i] = sum;
+            }
+        }
         progress((order.len() - rest.len()) as u64, order.len() as u64);
     }
     if let Some(bad) = nats.iter().position(|n| !n.is_finite()) {
@@ -86,8 +98,16 @@ fn windows(shard: &Shard, context: usize) -> Vec<Range<u64>> {
 }
 
 impl Pass {
-    /// Nats of each window.
-    fn run(&self, device: &mut Device, model: &Model, acts: &Activations, shard: &Shard) -> Result<Vec<f64>> {
+    /// Leaves the nats of each window in `sums`.
+    fn queue(
+        &self,
+        device: &mut Device,
+        model: &Model,
+        acts: &Activations,
+        shard: &Shard,
+        on_device: &Inputs,
+        sums: &Buffer,
+    ) -> Result<()> {
         let shape = Batch { batch: self.windows.len(), context: self.context };
         let (mut inputs, mut targets) = (vec![0; shape.rows()], vec![0; shape.rows()]);
         let rows = inputs.chunks_mut(self.context).zip(targets.chunks_mut(self.context));
@@ -96,7 +116,9 @@ impl Pass {
             shard.read(window.start, &mut tokens);
             fill_eval_window(&tokens, 0..tokens.len(), model.config.eos, inputs, targets);
         }
-        let losses = model.losses(device, acts, shape, &inputs, &targets)?;
-        Ok(losses.chunks(self.context).map(|row| row.iter().map(|&l| l as f64).sum()).collect())
+        on_device.upload(device, &inputs, &targets)?;
+        model.losses(device, acts, shape, on_device)?;
+        let losses = acts.losses(shape.rows()).matrix(shape.batch, shape.context);
+        device.run(&LossSum { losses, out: sums.slice(0..shape.batch).vector(), accumulate: false })
     }
 }

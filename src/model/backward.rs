@@ -1,14 +1,16 @@
 //! Forward with loss, and the backward pass: the forward's ops in reverse. Weight gradients are added to the arena, so
 //! micro-batches accumulate.
 
-use super::activations::{Activations, Backward, Layer, OptimizerArena, logit_rows};
+use super::activations::{Activations, Backward, Inputs, Layer, OptimizerArena};
 use super::config::Architecture;
 use super::forward::{Batch, linear};
 use super::params::LayerOffsets;
 use super::weights::Model;
 use crate::device::{Buffer, Device, Matrix};
 use crate::error::Result;
-use crate::ops::{AttentionBackward, CrossEntropy, EmbeddingBackward, Epilogue, Gemm, RmsNormBackward, SwiGluBackward};
+use crate::ops::{
+    AttentionBackward, CrossEntropy, EmbeddingBackward, Epilogue, Gemm, NORM_PARTS, RmsNormBackward, SwiGluBackward,
+};
 use std::ops::Range;
 
 /// dx = dout weight: the gradient of a linear layer's input. dout (R, out), weight (out, in).
@@ -42,29 +44,29 @@ impl Pass<'_> {
 }
 
 impl Model {
-    /// Adds the gradient of `scale` * (sum of the targets' nats) to `arena.grads`; returns the nats of every target.
-    #[allow(clippy::too_many_arguments)] // a batch is three of them, and a struct for it would be made just for this call
+    /// Adds the gradient of `scale` * (sum of the targets' nats) to `arena.grads`; leaves the nats of every target in
+    /// [`Activations::losses`].
     pub fn accumulate_gradient(
         &self,
         device: &mut Device,
         acts: &Activations,
         arena: &OptimizerArena,
         shape: Batch,
-        tokens: &[u32],
-        targets: &[u32],
+        inputs: &Inputs,
         scale: f32,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<()> {
         let d = acts.backward.as_ref().expect("activations made by `for_training`");
-        self.forward(device, acts, shape, tokens, targets)?;
+        device.range("forward", |device| self.forward(device, acts, shape, inputs))?;
         let (rows, c, v) = (shape.rows(), self.config.width, self.config.vocabulary);
         let dhead = arena.grads.slice(self.table.head.clone()).matrix(v, c);
-        for start in (0..rows).step_by(logit_rows(rows, v)) {
-            let chunk = start..rows.min(start + logit_rows(rows, v));
-            let (logits, last) = (acts.logits.matrix(chunk.len(), v), self.last(acts, rows).row_range(chunk.clone()));
+        for start in (0..rows).step_by(acts.chunks.rows) {
+            let chunk = start..rows.min(start + acts.chunks.rows);
+            let logits = acts.chunks.matrix(&acts.logits, chunk.len());
+            let last = self.last(acts, rows).row_range(chunk.clone());
             device.run(&linear(&last, self.head(), logits.clone(), Epilogue::Store))?;
             device.run(&CrossEntropy {
                 logits: logits.clone(),
-                targets: acts.targets.slice(chunk.clone()).vector(),
+                targets: inputs.targets.slice(chunk.clone()).vector(),
                 losses: acts.losses.slice(chunk.clone()).vector(),
                 gradient_scale: Some(scale),
             })?;
@@ -80,8 +82,12 @@ impl Model {
             dx: d.stream.matrix(rows, c),
             accumulate_dx: false,
             dweight: arena.grads.slice(self.table.final_norm.clone()).vector(),
+            parts: d.norm_parts.matrix(NORM_PARTS, c),
         })?;
         for (l, offsets) in self.table.layers.iter().enumerate().rev() {
+            if acts.recompute() && l + 1 < self.config.layers {
+                self.layer(device, acts, shape, l)?;
+            }
             let x = acts.stream(l).matrix(rows, c);
             let pass = Pass { shape, layer: acts.layer(l), offsets, d, grads: &arena.grads, x };
             match self.config.architecture {
@@ -90,11 +96,10 @@ impl Model {
             }
         }
         device.run(&EmbeddingBackward {
-            tokens: acts.tokens.slice(0..rows).vector(),
+            tokens: inputs.tokens.slice(0..rows).vector(),
             dout: d.stream.matrix(rows, c),
             dweight: arena.grads.slice(self.table.embedding.clone()).matrix(v, c),
-        })?;
-        device.to_vec(&acts.losses.slice(0..rows))
+        })
     }
 
     fn olmo2_backward(&self, device: &mut Device, p: &Pass) -> Result<()> {
@@ -214,6 +219,7 @@ impl Model {
             dx: dx.clone(),
             accumulate_dx,
             dweight: p.grads.slice(norm.clone()).vector(),
+            parts: p.d.norm_parts.matrix(NORM_PARTS, norm.len()),
         }
     }
 }

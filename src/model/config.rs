@@ -1,6 +1,8 @@
 //! What a model is: its architecture and sizes, the presets, and the names and shapes that follow from them.
 
+use crate::device::DType;
 use crate::error::{Error, Result};
+use crate::ops::KERNEL_HEAD_WIDTHS;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +107,16 @@ impl Config {
             return fault("norm_epsilon, rope_base or init_std is out of range".into());
         }
         Ok(())
+    }
+
+    /// Refuses what there is no kernel for on a device that computes in `compute`.
+    pub fn check_for(&self, compute: DType) -> Result<()> {
+        if compute == DType::F32 || KERNEL_HEAD_WIDTHS.contains(&self.head_width) {
+            return Ok(());
+        }
+        Err(Error::input(format!("there are no attention kernels for heads of width {}", self.head_width))
+            .expected(format!("one of {KERNEL_HEAD_WIDTHS:?}"))
+            .fix("choose another number of heads, or use --device cpu"))
     }
 
     /// H * D

@@ -1,10 +1,10 @@
 //! The forward pass. Each line is one op; shapes are in `activations.rs`.
 
-use super::activations::{Activations, Layer, logit_rows};
+use super::activations::{Activations, Inputs, Layer};
 use super::config::Architecture;
 use super::params::LayerOffsets;
 use super::weights::Model;
-use crate::device::{Buffer, Device, Matrix};
+use crate::device::{Buffer, DType, Device, Matrix};
 use crate::error::Result;
 use crate::ops::{Attention, AttentionShape, CrossEntropy, Embedding, Epilogue, Gemm, RmsNorm, Rope, SwiGlu};
 
@@ -27,20 +27,13 @@ pub(super) fn linear(x: &Matrix, weight: Matrix, out: Matrix, epilogue: Epilogue
 }
 
 impl Model {
-    /// Nats of every target, (B*T); targets that are `IGNORED` give 0.
-    pub fn losses(
-        &self,
-        device: &mut Device,
-        acts: &Activations,
-        shape: Batch,
-        tokens: &[u32],
-        targets: &[u32],
-    ) -> Result<Vec<f32>> {
-        self.forward(device, acts, shape, tokens, targets)?;
-        let (rows, v) = (shape.rows(), self.config.vocabulary);
-        for start in (0..rows).step_by(logit_rows(rows, v)) {
-            let chunk = start..rows.min(start + logit_rows(rows, v));
-            let logits = acts.logits.matrix(chunk.len(), v);
+    /// Leaves the nats of every target in [`Activations::losses`]; targets that are `IGNORED` give 0.
+    pub fn losses(&self, device: &mut Device, acts: &Activations, shape: Batch, inputs: &Inputs) -> Result<()> {
+        self.forward(device, acts, shape, inputs)?;
+        let rows = shape.rows();
+        for start in (0..rows).step_by(acts.chunks.rows) {
+            let chunk = start..rows.min(start + acts.chunks.rows);
+            let logits = acts.chunks.matrix(&acts.logits, chunk.len());
             device.run(&linear(
                 &self.last(acts, rows).row_range(chunk.clone()),
                 self.head(),
@@ -49,51 +42,47 @@ impl Model {
             ))?;
             device.run(&CrossEntropy {
                 logits,
-                targets: acts.targets.slice(chunk.clone()).vector(),
+                targets: inputs.targets.slice(chunk.clone()).vector(),
                 losses: acts.losses.slice(chunk).vector(),
                 gradient_scale: None,
             })?;
         }
-        device.to_vec(&acts.losses.slice(0..rows))
+        Ok(())
     }
 
-    /// Logits (B*T, V) in f32, all at once: for tests and for looking at a model, not for scoring.
-    pub fn logits(&self, device: &mut Device, acts: &Activations, shape: Batch, tokens: &[u32]) -> Result<Vec<f32>> {
-        self.forward(device, acts, shape, tokens, &[])?;
+    /// Logits (B*T, V), all at once: for tests and for looking at a model, not for scoring.
+    pub fn logits(&self, device: &mut Device, acts: &Activations, shape: Batch, inputs: &Inputs) -> Result<Vec<f32>> {
+        self.forward(device, acts, shape, inputs)?;
         let (rows, v) = (shape.rows(), self.config.vocabulary);
-        let out = device.alloc(device.compute_dtype(), rows * v)?;
+        let out = device.alloc(DType::F32, rows * v)?;
         device.run(&linear(&self.last(acts, rows), self.head(), out.matrix(rows, v), Epilogue::Store))?;
         device.to_vec(&out)
     }
 
     /// Fills the activations up to the final norm.
-    pub(super) fn forward(
-        &self,
-        device: &mut Device,
-        acts: &Activations,
-        shape: Batch,
-        tokens: &[u32],
-        targets: &[u32],
-    ) -> Result<()> {
+    pub(super) fn forward(&self, device: &mut Device, acts: &Activations, shape: Batch, inputs: &Inputs) -> Result<()> {
         let (rows, c) = (shape.rows(), self.config.width);
-        assert!(rows <= acts.rows() && tokens.len() == rows && shape.context <= self.config.context);
-        debug_assert!(tokens.iter().all(|&t| (t as usize) < self.config.vocabulary));
-        device.upload(&acts.tokens, tokens)?;
-        device.upload(&acts.targets, targets)?;
+        assert!(rows <= acts.rows() && shape.context <= self.config.context);
         device.run(&Embedding {
-            tokens: acts.tokens.slice(0..rows).vector(),
+            tokens: inputs.tokens.slice(0..rows).vector(),
             weight: self.weight(&self.table.embedding, self.config.vocabulary, c),
             out: acts.stream(0).matrix(rows, c),
         })?;
-        for (l, offsets) in self.table.layers.iter().enumerate() {
-            let (x, out) = (acts.stream(l).matrix(rows, c), acts.stream(l + 1).matrix(rows, c));
-            match self.config.architecture {
-                Architecture::Olmo2 => self.olmo2_layer(device, shape, offsets, acts.layer(l), &x, &out)?,
-                Architecture::Llama => self.llama_layer(device, shape, offsets, acts.layer(l), &x, &out)?,
-            }
+        for l in 0..self.config.layers {
+            self.layer(device, acts, shape, l)?;
         }
         let x = acts.stream(self.config.layers).matrix(rows, c);
         device.run(&self.rms_norm(&x, self.norm(&self.table.final_norm), None, self.last(acts, rows), &acts.last_rstd))
+    }
+
+    /// From the residual stream before layer `l` to that after it.
+    pub(super) fn layer(&self, device: &mut Device, acts: &Activations, shape: Batch, l: usize) -> Result<()> {
+        let (rows, c, offsets) = (shape.rows(), self.config.width, &self.table.layers[l]);
+        let (x, out) = (acts.stream(l).matrix(rows, c), acts.stream(l + 1).matrix(rows, c));
+        match self.config.architecture {
+            Architecture::Olmo2 => self.olmo2_layer(device, shape, offsets, acts.layer(l), &x, &out),
+            Architecture::Llama => self.llama_layer(device, shape, offsets, acts.layer(l), &x, &out),
+        }
     }
 
     /// h = x + norm(o_proj(attention)), out = h + norm(down(silu(gate h) * up h))

@@ -4,11 +4,13 @@ mod activations;
 mod backward;
 mod config;
 mod forward;
+mod memory;
 mod params;
 mod weights;
 
-pub use activations::{Activations, OptimizerArena};
+pub use activations::{Activations, Inputs, OptimizerArena};
 pub use config::{Architecture, Config};
 pub use forward::Batch;
+pub use memory::MemoryPlan;
 pub use params::{LayerOffsets, Parameter, Table};
 pub use weights::{Model, initial_weights};

@@ -24,7 +24,15 @@ pub struct Model {
 impl Model {
     /// Puts `weights` (P, in the order of the table) on the device.
     pub fn new(device: &mut Device, config: &Config, weights: &[f32]) -> Result<Model> {
+        let model = Model::without_weights(device, config)?;
+        model.load(device, weights)?;
+        Ok(model)
+    }
+
+    /// The memory of a model whose weights come later.
+    pub fn without_weights(device: &mut Device, config: &Config) -> Result<Model> {
         config.check()?;
+        config.check_for(device.compute_dtype())?;
         let table = Table::new(config);
         let master = device.alloc(DType::F32, table.len)?;
         let compute = match device.compute_dtype() {
@@ -34,9 +42,7 @@ impl Model {
         let angles = rope_table(config.context, config.head_width, config.rope_base);
         let rope = device.alloc(DType::F32, angles.len())?;
         device.upload(&rope, &angles)?;
-        let model = Model { config: config.clone(), table, master, compute, rope };
-        model.load(device, weights)?;
-        Ok(model)
+        Ok(Model { config: config.clone(), table, master, compute, rope })
     }
 
     /// Replaces all weights.
@@ -54,9 +60,9 @@ impl Model {
     pub(super) fn weight(&self, range: &Range<usize>, rows: usize, cols: usize) -> Matrix {
         self.compute.slice(range.clone()).matrix(rows, cols)
     }
-    /// A norm's weight, (1, width).
+    /// A norm's weight, (1, width) f32: bf16 would not hold the small steps that it takes around 1.
     pub(super) fn norm(&self, range: &Range<usize>) -> Matrix {
-        self.compute.slice(range.clone()).vector()
+        self.master.slice(range.clone()).vector()
     }
 }
 

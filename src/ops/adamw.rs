@@ -21,16 +21,34 @@ pub struct AdamW {
     pub compute: Option<Matrix>,
     /// (1, 3) f32 from [`super::GradNorm`]: gradients are multiplied by its clip factor
     pub norm: Matrix,
-    pub learning_rate: f32,
+    /// (1, 3) f32 from [`AdamWStep`]
+    pub constants: Matrix,
     pub beta1: f32,
     pub beta2: f32,
     pub epsilon: f32,
-    pub weight_decay: f32,
-    /// t, from 1
-    pub step: u64,
 }
 
-/// The constants of one step, each computed in f64 and rounded once, as PyTorch does.
+/// Elements of [`AdamWStep::constants`].
+pub const ADAMW_CONSTANTS: usize = 3;
+
+/// Counts an update and computes what AdamW needs that depends on it, on the device: whether an update is counted is
+/// known there first. Nothing changes when the gradient is not finite.
+pub struct AdamWStep {
+    /// (1, 3) f32 from [`super::GradNorm`]
+    pub norm: Matrix,
+    /// (1, 1) f32 learning rate of this step
+    pub rate: Matrix,
+    /// (1, 1) u32: t, updates so far, this one included afterwards
+    pub updates: Matrix,
+    /// (1, 3) f32: 1 - rate * weight_decay, rate / (1 - beta1^t), sqrt(1 - beta2^t), each computed in f64 and rounded
+    /// once, as PyTorch does
+    pub constants: Matrix,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub weight_decay: f32,
+}
+
+/// What an update needs, in the order of `update`.
 #[derive(Debug, Clone, Copy)]
 struct Constants {
     clip: f32,
@@ -59,26 +77,21 @@ impl AdamW {
             expect_shape(what, m, 1, p);
         });
         expect_shape("norm", &self.norm, 1, GRAD_NORM_OUT);
-        assert!(self.step >= 1, "steps are counted from 1");
-    }
-
-    fn constants(&self, clip: f32) -> Constants {
-        let (beta1, beta2, rate) = (self.beta1 as f64, self.beta2 as f64, self.learning_rate as f64);
-        let t = self.step as f64;
-        Constants {
-            clip,
-            decay: (1.0 - rate * self.weight_decay as f64) as f32,
-            grad_weight: (1.0 - beta1) as f32,
-            beta2: self.beta2,
-            square_weight: (1.0 - beta2) as f32,
-            step_size: (rate / (1.0 - beta1.powf(t))) as f32,
-            correction: (1.0 - beta2.powf(t)).sqrt() as f32,
-            epsilon: self.epsilon,
-        }
+        expect_shape("constants", &self.constants, 1, ADAMW_CONSTANTS);
     }
 
     fn step<T: Element>(&self, host: &Host, clip: f32, copy: Option<&Matrix>, round: impl Fn(f32) -> T + Sync + Send) {
-        let constants = self.constants(clip);
+        let &[decay, step_size, correction] = host.read::<f32>(&self.constants).flat() else { unreachable!("checked") };
+        let constants = Constants {
+            clip,
+            decay,
+            grad_weight: one_minus(self.beta1),
+            beta2: self.beta2,
+            square_weight: one_minus(self.beta2),
+            step_size,
+            correction,
+            epsilon: self.epsilon,
+        };
         let take = |m| host.write::<f32>(m).flat();
         let (p, m, v) = (take(&self.params), take(&self.m), take(&self.v));
         let grads = host.read::<f32>(&self.grads).flat();
@@ -97,6 +110,11 @@ impl AdamW {
             }
         });
     }
+}
+
+/// 1 - beta, computed in f64 and rounded once.
+fn one_minus(beta: f32) -> f32 {
+    (1.0 - beta as f64) as f32
 }
 
 /// All slices of one length.
@@ -118,8 +136,13 @@ impl Op for AdamW {
         "adamw"
     }
     fn operands(&self) -> Operands {
-        let o =
-            Operands::default().update(&self.params).read(&self.grads).update(&self.m).update(&self.v).read(&self.norm);
+        let o = Operands::default()
+            .update(&self.params)
+            .read(&self.grads)
+            .update(&self.m)
+            .update(&self.v)
+            .read(&self.norm)
+            .read(&self.constants);
         match &self.compute {
             Some(c) => o.write(c),
             None => o,
@@ -139,21 +162,54 @@ impl Op for AdamW {
             Some(copy) => self.step::<bf16>(host, clip, Some(copy), bf16::from_f32),
         }
     }
-    /// Scalars: P, then decay, 1 - beta1, beta2, 1 - beta2, step size, sqrt(1 - beta2^t), epsilon. The clip factor and
-    /// whether to do anything are read from `norm`.
-    fn launch(&self) -> Launch {
+    /// Scalars: P, 1 - beta1, beta2, 1 - beta2, epsilon. The clip factor and whether to do anything are read from `norm`.
+    fn launches(&self) -> Vec<Launch> {
         self.check();
-        let c = self.constants(1.0);
         let p = self.params.cols();
         let layout = Layout {
             grid: [p.div_ceil(BLOCK_ELEMENTS), 1, 1],
             block: 256,
+            shared: 0,
             defines: vec![
                 ("HAS_COPY", flag(self.compute.is_some())),
                 ("COPY_TYPE", type_of(self.compute.as_ref().unwrap_or(&self.params))),
             ],
         };
-        let constants = [c.decay, c.grad_weight, c.beta2, c.square_weight, c.step_size, c.correction, c.epsilon];
-        launch(self, "adamw", layout, [number(p)].into_iter().chain(constants.map(Arg::F32)).collect())
+        let mut operands = vec![&self.params, &self.grads, &self.m, &self.v, &self.norm, &self.constants];
+        operands.extend(&self.compute);
+        let constants = [one_minus(self.beta1), self.beta2, one_minus(self.beta2), self.epsilon].map(Arg::F32);
+        vec![launch("adamw", "adamw", layout, &operands, [number(p)].into_iter().chain(constants))]
+    }
+}
+
+impl Op for AdamWStep {
+    fn name(&self) -> &'static str {
+        "adamw_step"
+    }
+    fn operands(&self) -> Operands {
+        Operands::default().read(&self.norm).read(&self.rate).update(&self.updates).update(&self.constants)
+    }
+    fn flops(&self) -> u64 {
+        0
+    }
+    fn cpu(&self, host: &Host) {
+        if host.read::<f32>(&self.norm).flat()[2] == 0.0 {
+            return;
+        }
+        let updates = &mut host.write::<u32>(&self.updates).flat()[0];
+        *updates += 1;
+        let (t, rate) = (*updates as f64, host.read::<f32>(&self.rate).flat()[0] as f64);
+        host.write::<f32>(&self.constants).flat().copy_from_slice(&[
+            (1.0 - rate * self.weight_decay as f64) as f32,
+            (rate / (1.0 - (self.beta1 as f64).powf(t))) as f32,
+            (1.0 - (self.beta2 as f64).powf(t)).sqrt() as f32,
+        ]);
+    }
+    /// Scalars: beta1, beta2, weight decay.
+    fn launches(&self) -> Vec<Launch> {
+        let layout = Layout { grid: [1, 1, 1], block: 32, ..Layout::default() };
+        let operands = [&self.norm, &self.rate, &self.updates, &self.constants];
+        let scalars = [self.beta1, self.beta2, self.weight_decay].map(Arg::F32);
+        vec![launch("adamw", "adamw_step", layout, &operands, scalars)]
     }
 }

@@ -1,30 +1,55 @@
 //! What the launches of all ops share: operands first, in the order of `operands()`, then scalars. A stride counts
 //! elements; a count or stride above u32 is a bug in the caller, because no model of this project has one.
 
-use super::Op;
 use crate::device::{Arg, DType, Launch, Matrix};
 
 /// How a kernel is compiled and laid out over the device.
+#[derive(Default)]
 pub struct Layout {
     /// Blocks along x, y and z; an empty axis still gets one block, which finds no work.
     pub grid: [usize; 3],
     pub block: u32,
+    /// Bytes of dynamic shared memory.
+    pub shared: usize,
     pub defines: Vec<(&'static str, String)>,
 }
 
-/// The launch of the kernel `op.name()` in `kernels/<file>.cu`. Shared memory is static, so 0 bytes are asked for.
-pub fn launch(op: &dyn Op, file: &'static str, layout: Layout, scalars: Vec<Arg>) -> Launch {
-    let operands = op.operands();
-    let matrices = operands.iter().map(|(m, _)| Arg::Matrix(m.clone()));
+/// The launch of `kernel` in `kernels/<file>.cu`.
+pub fn launch(
+    file: &'static str,
+    kernel: &'static str,
+    layout: Layout,
+    operands: &[&Matrix],
+    scalars: impl IntoIterator<Item = Arg>,
+) -> Launch {
+    let matrices = operands.iter().map(|&m| Arg::Matrix(m.clone()));
     Launch {
         file,
-        kernel: op.name(),
+        kernel,
         defines: layout.defines,
         grid: layout.grid.map(|blocks| count(blocks.max(1))),
         block: layout.block,
-        shared_bytes: 0,
+        shared_bytes: count(layout.shared),
         args: matrices.chain(scalars).collect(),
     }
+}
+
+/// Elements of one access: 8 where every row of these operands is whole vectors of 8 elements on boundaries of 16 bytes,
+/// else 1.
+pub fn vector(operands: &[&Matrix]) -> (&'static str, String) {
+    if operands.iter().all(|m| m.cols().is_multiple_of(8)) {
+        vector_with_tail(operands)
+    } else {
+        ("VECTOR", "1".into())
+    }
+}
+
+/// As [`vector`], for a kernel that treats the end of a row, where it is no whole vector, apart.
+pub fn vector_with_tail(operands: &[&Matrix]) -> (&'static str, String) {
+    let aligned = |m: &&Matrix| {
+        m.address().is_multiple_of(16) && (m.rows() <= 1 || (m.stride() * m.dtype().bytes()).is_multiple_of(16))
+    };
+    ("VECTOR", if operands.iter().all(aligned) { "8" } else { "1" }.into())
 }
 
 fn count(n: usize) -> u32 {
@@ -42,8 +67,9 @@ pub fn stride(m: &Matrix) -> Arg {
 /// The name of an operand's element type in CUDA C++.
 pub fn type_of(m: &Matrix) -> String {
     match m.dtype() {
+        DType::F64 => "double",
         DType::F32 => "float",
-        DType::Bf16 => "__nv_bfloat16",
+        DType::Bf16 => "bf16",
         DType::U32 => "unsigned",
     }
     .into()

@@ -2,12 +2,14 @@
 //! al. 2022, arXiv 2205.14135). Query head h uses key/value head h / (H / Hkv). Rows are (b, t) in row-major order;
 //! columns of q are (head, d).
 
-use super::arguments::{Layout, expect_shape, launch, number, stride, type_of};
+use super::arguments::{Layout, expect_shape, launch, number, stride, vector};
 use super::product::{View, ViewMut, multiply};
 use super::simd::{dot, exp, exp_and_sum, max, vectorized};
 use super::{Op, parallel};
 use crate::device::{Arg, Host, Launch, Matrix, Operands, RowsMut};
 
+/// Head widths that there are kernels for; the CPU takes any.
+pub const KERNEL_HEAD_WIDTHS: [usize; 3] = [32, 64, 128];
 /// Queries or keys of one block of the kernels.
 const BLOCK_TILE: usize = 64;
 /// Queries of one tile. A taller tile wastes more of the diagonal, a lower one repeats more reads of keys; from 32 to 128
@@ -83,21 +85,23 @@ impl AttentionShape {
         narrow.iter().for_each(|m| expect_shape("k or v", m, rows, self.kv_heads * self.head_width));
         per_row.iter().for_each(|m| expect_shape("lse or delta", m, self.batch * self.heads, self.context));
     }
-    /// One block per tile of queries or keys, `heads`, and sequence; scalars B, T, H, Hkv, strides, 1/sqrt(D).
-    fn launch(&self, op: &dyn Op, heads: usize, kind: &Matrix, strided: &[&Matrix]) -> Launch {
+    /// The launch of one of the kernels: a block per tile of queries or keys, head and sequence. Scalars: B, T, H, Hkv,
+    /// strides of the operands in their order, 1/sqrt(D).
+    fn launch(&self, kernel: &'static str, heads: usize, operands: &[&Matrix]) -> Launch {
         let layout = Layout {
             grid: [self.context.div_ceil(BLOCK_TILE), heads, self.batch],
             block: 128,
+            shared: 0,
             defines: vec![
-                ("TYPE", type_of(kind)),
                 ("HEAD_WIDTH", self.head_width.to_string()),
                 ("TILE", BLOCK_TILE.to_string()),
+                vector(operands),
             ],
         };
         let sizes = [self.batch, self.context, self.heads, self.kv_heads].map(number);
-        let strides = strided.iter().map(|m| stride(m));
+        let strides = operands.iter().map(|m| stride(m));
         let scale = Arg::F32(1.0 / (self.head_width as f32).sqrt());
-        launch(op, "attention", layout, sizes.into_iter().chain(strides).chain([scale]).collect())
+        launch("attention", kernel, layout, operands, sizes.into_iter().chain(strides).chain([scale]))
     }
     /// Multiply-adds of one T x T product over the causal half, all heads and rows of the batch.
     fn causal_macs(&self) -> u64 {
@@ -297,11 +301,10 @@ impl Op for Attention {
             });
         });
     }
-    /// Strides are those of q, k, v, out and lse.
-    fn launch(&self) -> Launch {
+    fn launches(&self) -> Vec<Launch> {
         self.shape.check(&[&self.q, &self.out], &[&self.k, &self.v], &[&self.lse]);
-        let strided = [&self.q, &self.k, &self.v, &self.out, &self.lse];
-        self.shape.launch(self, self.shape.heads, &self.q, &strided)
+        let operands = [&self.q, &self.k, &self.v, &self.out, &self.lse];
+        vec![self.shape.launch("attention_forward", self.shape.heads, &operands)]
     }
 }
 
@@ -379,13 +382,17 @@ impl Op for AttentionBackward {
             });
         });
     }
-    /// The first Hkv blocks along y sum dk and dv of a tile of keys over the queries of their group, the other H blocks
-    /// sum dq and delta of a tile of queries over the keys: nothing is added by two blocks. Strides are those of the
-    /// operands in their order.
-    fn launch(&self) -> Launch {
+    /// Delta first; then dk and dv, by tiles of keys, summed over the queries of their group; then dq, by tiles of queries,
+    /// summed over the keys. Nothing is added by two blocks.
+    fn launches(&self) -> Vec<Launch> {
         self.check();
-        let [q, k, v, out, lse] = [&self.q, &self.k, &self.v, &self.out, &self.lse];
-        let strided = [q, k, v, out, lse, &self.dout, &self.dq, &self.dk, &self.dv, &self.delta];
-        self.shape.launch(self, self.shape.kv_heads + self.shape.heads, q, &strided)
+        let AttentionShape { heads, kv_heads, .. } = self.shape;
+        let given = [&self.q, &self.k, &self.v, &self.lse, &self.dout, &self.delta];
+        let [q, k, v, lse, dout, delta] = given;
+        vec![
+            self.shape.launch("attention_delta", heads, &[&self.out, dout, delta]),
+            self.shape.launch("attention_backward_kv", kv_heads, &[q, k, v, lse, dout, delta, &self.dk, &self.dv]),
+            self.shape.launch("attention_backward_q", heads, &[q, k, v, lse, dout, delta, &self.dq]),
+        ]
     }
 }

@@ -1,7 +1,7 @@
 //! Cross-entropy of each row of logits with its target, and its gradient in place. The model gives it a chunk of rows
 //! at a time, so that the logits of a whole batch are never stored.
 
-use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of};
+use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of, vector_with_tail};
 use super::simd::{exp_and_sum, max, sum_of_exp, vectorized};
 use super::{Op, parallel};
 use crate::device::{Arg, Host, Launch, Matrix, Operands};
@@ -103,15 +103,21 @@ impl Op for CrossEntropy {
         }
     }
     /// One block a row. Scalars: R, V, stride of the logits, gradient scale (0 when there is no gradient).
-    fn launch(&self) -> Launch {
+    fn launches(&self) -> Vec<Launch> {
         self.check();
         let (rows, cols) = (self.logits.rows(), self.logits.cols());
         let layout = Layout {
             grid: [rows, 1, 1],
             block: 512,
-            defines: vec![("TYPE", type_of(&self.logits)), ("GRADIENT", flag(self.gradient_scale.is_some()))],
+            shared: 0,
+            defines: vec![
+                ("TYPE", type_of(&self.logits)),
+                ("GRADIENT", flag(self.gradient_scale.is_some())),
+                vector_with_tail(&[&self.logits]),
+            ],
         };
         let scale = Arg::F32(self.gradient_scale.unwrap_or(0.0));
-        launch(self, "cross_entropy", layout, vec![number(rows), number(cols), stride(&self.logits), scale])
+        let scalars = [number(rows), number(cols), stride(&self.logits), scale];
+        vec![launch("cross_entropy", "cross_entropy", layout, &[&self.logits, &self.targets, &self.losses], scalars)]
     }
 }

@@ -1,11 +1,13 @@
 //! Rows of the embedding table by token, and the scatter of their gradient in a fixed order.
 
-use super::arguments::{Layout, expect_shape, launch, number, stride, type_of};
+use super::arguments::{Layout, expect_shape, launch, number, stride, type_of, vector};
 use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
 
 /// Columns of the gradient that one task scatters: eight cache lines.
 const COLUMNS: usize = 128;
+/// Tokens of the vocabulary whose gradients one block of the kernel sums.
+const BLOCK_TOKENS: usize = 64;
 
 pub struct Embedding {
     /// (1, R) u32, each below V
@@ -53,11 +55,14 @@ impl Op for Embedding {
         });
     }
     /// One block a row. Scalars: R, C, strides of the table and of the output.
-    fn launch(&self) -> Launch {
+    fn launches(&self) -> Vec<Launch> {
         check(&self.tokens, &self.weight, &self.out);
         let (rows, cols) = (self.out.rows(), self.out.cols());
-        let layout = Layout { grid: [rows, 1, 1], block: 128, defines: vec![("TYPE", type_of(&self.out))] };
-        launch(self, "embedding", layout, vec![number(rows), number(cols), stride(&self.weight), stride(&self.out)])
+        let defines = vec![("TYPE", type_of(&self.out)), vector(&[&self.weight, &self.out])];
+        let layout = Layout { grid: [rows, 1, 1], block: 128, shared: 0, defines };
+        let operands = [&self.tokens, &self.weight, &self.out];
+        let scalars = [number(rows), number(cols), stride(&self.weight), stride(&self.out)];
+        vec![launch("embedding", "embedding_forward", layout, &operands, scalars)]
     }
 }
 
@@ -85,15 +90,25 @@ impl Op for EmbeddingBackward {
             }
         });
     }
-    /// One block per `COLUMNS` columns walks the rows in order. Scalars: R, C, strides of dout and dweight.
-    fn launch(&self) -> Launch {
+    /// One block per `BLOCK_TOKENS` tokens of the vocabulary finds their rows and adds them in order. Scalars: R, C, V,
+    /// strides of dout and dweight.
+    fn launches(&self) -> Vec<Launch> {
         check(&self.tokens, &self.dweight, &self.dout);
         let (rows, cols) = (self.dout.rows(), self.dout.cols());
+        let height = self.dweight.rows();
         let layout = Layout {
-            grid: [cols.div_ceil(COLUMNS), 1, 1],
-            block: COLUMNS as u32,
-            defines: vec![("TYPE", type_of(&self.dout))],
+            grid: [height.div_ceil(BLOCK_TOKENS), 1, 1],
+            block: 256,
+            shared: 0,
+            defines: vec![
+                ("TYPE", type_of(&self.dout)),
+                ("TOKENS", BLOCK_TOKENS.to_string()),
+                vector(&[&self.dout, &self.dweight]),
+            ],
         };
-        launch(self, "embedding", layout, vec![number(rows), number(cols), stride(&self.dout), stride(&self.dweight)])
+        let operands = [&self.tokens, &self.dout, &self.dweight];
+        let sizes = [rows, cols, height].map(number);
+        let scalars = sizes.into_iter().chain([stride(&self.dout), stride(&self.dweight)]);
+        vec![launch("embedding", "embedding_backward", layout, &operands, scalars)]
     }
 }

@@ -1,7 +1,7 @@
 //! Every element set to one value: how gradients are cleared.
 
 use super::Op;
-use super::arguments::{self, Layout, number};
+use super::arguments::{Layout, launch, number};
 use crate::device::{Arg, Host, Launch, Matrix, Operands};
 use rayon::prelude::*;
 
@@ -28,9 +28,9 @@ impl Op for Fill {
         host.write::<f32>(&self.x).flat().par_chunks_mut(CHUNK).for_each(|chunk| chunk.fill(self.value));
     }
     /// Scalars: elements, value.
-    fn launch(&self) -> Launch {
+    fn launches(&self) -> Vec<Launch> {
         let n = self.x.elements();
-        let layout = Layout { grid: [n.div_ceil(CHUNK), 1, 1], block: 256, defines: vec![] };
-        arguments::launch(self, "fill", layout, vec![number(n), Arg::F32(self.value)])
+        let layout = Layout { grid: [n.div_ceil(CHUNK), 1, 1], block: 256, ..Layout::default() };
+        vec![launch("fill", "fill", layout, &[&self.x], [number(n), Arg::F32(self.value)])]
     }
 }

@@ -1,6 +1,6 @@
 //! Matrix product: C (M, N) = op(A) (M, K) x op(B) (K, N), with an epilogue. f32 accumulation.
 
-use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of};
+use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of, vector_with_tail};
 use super::product::{View, ViewMut, multiply};
 use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
@@ -111,26 +111,28 @@ impl Op for Gemm {
     }
     /// EPILOGUE is 0 to store, 1 to accumulate, 2 to add the residual. Scalars: M, N, K, strides of a, b, c and, with a
     /// residual, of that.
-    fn launch(&self) -> Launch {
+    fn launches(&self) -> Vec<Launch> {
         let (m, n, k) = self.shape();
         let (epilogue, residual) = match &self.epilogue {
             Epilogue::Store => (0, None),
             Epilogue::Accumulate => (1, None),
             Epilogue::Residual(r) => (2, Some(r)),
         };
+        let operands: Vec<&Matrix> = [&self.a, &self.b, &self.c].into_iter().chain(residual).collect();
         let layout = Layout {
             grid: [n.div_ceil(BLOCK_TILE), m.div_ceil(BLOCK_TILE), 1],
             block: 256,
+            shared: 0,
             defines: vec![
-                ("TYPE", type_of(&self.a)),
                 ("C_TYPE", type_of(&self.c)),
                 ("TRANSPOSE_A", flag(self.transpose_a)),
                 ("TRANSPOSE_B", flag(self.transpose_b)),
                 ("EPILOGUE", epilogue.to_string()),
                 ("TILE", BLOCK_TILE.to_string()),
+                vector_with_tail(&operands),
             ],
         };
-        let strides = [&self.a, &self.b, &self.c].into_iter().chain(residual).map(stride);
-        launch(self, "gemm", layout, [m, n, k].map(number).into_iter().chain(strides).collect())
+        let strides = operands.iter().map(|m| stride(m));
+        vec![launch("gemm", "gemm", layout, &operands, [m, n, k].map(number).into_iter().chain(strides))]
     }
 }

@@ -9,14 +9,16 @@ use crate::device::{Arg, Host, Launch, Matrix, Operands};
 /// gradient is finite else 0.0.
 pub const GRAD_NORM_OUT: usize = 3;
 
-/// Most blocks of the kernel; each leaves one partial sum, which the last to finish adds up in order.
-const MOST_BLOCKS: usize = 1024;
+/// Most blocks of the first kernel; each leaves one partial sum, and the second adds them up in order.
+pub const GRAD_NORM_PARTS: usize = 1024;
 
 pub struct GradNorm {
     /// (1, P) f32
     pub grads: Matrix,
     /// (1, 3) f32, see [`GRAD_NORM_OUT`]
     pub out: Matrix,
+    /// (1, [`GRAD_NORM_PARTS`]) f64 scratch of the kernels
+    pub parts: Matrix,
     /// Largest norm that is not scaled down; `f32::INFINITY` for no clipping. The factor is
     /// max_norm / (norm + 1e-6), as in PyTorch's `clip_grad_norm_`.
     pub max_norm: f32,
@@ -27,7 +29,7 @@ impl Op for GradNorm {
         "grad_norm"
     }
     fn operands(&self) -> Operands {
-        Operands::default().read(&self.grads).write(&self.out)
+        Operands::default().read(&self.grads).write(&self.out).scratch(&self.parts)
     }
     fn flops(&self) -> u64 {
         2 * self.grads.elements() as u64
@@ -49,12 +51,18 @@ impl Op for GradNorm {
         let finite = if norm.is_finite() { 1.0 } else { 0.0 };
         host.write::<f32>(&self.out).flat().copy_from_slice(&[norm as f32, factor as f32, finite]);
     }
-    /// Scalars: P, the largest norm. The blocks' f64 partial sums lie in a `__device__` array of BLOCKS elements.
-    fn launch(&self) -> Launch {
+    /// Scalars: P, then the number of parts and the largest norm.
+    fn launches(&self) -> Vec<Launch> {
         expect_shape("out", &self.out, 1, GRAD_NORM_OUT);
         let p = self.grads.elements();
-        let blocks = p.div_ceil(4096).clamp(1, MOST_BLOCKS);
-        let layout = Layout { grid: [blocks, 1, 1], block: 256, defines: vec![("BLOCKS", blocks.to_string())] };
-        launch(self, "grad_norm", layout, vec![number(p), Arg::F32(self.max_norm)])
+        expect_shape("parts", &self.parts, 1, GRAD_NORM_PARTS);
+        let blocks = p.div_ceil(4096).clamp(1, GRAD_NORM_PARTS);
+        let parts = self.parts.col_range(0..blocks);
+        let layout = |blocks| Layout { grid: [blocks, 1, 1], block: 256, ..Layout::default() };
+        let scalars = [number(blocks), Arg::F32(self.max_norm)];
+        vec![
+            launch("grad_norm", "grad_norm_partial", layout(blocks), &[&self.grads, &parts], [number(p)]),
+            launch("grad_norm", "grad_norm", layout(1), &[&parts, &self.out], scalars),
+        ]
     }
 }

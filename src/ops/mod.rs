@@ -9,6 +9,7 @@ mod embedding;
 mod fill;
 mod gemm;
 mod grad_norm;
+mod loss_sum;
 mod measure;
 pub mod merge;
 mod norm;
@@ -18,15 +19,16 @@ mod rope;
 pub mod simd;
 mod swiglu;
 
-pub use adamw::AdamW;
-pub use attention::{Attention, AttentionBackward, AttentionShape};
+pub use adamw::{ADAMW_CONSTANTS, AdamW, AdamWStep};
+pub use attention::{Attention, AttentionBackward, AttentionShape, KERNEL_HEAD_WIDTHS};
 pub use cross_entropy::{CrossEntropy, IGNORED};
 pub use embedding::{Embedding, EmbeddingBackward};
 pub use fill::Fill;
 pub use gemm::{Epilogue, Gemm};
-pub use grad_norm::{GRAD_NORM_OUT, GradNorm};
+pub use grad_norm::{GRAD_NORM_OUT, GRAD_NORM_PARTS, GradNorm};
+pub use loss_sum::LossSum;
 pub use measure::matmul_rate;
-pub use norm::{RmsNorm, RmsNormBackward};
+pub use norm::{NORM_PARTS, RmsNorm, RmsNormBackward};
 pub use rope::{Rope, rope_table};
 pub use swiglu::{SwiGlu, SwiGluBackward};
 

@@ -1,7 +1,7 @@
 //! RMSNorm over each row (Zhang and Sennrich 2019, arXiv 1910.07467), its gradient, and the residual stream it is
 //! added to.
 
-use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of};
+use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of, vector};
 use super::simd::{dot, dot3, vectorized};
 use super::{Op, parallel};
 use crate::device::{Arg, Host, Launch, Matrix, Operands};
@@ -39,12 +39,14 @@ pub struct RmsNormBackward {
     pub accumulate_dx: bool,
     /// (1, C) f32, always accumulated into
     pub dweight: Matrix,
+    /// ([`NORM_PARTS`], C) f32 scratch of the kernels
+    pub parts: Matrix,
 }
 
 /// Rows of one block of the forward kernel: a warp each.
 const BLOCK_ROWS: usize = 4;
-/// Most blocks of the backward kernel; each leaves its part of dweight, which the last to finish adds up in order.
-const MOST_BLOCKS: usize = 256;
+/// Most blocks of the backward kernel; each leaves its part of dweight, and a second kernel adds them up in order.
+pub const NORM_PARTS: usize = 256;
 
 impl RmsNorm {
     fn check(&self) {
@@ -63,6 +65,7 @@ impl RmsNormBackward {
         let (rows, cols) = (self.x.rows(), self.x.cols());
         expect_shape("weight", &self.weight, 1, cols);
         expect_shape("dweight", &self.dweight, 1, cols);
+        expect_shape("parts", &self.parts, NORM_PARTS, cols);
         expect_shape("dout", &self.dout, rows, cols);
         expect_shape("dx", &self.dx, rows, cols);
         expect_shape("rstd", &self.rstd, 1, rows);
@@ -135,24 +138,23 @@ impl Op for RmsNorm {
             }
         });
     }
-    /// Scalars: R, strides of x and out and, with a residual, of that, epsilon.
-    fn launch(&self) -> Launch {
+    /// Scalars: R, C, strides of x and out and, with a residual, of that, epsilon.
+    fn launches(&self) -> Vec<Launch> {
         self.check();
-        let rows = self.x.rows();
+        let (rows, cols) = (self.x.rows(), self.x.cols());
+        let mut operands = vec![&self.x, &self.weight, &self.out, &self.rstd];
+        operands.extend(&self.residual);
+        let matrices: Vec<&Matrix> = operands.iter().copied().filter(|m| m.cols() == cols).collect();
         let layout = Layout {
             grid: [rows.div_ceil(BLOCK_ROWS), 1, 1],
             block: 32 * BLOCK_ROWS as u32,
-            defines: vec![
-                ("TYPE", type_of(&self.x)),
-                ("WEIGHT_TYPE", type_of(&self.weight)),
-                ("WIDTH", self.x.cols().to_string()),
-                ("RESIDUAL", flag(self.residual.is_some())),
-            ],
+            shared: 0,
+            defines: vec![("TYPE", type_of(&self.x)), ("RESIDUAL", flag(self.residual.is_some())), vector(&matrices)],
         };
-        let mut scalars = vec![number(rows), stride(&self.x), stride(&self.out)];
+        let mut scalars = vec![number(rows), number(cols), stride(&self.x), stride(&self.out)];
         scalars.extend(self.residual.as_ref().map(stride));
         scalars.push(Arg::F32(self.epsilon));
-        launch(self, "norm", layout, scalars)
+        vec![launch("norm", "rms_norm_forward", layout, &operands, scalars)]
     }
 }
 
@@ -168,6 +170,7 @@ impl Op for RmsNormBackward {
             .read(&self.dout)
             .write_or_update(&self.dx, self.accumulate_dx)
             .update(&self.dweight)
+            .scratch(&self.parts)
     }
     fn flops(&self) -> u64 {
         9 * self.x.elements() as u64
@@ -197,22 +200,28 @@ impl Op for RmsNormBackward {
             dweight.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum);
         }
     }
-    /// Scalars: R, strides of x, dout and dx. The blocks' parts of dweight lie in a `__device__` array of BLOCKS x WIDTH.
-    fn launch(&self) -> Launch {
+    /// Scalars: R, C, strides of x, dout and dx; then of the second kernel the number of parts, C.
+    fn launches(&self) -> Vec<Launch> {
         self.check();
-        let rows = self.x.rows();
-        let blocks = rows.div_ceil(BLOCK_ROWS).clamp(1, MOST_BLOCKS);
+        let (rows, cols) = (self.x.rows(), self.x.cols());
+        let blocks = rows.div_ceil(BLOCK_ROWS).clamp(1, NORM_PARTS);
+        let parts = self.parts.row_range(0..blocks);
         let layout = Layout {
             grid: [blocks, 1, 1],
             block: 32 * BLOCK_ROWS as u32,
+            shared: 0,
             defines: vec![
                 ("TYPE", type_of(&self.x)),
-                ("WEIGHT_TYPE", type_of(&self.weight)),
-                ("WIDTH", self.x.cols().to_string()),
                 ("ACCUMULATE", flag(self.accumulate_dx)),
-                ("BLOCKS", blocks.to_string()),
+                vector(&[&self.x, &self.weight, &self.dout, &self.dx]),
             ],
         };
-        launch(self, "norm", layout, vec![number(rows), stride(&self.x), stride(&self.dout), stride(&self.dx)])
+        let operands = [&self.x, &self.weight, &self.rstd, &self.dout, &self.dx, &parts];
+        let strides = [&self.x, &self.dout, &self.dx].map(stride);
+        let sums = Layout { grid: [cols.div_ceil(256), 1, 1], block: 256, ..Layout::default() };
+        vec![
+            launch("norm", "rms_norm_backward", layout, &operands, [rows, cols].map(number).into_iter().chain(strides)),
+            launch("norm", "rms_norm_backward_weight", sums, &[&parts, &self.dweight], [blocks, cols].map(number)),
+        ]
     }
 }

@@ -86,19 +86,20 @@ impl Op for Rope {
         });
     }
     /// One block a row. Scalars: R, columns of x, stride of x, T, stride of the table.
-    fn launch(&self) -> Launch {
+    fn launches(&self) -> Vec<Launch> {
         self.check();
         let (rows, cols) = (self.x.rows(), self.x.cols());
         let layout = Layout {
             grid: [rows, 1, 1],
             block: 128,
+            shared: 0,
             defines: vec![
                 ("TYPE", type_of(&self.x)),
                 ("HEAD_WIDTH", self.head_width.to_string()),
                 ("INVERSE", flag(self.inverse)),
             ],
         };
-        let table = [number(self.table.rows()), stride(&self.table)];
-        launch(self, "rope", layout, [number(rows), number(cols), stride(&self.x)].into_iter().chain(table).collect())
+        let scalars = [number(rows), number(cols), stride(&self.x), number(self.table.rows()), stride(&self.table)];
+        vec![launch("rope", "rope", layout, &[&self.x, &self.table], scalars)]
     }
 }

@@ -1,6 +1,6 @@
 //! SwiGLU (Shazeer 2020, arXiv 2002.05202): out = silu(gate) * up, from one packed product.
 
-use super::arguments::{Layout, expect_shape, launch, number, stride, type_of};
+use super::arguments::{Layout, expect_shape, launch, number, stride, type_of, vector};
 use super::simd::{sigmoid, vectorized};
 use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
@@ -24,11 +24,12 @@ pub struct SwiGluBackward {
 /// Elements of the output that one block computes: 256 threads with four each.
 const BLOCK_ELEMENTS: usize = 1024;
 
-fn layout(out: &Matrix) -> Layout {
+fn layout(out: &Matrix, operands: &[&Matrix]) -> Layout {
     Layout {
         grid: [out.cols().div_ceil(BLOCK_ELEMENTS), out.rows(), 1],
         block: 256,
-        defines: vec![("TYPE", type_of(out))],
+        shared: 0,
+        defines: vec![("TYPE", type_of(out)), vector(operands)],
     }
 }
 
@@ -81,11 +82,12 @@ impl Op for SwiGlu {
         });
     }
     /// Scalars: R, F, strides of gate_up and out.
-    fn launch(&self) -> Launch {
+    fn launches(&self) -> Vec<Launch> {
         let (rows, width) = (self.out.rows(), self.out.cols());
         expect_shape("gate_up", &self.gate_up, rows, 2 * width);
         let scalars = vec![number(rows), number(width), stride(&self.gate_up), stride(&self.out)];
-        launch(self, "swiglu", layout(&self.out), scalars)
+        let operands = [&self.gate_up, &self.out];
+        vec![launch("swiglu", "swiglu_forward", layout(&self.out, &operands), &operands, scalars)]
     }
 }
 
@@ -123,10 +125,11 @@ impl Op for SwiGluBackward {
         });
     }
     /// Scalars: R, F, strides of gate_up, dout and dgate_up.
-    fn launch(&self) -> Launch {
+    fn launches(&self) -> Vec<Launch> {
         self.check();
         let sizes = [number(self.dout.rows()), number(self.dout.cols())];
-        let strides = [&self.gate_up, &self.dout, &self.dgate_up].map(stride);
-        launch(self, "swiglu", layout(&self.dout), sizes.into_iter().chain(strides).collect())
+        let operands = [&self.gate_up, &self.dout, &self.dgate_up];
+        let scalars = sizes.into_iter().chain(operands.map(stride));
+        vec![launch("swiglu", "swiglu_backward", layout(&self.dout, &operands), &operands, scalars)]
     }
 }

@@ -1,6 +1,7 @@
 //! Where a study keeps its results, and the keys that name them.
 
 use crate::error::{Error, Result};
+use crate::files;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,17 @@ impl Layout {
     }
     pub fn score(&self, key: &str) -> PathBuf {
         self.root.join("scores").join(format!("{key}.json"))
+    }
+    /// The kind of device that the last run here computed on, in one word or two; the CPU where there was none.
+    pub fn device(&self) -> Result<String> {
+        let path = self.device_path();
+        if path.exists() { Ok(files::read_to_string(&path)?.trim().to_string()) } else { Ok("cpu".into()) }
+    }
+    pub fn set_device(&self, name: &str) -> Result<()> {
+        files::write_atomic(&self.device_path(), |f| writeln!(f, "{name}"))
+    }
+    fn device_path(&self) -> PathBuf {
+        self.root.join("device")
     }
     pub fn directories(&self) -> [PathBuf; 5] {
         ["data", "shards", "tokenizers", "models", "scores"].map(|d| self.root.join(d))

@@ -10,9 +10,6 @@ use crate::eval::DomainScore;
 use crate::files;
 use std::path::PathBuf;
 
-/// The kind of device whose bits results are; more kinds come with the CUDA engine.
-const DEVICE: &str = "cpu";
-
 /// A study with everything its trainings and scores depend on.
 pub struct Opened {
     pub layout: Layout,
@@ -21,13 +18,16 @@ pub struct Opened {
     pub trainings: Trainings,
     /// Steps between resumable checkpoints.
     pub checkpoint_every: u64,
+    /// The kind of device whose bits results are.
+    device: String,
 }
 
 impl Opened {
-    pub fn new(study: &Study, layout: Layout, prepared: Prepared) -> Result<Opened> {
+    pub fn new(study: &Study, layout: Layout, prepared: Prepared, device: &str) -> Result<Opened> {
         let mixtures = mixtures(study);
-        let trainings = Trainings::new(study, &mixtures, &prepared, DEVICE)?;
-        Ok(Opened { layout, mixtures, prepared, trainings, checkpoint_every: study.checkpoint_every })
+        let trainings = Trainings::new(study, &mixtures, &prepared, device)?;
+        let (checkpoint_every, device) = (study.checkpoint_every, device.to_string());
+        Ok(Opened { layout, mixtures, prepared, trainings, checkpoint_every, device })
     }
 
     /// Everything that is scored: the seed, the modules, the SEQ runs and the merges.
@@ -58,6 +58,6 @@ impl Opened {
 
     pub fn score_path(&self, subject: &Subject, domain: usize) -> PathBuf {
         let shard = &self.prepared.manifest.domains[domain].shard;
-        self.layout.score(&subject.score_key(shard, &self.prepared.config, DEVICE))
+        self.layout.score(&subject.score_key(shard, &self.prepared.config, &self.device))
     }
 }

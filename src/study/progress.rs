@@ -1,6 +1,6 @@
 //! What the user sees while work goes on: bars on a terminal, plain lines elsewhere; all of it on stderr.
 
-use crate::device::Device;
+use crate::device::Place;
 use crate::error::Result;
 use crate::terminal::say;
 use crate::train;
@@ -48,19 +48,27 @@ impl Progress {
 
 impl Progress {
     /// Trains under a bar with loss, speed and time left.
-    pub fn training(&self, name: &str, run: &train::Run) -> Result<()> {
+    pub fn training(&self, name: &str, place: &Place, run: &train::Run) -> Result<()> {
+        let mut device = place.open()?;
+        if place.is_shared() {
+            let plan = train::memory_plan(run.config, run.settings, device.compute_dtype())?;
+            self.line(&format!("{name}: memory {plan}, micro-batches of {}", run.settings.micro_batch()));
+        }
         let task = self.task(name, run.settings.steps);
         let tokens_per_step = (run.settings.batch * run.config.context) as f64;
         let (mut steps_here, mut loss) = (0u64, None);
         let rate = |steps: u64| steps as f64 * tokens_per_step / task.elapsed().as_secs_f64() / 1e3;
-        train::train(&mut Device::cpu(), run, &mut |m| {
-            steps_here += 1;
-            loss = Some(m.loss);
-            task.update(m.step, &format!("loss {:.3} {:.1}k tok/s", m.loss, rate(steps_here)));
-            if m.skipped {
-                self.line(&format!("{name}: step {} skipped, its gradient is not finite", m.step));
-            }
-        })?;
+        let trained = device.range(name, |device| {
+            train::train(device, run, &mut |m| {
+                steps_here += 1;
+                loss = Some(m.loss);
+                task.update(m.step, &format!("loss {:.3} {:.1}k tok/s", m.loss, rate(steps_here)));
+                if m.skipped {
+                    self.line(&format!("{name}: step {} skipped, its gradient is not finite", m.step));
+                }
+            })
+        });
+        trained?;
         let loss = loss.map_or(String::new(), |l| format!(", loss {l:.3}"));
         let detail = format!("{} steps{loss}, {:.1}k tok/s", run.settings.steps, rate(steps_here));
         task.finish(&detail);

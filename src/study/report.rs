@@ -37,7 +37,8 @@ pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
     }
     let _lock = Lock::take(root)?;
     let prepared = prepare::find(study, &layout)?.ok_or_else(|| incomplete("its text is not tokenized"))?;
-    let opened = Opened::new(study, layout, prepared)?;
+    let device = layout.device()?;
+    let opened = Opened::new(study, layout, prepared, &device)?;
     let domains = opened.prepared.manifest.domains.len();
     for subject in opened.subjects() {
         if (0..domains).any(|d| !opened.has_score(&subject, d)) {

@@ -11,7 +11,7 @@ use super::settings::Study;
 use super::stages::{Role, Seed, Subject, Training};
 use super::workers::Workers;
 use crate::data::{Shard, Stream};
-use crate::device::Device;
+use crate::device::Place;
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::files;
@@ -45,6 +45,7 @@ pub enum Phase {
 pub struct Options {
     pub until: Phase,
     pub threads: usize,
+    pub place: Place,
 }
 
 /// Does what is missing up to `options.until`. The report, when it was reached.
@@ -55,25 +56,33 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
         files::create_directory(&directory)?;
     }
     leftovers::remove(&layout)?;
+    let (before, place) = (layout.device()?, &options.place);
+    layout.set_device(place.name())?;
     let (begun, progress) = (Instant::now(), Progress::new());
+    if before != place.name() && files::names_in(&layout.models())?.iter().any(|name| !name.contains('.')) {
+        progress.line(&format!(
+            "models here were trained on {before}; on {} they are trained anew, since its bits differ (those stay)",
+            place.name()
+        ));
+    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::new(crate::error::Kind::Io, format!("cannot start threads: {e}")))?;
     let prepared = pool.install(|| prepare::prepare(study, &layout, &progress))?;
     progress.line(&prepared.summary());
-    let opened = Opened::new(study, layout, prepared)?;
+    let opened = Opened::new(study, layout, prepared, place.name())?;
     if options.until >= Phase::Seed {
-        pool.install(|| train_seed(&opened, &progress))?;
+        pool.install(|| train_seed(&opened, place, &progress))?;
     }
     let (modules, seqs) =
         (opened.trainings.modules.values().collect::<Vec<_>>(), opened.trainings.seqs.iter().collect::<Vec<_>>());
     if options.until >= Phase::Modules {
-        train_all(&opened, &modules, options.threads, &progress)?;
+        train_all(&opened, &modules, options, &progress)?;
     }
     if options.until >= Phase::Seq {
-        train_all(&opened, &seqs, options.threads, &progress)?;
+        train_all(&opened, &seqs, options, &progress)?;
     }
     if options.until >= Phase::Scores {
-        score_all(&opened, options.threads, &progress)?;
+        score_all(&opened, options, &progress)?;
     }
     if options.until < Phase::Report {
         return Ok(None);
@@ -84,17 +93,17 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     Ok(Some(report))
 }
 
-fn train_seed(opened: &Opened, progress: &Progress) -> Result<()> {
+fn train_seed(opened: &Opened, place: &Place, progress: &Progress) -> Result<()> {
     let Seed::Trained(training) = &opened.trainings.seed else { return Ok(()) };
     if opened.layout.model(&training.key).exists() {
         return Ok(());
     }
     let weights = crate::model::initial_weights(&opened.prepared.config, training.shuffle_seed);
-    train_one(opened, training, Arc::new(Start { weights, optimizer: None }), progress)
+    train_one(opened, training, Arc::new(Start { weights, optimizer: None }), place, progress)
 }
 
 /// Trains those of `trainings` that are missing, all from the seed.
-fn train_all(opened: &Opened, trainings: &[&Training], threads: usize, progress: &Progress) -> Result<()> {
+fn train_all(opened: &Opened, trainings: &[&Training], options: &Options, progress: &Progress) -> Result<()> {
     // Partitions of equal text make trainings of one key, which is one training.
     let mut keys = BTreeSet::new();
     let wanted = |t: &&&Training| !opened.layout.model(&t.key).exists() && keys.insert(t.key.clone());
@@ -111,12 +120,18 @@ fn train_all(opened: &Opened, trainings: &[&Training], threads: usize, progress:
             seed.display()
         ));
     }
-    let workers = Workers::new(threads, missing.len(), Table::new(config).len);
-    workers.run(&missing, |training| train_one(opened, training, start.clone(), progress))?;
+    let workers = Workers::new(options, missing.len(), Table::new(config).len);
+    workers.run(&missing, |training| train_one(opened, training, start.clone(), &options.place, progress))?;
     Ok(())
 }
 
-fn train_one(opened: &Opened, training: &Training, start: Arc<Start>, progress: &Progress) -> Result<()> {
+fn train_one(
+    opened: &Opened,
+    training: &Training,
+    start: Arc<Start>,
+    place: &Place,
+    progress: &Progress,
+) -> Result<()> {
     let config = &opened.prepared.config;
     let mut members = Vec::new();
     for member in &training.members {
@@ -136,11 +151,11 @@ fn train_one(opened: &Opened, training: &Training, start: Arc<Start>, progress: 
         checkpoint_every: opened.checkpoint_every,
         keep_optimizer: training.role == Role::Seed,
     };
-    progress.training(&training.name, &run)
+    progress.training(&training.name, place, &run)
 }
 
 /// Scores every subject on the domains on which it has no score yet.
-fn score_all(opened: &Opened, threads: usize, progress: &Progress) -> Result<()> {
+fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<()> {
     let config = &opened.prepared.config;
     let domains = &opened.prepared.manifest.domains;
     let shards: Vec<Shard> =
@@ -154,11 +169,12 @@ fn score_all(opened: &Opened, threads: usize, progress: &Progress) -> Result<()>
         return Ok(());
     }
     let (task, done) = (progress.task("scoring", jobs.len() as u64), AtomicU64::new(0));
-    let workers = Workers::new(threads, jobs.len(), Table::new(config).len);
+    let workers = Workers::new(options, jobs.len(), Table::new(config).len);
     workers.run(&jobs, |(subject, missing)| {
-        let mut device = Device::cpu();
+        let mut device = options.place.open()?;
         let model = Model::new(&mut device, config, &subject_weights(subject, config)?)?;
-        let acts = Activations::for_evaluation(&mut device, config, eval::rows(config.context))?;
+        let rows = eval::rows(config.context, device.compute_dtype());
+        let acts = Activations::for_evaluation(&mut device, config, rows)?;
         for &d in missing {
             let score = eval::score(&mut device, &model, &acts, &shards[d], &mut |_, _| ())
                 .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", subject.name(), domains[d].name)))?;

@@ -49,7 +49,8 @@ impl Status {
             report: false,
         };
         let Some(prepared) = prepare::find(study, &layout)? else { return Ok(status) };
-        let opened = Opened::new(study, layout, prepared)?;
+        let device = layout.device()?;
+        let opened = Opened::new(study, layout, prepared, &device)?;
         let t = &opened.trainings;
         let seed = match &t.seed {
             Seed::Trained(training) => Some(training),

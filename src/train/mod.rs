@@ -6,7 +6,7 @@ mod settings;
 
 pub use optimizer::{Optimizer, Update};
 pub use run::{
-    Metrics, Run, Start, partial_path, partial_steps, read_metrics, read_start, read_weights, remove_finished_partial,
-    train,
+    Metrics, Run, Start, memory_plan, partial_path, partial_steps, read_metrics, read_start, read_weights,
+    remove_finished_partial, train,
 };
 pub use settings::{Schedule, Settings};

@@ -3,17 +3,15 @@
 use super::settings::Settings;
 use crate::checkpoint::OptimizerState;
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Model, OptimizerArena};
-use crate::ops::{AdamW, Fill, GradNorm};
+use crate::ops::{AdamW, AdamWStep, Fill, GradNorm};
 
 pub struct Optimizer {
     pub arena: OptimizerArena,
-    /// Updates applied to these weights so far, those before this training included: the t of the bias correction.
-    pub updates: u64,
 }
 
-/// What one update did.
+/// What one update did, as it is found in `arena.norm`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
     /// Global L2 norm of the gradient before clipping.
@@ -22,28 +20,58 @@ pub struct Update {
     pub skipped: bool,
 }
 
+impl Update {
+    /// From the elements of `arena.norm`.
+    pub fn of(norm: &[f32]) -> Update {
+        Update { grad_norm: norm[0], skipped: norm[2] == 0.0 }
+    }
+}
+
 impl Optimizer {
     /// With moments of zero, or those of `state` after `updates` updates.
     pub fn new(device: &mut Device, model: &Model, state: Option<(&OptimizerState, u64)>) -> Result<Optimizer> {
         let arena = OptimizerArena::new(device, model.table.len)?;
-        let mut updates = 0;
-        if let Some((state, before)) = state {
+        if let Some((state, updates)) = state {
             device.upload(&arena.m, &state.m)?;
             device.upload(&arena.v, &state.v)?;
-            updates = before;
+            let updates = u32::try_from(updates).map_err(|_| {
+                Error::input("too many updates lie behind these moments")
+                    .expected("fewer than 2^32")
+                    .got(updates.to_string())
+            })?;
+            device.upload(&arena.updates, &[updates])?;
         }
-        Ok(Optimizer { arena, updates })
+        Ok(Optimizer { arena })
     }
 
     pub fn zero_gradients(&self, device: &mut Device) -> Result<()> {
         device.run(&Fill { x: self.arena.grads.vector(), value: 0.0 })
     }
 
-    /// Clips the gradient and applies it.
-    pub fn update(&mut self, device: &mut Device, model: &Model, s: &Settings, learning_rate: f64) -> Result<Update> {
+    /// The learning rate of the updates that follow.
+    pub fn set_learning_rate(&self, device: &mut Device, rate: f64) -> Result<()> {
+        device.upload(&self.arena.rate, &[rate as f32])
+    }
+
+    /// Clips the gradient and applies it. Nothing is read back: what was done lies in `arena.norm`, see [`Update`].
+    pub fn update(&self, device: &mut Device, model: &Model, s: &Settings) -> Result<()> {
         let arena = &self.arena;
-        let (grads, norm) = (arena.grads.vector(), arena.norm.vector());
-        device.run(&GradNorm { grads: grads.clone(), out: norm.clone(), max_norm: s.clip as f32 })?;
+        let (grads, norm, constants) = (arena.grads.vector(), arena.norm.vector(), arena.constants.vector());
+        device.run(&GradNorm {
+            grads: grads.clone(),
+            out: norm.clone(),
+            parts: arena.norm_parts.vector(),
+            max_norm: s.clip as f32,
+        })?;
+        device.run(&AdamWStep {
+            norm: norm.clone(),
+            rate: arena.rate.vector(),
+            updates: arena.updates.vector(),
+            constants: constants.clone(),
+            beta1: s.beta1 as f32,
+            beta2: s.beta2 as f32,
+            weight_decay: s.weight_decay as f32,
+        })?;
         let separate = model.compute.dtype() != model.master.dtype();
         device.run(&AdamW {
             params: model.master.vector(),
@@ -52,20 +80,20 @@ impl Optimizer {
             v: arena.v.vector(),
             compute: separate.then(|| model.compute.vector()),
             norm,
-            learning_rate: learning_rate as f32,
+            constants,
             beta1: s.beta1 as f32,
             beta2: s.beta2 as f32,
             epsilon: s.epsilon as f32,
-            weight_decay: s.weight_decay as f32,
-            step: self.updates + 1,
-        })?;
-        let read = device.to_vec::<f32>(&arena.norm)?;
-        let skipped = read[2] == 0.0;
-        self.updates += u64::from(!skipped);
-        Ok(Update { grad_norm: read[0], skipped })
+        })
     }
 
-    pub fn state(&self, device: &mut Device) -> Result<OptimizerState> {
-        Ok(OptimizerState { m: device.to_vec(&self.arena.m)?, v: device.to_vec(&self.arena.v)? })
+    /// The moments, and the number of updates behind them.
+    pub fn state(&self, device: &mut Device) -> Result<(OptimizerState, u64)> {
+        let state = OptimizerState { m: device.to_vec(&self.arena.m)?, v: device.to_vec(&self.arena.v)? };
+        Ok((state, self.updates(device)?))
+    }
+
+    pub fn updates(&self, device: &mut Device) -> Result<u64> {
+        Ok(device.to_vec::<u32>(&self.arena.updates)?[0].into())
     }
 }

@@ -1,17 +1,18 @@
 //! The training loop: from a start, over a stream of windows, to a finished checkpoint directory. While it runs, a
 //! resumable checkpoint stands at `<out>.partial`; a run that is killed anywhere goes on from it to the same bits.
 
-use super::optimizer::Optimizer;
+use super::optimizer::{Optimizer, Update};
 use super::settings::Settings;
 use crate::checkpoint::{self, OptimizerState, StorageDType, TrainerState};
 use crate::data::Stream;
-use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::device::{Buffer, DType, Device, Pending, Repeat};
+use crate::error::{Error, Kind, Result};
 use crate::files;
-use crate::model::{Activations, Batch, Config, Model, Table};
+use crate::model::{Activations, Batch, Config, Inputs, MemoryPlan, Model, Table};
+use crate::ops::LossSum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -69,93 +70,187 @@ const MOST_SKIPPED: usize = 20;
 pub fn train(device: &mut Device, run: &Run, progress: &mut dyn FnMut(&Metrics)) -> Result<()> {
     let partial = partial_path(run.out);
     let resumed = resume(run, &partial)?;
-    let (start, mut metrics) = match &resumed {
+    let (start, metrics) = match &resumed {
         Some((start, metrics)) => (start, metrics.clone()),
         None => (&*run.start, Vec::new()),
     };
-    let model = Model::new(device, run.config, &start.weights)?;
-    let optimizer = start.optimizer.as_ref().map(|(state, updates)| (state, *updates));
-    let mut optimizer = Optimizer::new(device, &model, optimizer)?;
-    let micro = Batch { batch: run.settings.micro_batch(), context: run.config.context };
-    let acts = Activations::for_training(device, run.config, micro.rows())?;
+    check_memory(device, run)?;
+    let mut trainer = Trainer::new(device, run, start, metrics)?;
     drop(resumed);
-
-    for step in metrics.len() as u64 + 1..=run.settings.steps {
-        let row = one_step(device, run, &model, &mut optimizer, &acts, micro, step)?;
-        progress(&row);
-        metrics.push(row);
-        if metrics.iter().rev().take_while(|m| m.skipped).count() >= MOST_SKIPPED {
-            return Err(Error::numeric(format!("no finite gradient in the last {MOST_SKIPPED} steps, at step {step}"))
-                .at(run.out)
-                .fix("lower the learning rate, or start from an earlier checkpoint"));
-        }
+    for step in trainer.metrics.len() as u64 + 1..=run.settings.steps {
+        device.range("step", |device| trainer.queue_step(device, step))?;
+        let ahead = if device.is_asynchronous() { STEPS_AHEAD } else { 0 };
+        trainer.read_back(ahead, progress)?;
         if step % run.checkpoint_every == 0 && step < run.settings.steps {
-            save(device, run, &model, &optimizer, &metrics, &partial, true)?;
+            trainer.read_back(0, progress)?;
+            device.range("checkpoint", |device| trainer.save(device, &partial, true))?;
         }
     }
-    save(device, run, &model, &optimizer, &metrics, run.out, run.keep_optimizer)?;
+    trainer.read_back(0, progress)?;
+    trainer.save(device, run.out, run.keep_optimizer)?;
     files::remove_directory(&partial)
 }
 
+/// Steps that may be queued before the results of the first are read.
+const STEPS_AHEAD: usize = 2;
+
+/// Windows of one forward and backward pass.
+fn micro_batch(run: &Run) -> Batch {
+    Batch { batch: run.settings.micro_batch(), context: run.config.context }
+}
+
+/// What the training will take of the device's memory.
+pub fn memory_plan(config: &Config, settings: &Settings, compute: DType) -> Result<MemoryPlan> {
+    let micro = Batch { batch: settings.micro_batch(), context: config.context };
+    MemoryPlan::of_training(config, compute, micro, settings.batch, settings.recompute)
+}
+
+/// Refuses a training that does not fit, and says which would.
+fn check_memory(device: &Device, run: &Run) -> Result<()> {
+    let Some(free) = device.free_memory() else { return Ok(()) };
+    let (settings, compute) = (run.settings, device.compute_dtype());
+    let plan = memory_plan(run.config, settings, compute)?;
+    if plan.total() <= free {
+        return Ok(());
+    }
+    let mut ways = (1..=settings.micro_batch())
+        .rev()
+        .filter(|n| settings.batch.is_multiple_of(*n))
+        .flat_map(|n| [false, true].map(|recompute| Settings { micro_batch: Some(n), recompute, ..settings.clone() }));
+    let fits = |s: &Settings| memory_plan(run.config, s, compute).is_ok_and(|plan| plan.total() <= free);
+    let fix = match ways.find(fits) {
+        Some(s) if s.recompute => format!("set micro_batch = {} and recompute = true", s.micro_batch()),
+        Some(s) => format!("set micro_batch = {}, or try recompute = true", s.micro_batch()),
+        None => "use a smaller model or context, or a larger device".into(),
+    };
+    Err(Error::new(Kind::Io, "the training does not fit the device's memory")
+        .at(run.out)
+        .expected(format!("at most {:.2} GB, which are free", free as f64 / 1e9))
+        .got(plan.to_string())
+        .fix(fix))
+}
+
+/// A training on its device: its memory, and the steps whose results are not read yet.
+struct Trainer<'a> {
+    run: &'a Run<'a>,
+    model: Model,
+    optimizer: Optimizer,
+    acts: Activations,
+    inputs: Inputs,
+    /// (1) f64: sum of the step's nats
+    nats: Buffer,
+    repeat: Repeat,
+    queued: VecDeque<Queued>,
+    /// Of the steps whose results were read.
+    metrics: Vec<Metrics>,
+}
+
+/// A step on its way.
+struct Queued {
+    step: u64,
+    learning_rate: f64,
+    nats: Pending<f64>,
+    norm: Pending<f32>,
+}
+
+impl<'a> Trainer<'a> {
+    fn new(device: &mut Device, run: &'a Run, start: &Start, metrics: Vec<Metrics>) -> Result<Trainer<'a>> {
+        let model = Model::new(device, run.config, &start.weights)?;
+        let optimizer = start.optimizer.as_ref().map(|(state, updates)| (state, *updates));
+        let (batch, settings) = (run.settings.batch * run.config.context, run.settings);
+        Ok(Trainer {
+            run,
+            optimizer: Optimizer::new(device, &model, optimizer)?,
+            model,
+            acts: Activations::for_training(device, run.config, micro_batch(run).rows(), settings.recompute)?,
+            inputs: Inputs::new(device, batch)?,
+            nats: device.alloc(DType::F64, 1)?,
+            repeat: Repeat::default(),
+            queued: VecDeque::new(),
+            metrics,
+        })
+    }
+
+    /// Gives the device its inputs and queues a step's work.
+    fn queue_step(&mut self, device: &mut Device, step: u64) -> Result<()> {
+        let settings = self.run.settings;
+        let rows = settings.batch * self.run.config.context;
+        let (mut tokens, mut targets) = (vec![0; rows], vec![0; rows]);
+        self.run.stream.fill((step - 1) * settings.batch as u64, &mut tokens, &mut targets);
+        self.inputs.upload(device, &tokens, &targets)?;
+        let learning_rate = settings.learning_rate_at(step);
+        self.optimizer.set_learning_rate(device, learning_rate)?;
+        let Trainer { run, model, optimizer, acts, inputs, nats, repeat, .. } = self;
+        device.repeat(repeat, |device| one_step(device, run, model, optimizer, acts, inputs, nats))?;
+        let (nats, norm) = (device.fetch(&self.nats)?, device.fetch(&self.optimizer.arena.norm)?);
+        self.queued.push_back(Queued { step, learning_rate, nats, norm });
+        Ok(())
+    }
+
+    /// Reads the results of all queued steps but the last `keep`.
+    fn read_back(&mut self, keep: usize, progress: &mut dyn FnMut(&Metrics)) -> Result<()> {
+        let targets = (self.run.settings.batch * self.run.config.context) as f64;
+        while self.queued.len() > keep {
+            let Some(queued) = self.queued.pop_front() else { break };
+            let Queued { step, learning_rate, nats, norm } = queued;
+            let Update { grad_norm, skipped } = Update::of(&norm.wait()?);
+            let row = Metrics { step, loss: nats.wait()?[0] / targets, learning_rate, grad_norm, skipped };
+            progress(&row);
+            self.metrics.push(row);
+            if self.metrics.iter().rev().take_while(|m| m.skipped).count() >= MOST_SKIPPED {
+                return Err(Error::numeric(format!(
+                    "no finite gradient in the last {MOST_SKIPPED} steps, at step {step}"
+                ))
+                .at(self.run.out)
+                .fix("lower the learning rate, or start from an earlier checkpoint"));
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&self, device: &mut Device, to: &Path, with_optimizer: bool) -> Result<()> {
+        let Trainer { run, model, optimizer, metrics, .. } = self;
+        let weights = device.to_vec::<f32>(&model.master)?;
+        let step = metrics.len() as u64;
+        let run_state = RunState { identity: run.identity.to_string(), updates: optimizer.updates(device)? };
+        let state = TrainerState {
+            step,
+            tokens: step * (run.settings.batch * run.config.context) as u64,
+            run: serde_json::to_value(&run_state).expect("a struct of strings and numbers"),
+        };
+        let rows =
+            metrics.iter().map(|m| serde_json::to_string(m).expect("a struct of numbers") + "\n").collect::<String>();
+        let moments = with_optimizer.then(|| optimizer.state(device)).transpose()?.map(|(moments, _)| moments);
+        files::write_directory_atomic(to, |dir| {
+            checkpoint::write_model(dir, run.config, &weights, StorageDType::F32, Some(run.tokenizer))?;
+            if let Some(moments) = &moments {
+                moments.write(dir, &model.table)?;
+            }
+            state.write(dir)?;
+            files::write_atomic(&dir.join("metrics.jsonl"), |f| f.write_all(rows.as_bytes()))
+        })
+    }
+}
+
+/// Gradients of all micro-batches, and the update: the same ops on the same memory at every step.
 fn one_step(
     device: &mut Device,
     run: &Run,
     model: &Model,
-    optimizer: &mut Optimizer,
-    acts: &Activations,
-    micro: Batch,
-    step: u64,
-) -> Result<Metrics> {
-    let targets_per_step = run.settings.batch * run.config.context;
-    let (mut inputs, mut targets) = (vec![0; micro.rows()], vec![0; micro.rows()]);
-    let mut nats = 0.0;
-    optimizer.zero_gradients(device)?;
-    for first in (0..run.settings.batch).step_by(micro.batch) {
-        let window = (step - 1) * run.settings.batch as u64 + first as u64;
-        run.stream.fill(window, &mut inputs, &mut targets);
-        let scale = 1.0 / targets_per_step as f32;
-        let losses = model.accumulate_gradient(device, acts, &optimizer.arena, micro, &inputs, &targets, scale)?;
-        nats += losses.iter().map(|&l| l as f64).sum::<f64>();
-    }
-    let learning_rate = run.settings.learning_rate_at(step);
-    let update = optimizer.update(device, model, run.settings, learning_rate)?;
-    Ok(Metrics {
-        step,
-        loss: nats / targets_per_step as f64,
-        learning_rate,
-        grad_norm: update.grad_norm,
-        skipped: update.skipped,
-    })
-}
-
-fn save(
-    device: &mut Device,
-    run: &Run,
-    model: &Model,
     optimizer: &Optimizer,
-    metrics: &[Metrics],
-    to: &Path,
-    with_optimizer: bool,
+    acts: &Activations,
+    inputs: &Inputs,
+    nats: &Buffer,
 ) -> Result<()> {
-    let weights = device.to_vec::<f32>(&model.master)?;
-    let step = metrics.len() as u64;
-    let run_state = RunState { identity: run.identity.to_string(), updates: optimizer.updates };
-    let state = TrainerState {
-        step,
-        tokens: step * (run.settings.batch * run.config.context) as u64,
-        run: serde_json::to_value(&run_state).expect("a struct of strings and numbers"),
-    };
-    let rows =
-        metrics.iter().map(|m| serde_json::to_string(m).expect("a struct of numbers") + "\n").collect::<String>();
-    let moments = with_optimizer.then(|| optimizer.state(device)).transpose()?;
-    files::write_directory_atomic(to, |dir| {
-        checkpoint::write_model(dir, run.config, &weights, StorageDType::F32, Some(run.tokenizer))?;
-        if let Some(moments) = &moments {
-            moments.write(dir, &model.table)?;
-        }
-        state.write(dir)?;
-        files::write_atomic(&dir.join("metrics.jsonl"), |f| f.write_all(rows.as_bytes()))
-    })
+    let micro = micro_batch(run);
+    let (rows, batch) = (micro.rows(), run.settings.batch * run.config.context);
+    optimizer.zero_gradients(device)?;
+    for first in (0..batch).step_by(rows) {
+        let inputs = inputs.rows(first..first + rows);
+        model.accumulate_gradient(device, acts, &optimizer.arena, micro, &inputs, 1.0 / batch as f32)?;
+        device.run(&LossSum { losses: acts.losses(rows).vector(), out: nats.vector(), accumulate: first > 0 })?;
+    }
+    device.range("update", |device| optimizer.update(device, model, run.settings))
 }
 
 /// The start that the partial checkpoint of the same run stands for, with the metrics up to it.

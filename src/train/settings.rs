@@ -23,6 +23,10 @@ pub struct Settings {
     pub batch: usize,
     /// Windows per forward and backward pass; divides `batch`. The default is all of them.
     pub micro_batch: Option<usize>,
+    /// Computes each layer's activations again in the backward pass instead of keeping them. The results have the same
+    /// bits, so this is no part of what names them.
+    #[serde(default, skip_serializing)]
+    pub recompute: bool,
     pub learning_rate: f64,
     #[serde(default = "constant")]
     pub schedule: Schedule,

@@ -3,6 +3,7 @@
 
 use crate::lab::Lab;
 use crate::reference::{self, AdamWConstants};
+use stockpot::device::DType;
 use stockpot::ops::*;
 
 /// How far f32 may be from the f64 reference: `bound` times the larger of 0.1 and the largest expected magnitude.
@@ -17,7 +18,7 @@ const fn row(op: &'static str, bound: f64, reason: &'static str) -> Tolerance {
 }
 
 /// One unit in the last place of an f32 near 1 is 1.2e-7. Bounds are about three times the worst error seen with AVX2.
-pub const TOLERANCES: [Tolerance; 15] = [
+pub const TOLERANCES: [Tolerance; 17] = [
     row("gemm", 2e-6, "sums of up to 300 products; the error of a sum grows as the square root of its length"),
     row("rms_norm_forward", 5e-7, "one sum of squares, then three roundings"),
     row("rms_norm_backward", 2e-6, "a difference of two terms of the same size; dweight sums up to 700 rows"),
@@ -32,6 +33,8 @@ pub const TOLERANCES: [Tolerance; 15] = [
     row("embedding_backward", 7e-7, "sums of up to 80 rows"),
     row("grad_norm", 1e-7, "sums in f64, rounded once"),
     row("fill", 0.0, "a copy"),
+    row("loss_sum", 1e-7, "a sum in f64, read as f32"),
+    row("adamw_step", 1e-7, "computed in f64, rounded once"),
     row("adamw", 3e-7, "eight roundings in a row, on values below 2"),
 ];
 
@@ -71,6 +74,8 @@ pub struct Case {
     pub name: String,
     /// Elements between rows of its matrices.
     pub gap: usize,
+    /// Whether there is a kernel for it: the CPU takes shapes that kernels do not.
+    pub has_kernel: bool,
     pub build: Box<dyn Fn(&mut Lab) -> Built + Send + Sync>,
 }
 
@@ -78,22 +83,25 @@ fn built(op: impl Op + 'static, expected: Vec<(&'static str, Vec<f64>)>) -> Buil
     Built { op: Box::new(op), expected }
 }
 
-/// Rows and columns: single, one below a warp, one above a tile, primes, and enough for several chunks.
-const SHAPES: [(usize, usize); 7] = [(1, 1), (1, 31), (31, 1), (65, 17), (3, 127), (67, 513), (700, 97)];
+/// Rows and columns: single, one below a warp, one above a tile, primes, whole vectors of 8, and enough for several chunks.
+const SHAPES: [(usize, usize); 9] =
+    [(1, 1), (1, 31), (31, 1), (65, 17), (3, 127), (9, 8), (34, 776), (67, 513), (700, 97)];
 
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for fill in FILLS {
-        for gap in [0, 5] {
+        for gap in [0, 5, 8] {
             let mut add = |name: String, build: Box<dyn Fn(&mut Lab) -> Built + Send + Sync>| {
-                cases.push(Case { name: format!("{name} {fill:?} gap {gap}"), gap, build });
+                cases.push(Case { name: format!("{name} {fill:?} gap {gap}"), gap, has_kernel: true, build });
             };
-            for shape in [(1, 1, 1), (1, 31, 7), (31, 1, 65), (65, 67, 31), (127, 33, 257), (300, 1100, 67)] {
+            for shape in
+                [(1, 1, 1), (1, 31, 7), (31, 1, 65), (65, 67, 31), (127, 33, 257), (136, 72, 200), (300, 1100, 67)]
+            {
                 if shape.0 == 300 && fill != Fill::Random {
                     continue; // several tiles: slow in the reference, and random numbers find all that the others do
                 }
                 for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
-                    for epilogue in 0..3 {
+                    for epilogue in 0..5 {
                         let name = format!("gemm {shape:?} transposes {ta} {tb} epilogue {epilogue}");
                         add(name, Box::new(move |lab| gemm(lab, fill, shape, ta, tb, epilogue)));
                     }
@@ -111,6 +119,10 @@ pub fn all() -> Vec<Case> {
                 add(name("swiglu_backward"), Box::new(move |lab| swiglu_backward(lab, fill, r, c)));
                 add(name("embedding_forward"), Box::new(move |lab| embedding(lab, fill, r, c)));
                 add(name("embedding_backward"), Box::new(move |lab| embedding_backward(lab, fill, r, c)));
+                for accumulate in [false, true] {
+                    let name = format!("loss_sum {r} x {c} accumulate {accumulate}");
+                    add(name, Box::new(move |lab| loss_sum(lab, fill, r, c, accumulate)));
+                }
             }
             for (b, t, heads, d) in [(1, 1, 1, 8), (2, 31, 3, 24), (1, 67, 2, 2), (3, 127, 5, 64)] {
                 for inverse in [false, true] {
@@ -124,6 +136,8 @@ pub fn all() -> Vec<Case> {
                 (1, 65, 4, 2, 24),
                 (2, 67, 3, 3, 32),
                 (1, 257, 2, 2, 8),
+                (1, 130, 2, 1, 128),
+                (2, 64, 4, 2, 32),
                 (1, 321, 2, 1, 64),
             ] {
                 let s = AttentionShape { batch, context, heads, kv_heads, head_width };
@@ -133,7 +147,7 @@ pub fn all() -> Vec<Case> {
         }
         for p in [1, 31, 1025, 100_003] {
             let mut add = |name: String, build: Box<dyn Fn(&mut Lab) -> Built + Send + Sync>| {
-                cases.push(Case { name: format!("{name} {p} {fill:?}"), gap: 0, build });
+                cases.push(Case { name: format!("{name} {p} {fill:?}"), gap: 0, has_kernel: true, build });
             };
             for max_norm in [0.5, f32::INFINITY] {
                 add(format!("grad_norm max {max_norm}"), Box::new(move |lab| grad_norm(lab, fill, p, max_norm)));
@@ -141,18 +155,28 @@ pub fn all() -> Vec<Case> {
             if fill == Fill::Ones {
                 add("fill".into(), Box::new(move |lab| fill_with(lab, p)));
             }
+            if p == 1 {
+                for (step, finite) in [(1, true), (2, false), (1000, true)] {
+                    let name = format!("adamw_step {step} finite {finite}");
+                    add(name, Box::new(move |lab| adamw_step(lab, step, finite)));
+                }
+            }
             for (step, copy) in [(1, false), (1000, true)] {
                 let name = format!("adamw step {step} copy {copy}");
                 add(name, Box::new(move |lab| adamw(lab, fill, p, step, copy)));
             }
         }
     }
+    let widths = KERNEL_HEAD_WIDTHS.map(|d| format!("head_width: {d} "));
+    for case in cases.iter_mut().filter(|case| case.name.starts_with("attention")) {
+        case.has_kernel = widths.iter().any(|width| case.name.contains(width));
+    }
     cases
 }
 
 fn gemm(lab: &mut Lab, fill: Fill, shape: (usize, usize, usize), ta: bool, tb: bool, epilogue: usize) -> Built {
     let (m, n, k) = shape;
-    let (a, b, r) = (fill.values(1, m * k), fill.values(2, k * n), fill.values(3, m * n));
+    let [a, b, r] = [(1, m * k), (2, k * n), (3, m * n)].map(|(salt, n)| lab.rounded(fill.values(salt, n)));
     let product = reference::gemm(&a, &b, shape, ta, tb);
     let sum: Vec<f64> = product.iter().zip(&r).map(|(x, y)| x + y).collect();
     let (a_rows, a_cols) = if ta { (k, m) } else { (m, k) };
@@ -161,7 +185,9 @@ fn gemm(lab: &mut Lab, fill: Fill, shape: (usize, usize, usize), ta: bool, tb: b
     let (c, epilogue, expected) = match epilogue {
         0 => (lab.output("c", m, n), Epilogue::Store, product),
         1 => (lab.update("c", m, n, &r), Epilogue::Accumulate, sum),
-        _ => (lab.output("c", m, n), Epilogue::Residual(lab.input("residual", m, n, &r)), sum),
+        2 => (lab.output("c", m, n), Epilogue::Residual(lab.input("residual", m, n, &r)), sum),
+        3 => (lab.output_f32("c", m, n), Epilogue::Store, product),
+        _ => (lab.update_f32("c", m, n, &r), Epilogue::Accumulate, sum),
     };
     built(Gemm { a, b, c, transpose_a: ta, transpose_b: tb, epilogue }, vec![("c", expected)])
 }
@@ -169,25 +195,25 @@ fn gemm(lab: &mut Lab, fill: Fill, shape: (usize, usize, usize), ta: bool, tb: b
 const EPSILON: f32 = 1e-5;
 
 fn norm(lab: &mut Lab, fill: Fill, r: usize, c: usize, residual: bool) -> Built {
-    let (x, w, res) = (fill.values(1, r * c), fill.values(2, c), fill.values(3, r * c));
+    let (x, w, res) = (lab.rounded(fill.values(1, r * c)), fill.values(2, c), lab.rounded(fill.values(3, r * c)));
     let (mut out, rstd) = reference::rms_norm(&x, &w, EPSILON as f64);
     if residual {
         out.iter_mut().zip(&res).for_each(|(out, res)| *out += res);
     }
     let op = RmsNorm {
         x: lab.input("x", r, c, &x),
-        weight: lab.input("weight", 1, c, &w),
+        weight: lab.input_f32("weight", 1, c, &w),
         residual: residual.then(|| lab.input("residual", r, c, &res)),
         out: lab.output("out", r, c),
-        rstd: lab.output("rstd", 1, r),
+        rstd: lab.output_f32("rstd", 1, r),
         epsilon: EPSILON,
     };
     built(op, vec![("out", out), ("rstd", rstd)])
 }
 
 fn norm_backward(lab: &mut Lab, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
-    let (x, w, dout) = (fill.values(1, r * c), fill.values(2, c), fill.values(3, r * c));
-    let (before, dw_before) = (fill.values(4, r * c), fill.values(5, c));
+    let [x, dout, before] = [1, 3, 4].map(|salt| lab.rounded(fill.values(salt, r * c)));
+    let (w, dw_before) = (fill.values(2, c), fill.values(5, c));
     let rstd: Vec<f64> = reference::rms_norm(&x, &w, 0.01).1.iter().map(|&x| x as f32 as f64).collect();
     let (mut dx, mut dw) = reference::rms_norm_backward(&x, &w, &rstd, &dout);
     dw.iter_mut().zip(&dw_before).for_each(|(x, y)| *x += y);
@@ -196,12 +222,13 @@ fn norm_backward(lab: &mut Lab, fill: Fill, r: usize, c: usize, accumulate: bool
     }
     let op = RmsNormBackward {
         x: lab.input("x", r, c, &x),
-        weight: lab.input("weight", 1, c, &w),
-        rstd: lab.input("rstd", 1, r, &rstd),
+        weight: lab.input_f32("weight", 1, c, &w),
+        rstd: lab.input_f32("rstd", 1, r, &rstd),
         dout: lab.input("dout", r, c, &dout),
         dx: if accumulate { lab.update("dx", r, c, &before) } else { lab.output("dx", r, c) },
         accumulate_dx: accumulate,
-        dweight: lab.update("dweight", 1, c, &dw_before),
+        dweight: lab.update_f32("dweight", 1, c, &dw_before),
+        parts: lab.scratch(DType::F32, NORM_PARTS, c),
     };
     built(op, vec![("dx", dx), ("dweight", dw)])
 }
@@ -212,7 +239,7 @@ pub fn targets(rows: usize, vocabulary: usize) -> Vec<u32> {
 }
 
 fn cross_entropy(lab: &mut Lab, fill: Fill, r: usize, c: usize, gradient: bool) -> Built {
-    let logits: Vec<f64> = fill.values(1, r * c).iter().map(|x| 8.0 * x).collect();
+    let logits = lab.rounded(fill.values(1, r * c).iter().map(|x| 8.0 * x).collect());
     let targets = targets(r, c);
     let losses = reference::cross_entropy(&logits, &targets);
     let mut expected = vec![("losses", losses)];
@@ -226,26 +253,26 @@ fn cross_entropy(lab: &mut Lab, fill: Fill, r: usize, c: usize, gradient: bool) 
     let op = CrossEntropy {
         logits: matrix,
         targets: lab.tokens(&targets),
-        losses: lab.output("losses", 1, r),
+        losses: lab.output_f32("losses", 1, r),
         gradient_scale: gradient.then_some(scale),
     };
     built(op, expected)
 }
 
 fn fill_with(lab: &mut Lab, n: usize) -> Built {
-    let op = stockpot::ops::Fill { x: lab.output("x", 1, n), value: -0.75 };
+    let op = stockpot::ops::Fill { x: lab.output_f32("x", 1, n), value: -0.75 };
     built(op, vec![("x", vec![-0.75; n])])
 }
 
 fn swiglu(lab: &mut Lab, fill: Fill, r: usize, c: usize) -> Built {
-    let gate_up: Vec<f64> = fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect();
+    let gate_up = lab.rounded(fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect());
     let op = SwiGlu { gate_up: lab.input("gate_up", r, 2 * c, &gate_up), out: lab.output("out", r, c) };
     built(op, vec![("out", reference::swiglu(&gate_up, c))])
 }
 
 fn swiglu_backward(lab: &mut Lab, fill: Fill, r: usize, c: usize) -> Built {
-    let gate_up: Vec<f64> = fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect();
-    let dout = fill.values(2, r * c);
+    let gate_up = lab.rounded(fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect());
+    let dout = lab.rounded(fill.values(2, r * c));
     let op = SwiGluBackward {
         gate_up: lab.input("gate_up", r, 2 * c, &gate_up),
         dout: lab.input("dout", r, c, &dout),
@@ -259,7 +286,7 @@ const VOCABULARY: usize = 13;
 
 fn embedding(lab: &mut Lab, fill: Fill, r: usize, c: usize) -> Built {
     let tokens: Vec<u32> = (0..r).map(|i| (i * 5 % VOCABULARY) as u32).collect();
-    let weight = fill.values(1, VOCABULARY * c);
+    let weight = lab.rounded(fill.values(1, VOCABULARY * c));
     let op = Embedding {
         tokens: lab.tokens(&tokens),
         weight: lab.input("weight", VOCABULARY, c, &weight),
@@ -270,21 +297,21 @@ fn embedding(lab: &mut Lab, fill: Fill, r: usize, c: usize) -> Built {
 
 fn embedding_backward(lab: &mut Lab, fill: Fill, r: usize, c: usize) -> Built {
     let tokens: Vec<u32> = (0..r).map(|i| (i * 5 % VOCABULARY) as u32).collect();
-    let (dout, before) = (fill.values(1, r * c), fill.values(2, VOCABULARY * c));
+    let (dout, before) = (lab.rounded(fill.values(1, r * c)), fill.values(2, VOCABULARY * c));
     let op = EmbeddingBackward {
         tokens: lab.tokens(&tokens),
         dout: lab.input("dout", r, c, &dout),
-        dweight: lab.update("dweight", VOCABULARY, c, &before),
+        dweight: lab.update_f32("dweight", VOCABULARY, c, &before),
     };
     built(op, vec![("dweight", reference::embedding_backward(&tokens, &dout, &before, c))])
 }
 
 fn rope(lab: &mut Lab, fill: Fill, (b, t, heads, d): (usize, usize, usize, usize), inverse: bool) -> Built {
-    let x = fill.values(1, b * t * heads * d);
+    let x = lab.rounded(fill.values(1, b * t * heads * d));
     let table: Vec<f64> = rope_table(t, d, 10_000.0).iter().map(|&x| x as f64).collect();
     let op = Rope {
         x: lab.update("x", b * t, heads * d, &x),
-        table: lab.input("table", t, d, &table),
+        table: lab.input_f32("table", t, d, &table),
         head_width: d,
         inverse,
     };
@@ -292,15 +319,15 @@ fn rope(lab: &mut Lab, fill: Fill, (b, t, heads, d): (usize, usize, usize, usize
 }
 
 /// q, k, v and dout of an attention.
-fn heads(fill: Fill, s: AttentionShape) -> [Vec<f64>; 4] {
+fn heads(lab: &Lab, fill: Fill, s: AttentionShape) -> [Vec<f64>; 4] {
     let (wide, narrow) = (s.heads * s.head_width, s.kv_heads * s.head_width);
     let rows = s.batch * s.context;
-    [(1, wide), (2, narrow), (3, narrow), (4, wide)].map(|(salt, width)| fill.values(salt, rows * width))
+    [(1, wide), (2, narrow), (3, narrow), (4, wide)].map(|(salt, width)| lab.rounded(fill.values(salt, rows * width)))
 }
 
 fn attention(lab: &mut Lab, fill: Fill, s: AttentionShape) -> Built {
     let (rows, wide, narrow) = (s.batch * s.context, s.heads * s.head_width, s.kv_heads * s.head_width);
-    let [q, k, v, _] = heads(fill, s);
+    let [q, k, v, _] = heads(lab, fill, s);
     let (out, lse) = reference::attention(&s, &q, &k, &v);
     let op = Attention {
         shape: s,
@@ -308,14 +335,14 @@ fn attention(lab: &mut Lab, fill: Fill, s: AttentionShape) -> Built {
         k: lab.input("k", rows, narrow, &k),
         v: lab.input("v", rows, narrow, &v),
         out: lab.output("out", rows, wide),
-        lse: lab.output("lse", s.batch * s.heads, s.context),
+        lse: lab.output_f32("lse", s.batch * s.heads, s.context),
     };
     built(op, vec![("out", out), ("lse", lse)])
 }
 
 fn attention_backward(lab: &mut Lab, fill: Fill, s: AttentionShape) -> Built {
     let (rows, wide, narrow) = (s.batch * s.context, s.heads * s.head_width, s.kv_heads * s.head_width);
-    let [q, k, v, dout] = heads(fill, s);
+    let [q, k, v, dout] = heads(lab, fill, s);
     let (out, lse) = reference::attention(&s, &q, &k, &v);
     let g = reference::attention_backward(&s, &q, &k, &v, &dout);
     let op = AttentionBackward {
@@ -324,12 +351,12 @@ fn attention_backward(lab: &mut Lab, fill: Fill, s: AttentionShape) -> Built {
         k: lab.input("k", rows, narrow, &k),
         v: lab.input("v", rows, narrow, &v),
         out: lab.input("out", rows, wide, &out),
-        lse: lab.input("lse", s.batch * s.heads, s.context, &lse),
+        lse: lab.input_f32("lse", s.batch * s.heads, s.context, &lse),
         dout: lab.input("dout", rows, wide, &dout),
         dq: lab.output("dq", rows, wide),
         dk: lab.output("dk", rows, narrow),
         dv: lab.output("dv", rows, narrow),
-        delta: lab.output("delta", s.batch * s.heads, s.context),
+        delta: lab.output_f32("delta", s.batch * s.heads, s.context),
     };
     built(op, vec![("dq", g.dq), ("dk", g.dk), ("dv", g.dv), ("delta", g.delta)])
 }
@@ -337,22 +364,51 @@ fn attention_backward(lab: &mut Lab, fill: Fill, s: AttentionShape) -> Built {
 fn grad_norm(lab: &mut Lab, fill: Fill, p: usize, max_norm: f32) -> Built {
     let grads = fill.values(1, p);
     let expected = reference::grad_norm(&grads, max_norm as f64).to_vec();
-    let op = GradNorm { grads: lab.input("grads", 1, p, &grads), out: lab.output("out", 1, GRAD_NORM_OUT), max_norm };
+    let op = GradNorm {
+        grads: lab.input_f32("grads", 1, p, &grads),
+        out: lab.output_f32("out", 1, GRAD_NORM_OUT),
+        parts: lab.scratch(DType::F64, 1, GRAD_NORM_PARTS),
+        max_norm,
+    };
     built(op, vec![("out", expected)])
 }
 
-fn adamw(lab: &mut Lab, fill: Fill, p: usize, step: u64, copy: bool) -> Built {
-    let (learning_rate, beta1, beta2, epsilon, weight_decay) = (0.01f32, 0.9f32, 0.95f32, 1e-8f32, 0.1f32);
-    let (rate, b1, b2) = (learning_rate as f64, beta1 as f64, beta2 as f64);
-    let c = AdamWConstants {
-        decay: 1.0 - rate * weight_decay as f64,
+const RATE: f32 = 0.01;
+const BETAS: (f32, f32) = (0.9, 0.95);
+const WEIGHT_DECAY: f32 = 0.1;
+
+/// The constants of AdamW's update `step`.
+fn adamw_constants(step: u32) -> AdamWConstants {
+    let (rate, b1, b2) = (RATE as f64, BETAS.0 as f64, BETAS.1 as f64);
+    AdamWConstants {
+        decay: 1.0 - rate * WEIGHT_DECAY as f64,
         grad_weight: 1.0 - b1,
         beta2: b2,
         square_weight: 1.0 - b2,
         step_size: rate / (1.0 - b1.powf(step as f64)),
         correction: (1.0 - b2.powf(step as f64)).sqrt(),
-        epsilon: epsilon as f64,
+        epsilon: 1e-8f32 as f64,
+    }
+}
+
+fn adamw_step(lab: &mut Lab, step: u32, finite: bool) -> Built {
+    let c = adamw_constants(step);
+    let before = [7.0, 8.0, 9.0];
+    let expected = if finite { vec![c.decay, c.step_size, c.correction] } else { before.to_vec() };
+    let op = AdamWStep {
+        norm: lab.input_f32("norm", 1, GRAD_NORM_OUT, &[2.0, 0.5, f64::from(finite)]),
+        rate: lab.input_f32("rate", 1, 1, &[RATE as f64]),
+        updates: lab.tokens(&[step - 1]),
+        constants: lab.update_f32("constants", 1, ADAMW_CONSTANTS, &before),
+        beta1: BETAS.0,
+        beta2: BETAS.1,
+        weight_decay: WEIGHT_DECAY,
     };
+    built(op, vec![("constants", expected)])
+}
+
+fn adamw(lab: &mut Lab, fill: Fill, p: usize, step: u32, copy: bool) -> Built {
+    let c = adamw_constants(step);
     let (params, grads, m) = (fill.values(1, p), fill.values(2, p), fill.values(3, p));
     let v: Vec<f64> = fill.values(4, p).iter().map(|x| x.abs()).collect();
     let clip = 0.5;
@@ -367,18 +423,27 @@ fn adamw(lab: &mut Lab, fill: Fill, p: usize, step: u64, copy: bool) -> Built {
         expected.push(("compute", new));
     }
     let op = AdamW {
-        params: lab.update("params", 1, p, &params),
-        grads: lab.input("grads", 1, p, &grads),
-        m: lab.update("m", 1, p, &m),
-        v: lab.update("v", 1, p, &v),
+        params: lab.update_f32("params", 1, p, &params),
+        grads: lab.input_f32("grads", 1, p, &grads),
+        m: lab.update_f32("m", 1, p, &m),
+        v: lab.update_f32("v", 1, p, &v),
         compute: copy.then(|| lab.output("compute", 1, p)),
-        norm: lab.input("norm", 1, GRAD_NORM_OUT, &[2.0, clip, 1.0]),
-        learning_rate,
-        beta1,
-        beta2,
-        epsilon,
-        weight_decay,
-        step,
+        norm: lab.input_f32("norm", 1, GRAD_NORM_OUT, &[2.0, clip, 1.0]),
+        constants: lab.input_f32("constants", 1, ADAMW_CONSTANTS, &[c.decay, c.step_size, c.correction]),
+        beta1: BETAS.0,
+        beta2: BETAS.1,
+        epsilon: 1e-8,
     };
     built(op, expected)
+}
+
+fn loss_sum(lab: &mut Lab, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
+    let (losses, before) = (fill.values(1, r * c), fill.values(2, r));
+    let sums = losses
+        .chunks(c)
+        .zip(&before)
+        .map(|(row, before)| row.iter().sum::<f64>() + if accumulate { *before } else { 0.0 });
+    let expected = vec![("out", sums.collect())];
+    let losses = lab.input_f32("losses", r, c, &losses);
+    built(LossSum { losses, out: lab.update_f64("out", &before), accumulate }, expected)
 }

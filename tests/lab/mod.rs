@@ -1,12 +1,14 @@
 //! Runs one op on any device with every operand between sentinels: nothing but the operand may be written, inputs stay
 //! as they are, and every element of an output is written (it holds NaN before).
 
+use half::bf16;
 use stockpot::device::{Buffer, DType, Device, Matrix};
 use stockpot::ops::Op;
 
 /// Elements before the first row and after the last.
 const GUARD: usize = 16;
-const SENTINEL: f32 = -777.25;
+/// Exact in bf16 too.
+const SENTINEL: f32 = -776.0;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
@@ -30,28 +32,62 @@ pub struct Lab {
     /// Elements between the end of a row and the start of the next.
     gap: usize,
     tensors: Vec<Tensor>,
+    /// Outputs in f64
+    wide: Vec<(&'static str, Buffer)>,
     /// When set, every f32 operand begins at its first element: all of them overlap.
     shared: Option<Buffer>,
 }
 
 impl Lab {
     pub fn new(device: Device, gap: usize) -> Lab {
-        Lab { device, gap, tensors: Vec::new(), shared: None }
+        Lab { device, gap, tensors: Vec::new(), wide: Vec::new(), shared: None }
     }
     /// A lab in which all operands of an op overlap.
     pub fn overlapping(mut device: Device) -> Lab {
         let shared = device.alloc(DType::F32, 1 << 22).expect("memory");
         Lab { shared: Some(shared), ..Lab::new(device, 0) }
     }
+    /// The values as an operand of the device's compute type holds them; what is expected is computed from these.
+    pub fn rounded(&self, values: Vec<f64>) -> Vec<f64> {
+        match self.device.compute_dtype() {
+            DType::Bf16 => values.iter().map(|&x| bf16::from_f64(x).to_f64()).collect(),
+            _ => values,
+        }
+    }
+    /// An operand of the device's compute type that is read.
     pub fn input(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
-        self.tensor(name, rows, cols, values, Role::Input)
+        self.tensor(name, (rows, cols), values, Role::Input, self.device.compute_dtype())
     }
+    /// An operand of the device's compute type that is written.
     pub fn output(&mut self, name: &'static str, rows: usize, cols: usize) -> Matrix {
-        self.tensor(name, rows, cols, &vec![f64::NAN; rows * cols], Role::Output)
+        self.tensor(name, (rows, cols), &vec![f64::NAN; rows * cols], Role::Output, self.device.compute_dtype())
     }
-    /// An operand that is read and written.
+    /// An operand of the device's compute type that is read and written.
     pub fn update(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
-        self.tensor(name, rows, cols, values, Role::Output)
+        self.tensor(name, (rows, cols), values, Role::Output, self.device.compute_dtype())
+    }
+    /// As `input`, f32 on every device.
+    pub fn input_f32(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
+        self.tensor(name, (rows, cols), values, Role::Input, DType::F32)
+    }
+    /// As `output`, f32 on every device.
+    pub fn output_f32(&mut self, name: &'static str, rows: usize, cols: usize) -> Matrix {
+        self.tensor(name, (rows, cols), &vec![f64::NAN; rows * cols], Role::Output, DType::F32)
+    }
+    /// As `update`, f32 on every device.
+    pub fn update_f32(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
+        self.tensor(name, (rows, cols), values, Role::Output, DType::F32)
+    }
+    /// f64 that are read and written.
+    pub fn update_f64(&mut self, name: &'static str, values: &[f64]) -> Matrix {
+        let buffer = self.device.alloc(DType::F64, values.len()).expect("memory");
+        self.device.upload(&buffer, values).expect("upload");
+        self.wide.push((name, buffer.clone()));
+        buffer.vector()
+    }
+    /// Memory that kernels may use as they like.
+    pub fn scratch(&mut self, dtype: DType, rows: usize, cols: usize) -> Matrix {
+        self.device.alloc(dtype, rows * cols).expect("memory").matrix(rows, cols)
     }
     pub fn tokens(&mut self, values: &[u32]) -> Matrix {
         let buffer = self.device.alloc(DType::U32, values.len()).expect("memory");
@@ -59,7 +95,14 @@ impl Lab {
         buffer.vector()
     }
 
-    fn tensor(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64], role: Role) -> Matrix {
+    fn tensor(
+        &mut self,
+        name: &'static str,
+        (rows, cols): (usize, usize),
+        values: &[f64],
+        role: Role,
+        dtype: DType,
+    ) -> Matrix {
         assert_eq!(values.len(), rows * cols);
         if let Some(shared) = &self.shared {
             return shared.matrix(rows, cols);
@@ -70,19 +113,36 @@ impl Lab {
         for (r, row) in values.chunks(cols).enumerate() {
             row.iter().enumerate().for_each(|(c, &x)| before[GUARD + r * stride + c] = x as f32);
         }
-        let buffer = self.device.alloc(DType::F32, before.len()).expect("memory");
-        self.device.upload(&buffer, &before).expect("upload");
+        let buffer = self.device.alloc(dtype, before.len()).expect("memory");
+        match dtype {
+            DType::Bf16 => {
+                let bits: Vec<bf16> = before.iter().map(|&x| bf16::from_f32(x)).collect();
+                self.device.upload(&buffer, &bits).expect("upload");
+                before.iter_mut().zip(bits).for_each(|(x, bits)| *x = bits.to_f32());
+            }
+            _ => self.device.upload(&buffer, &before).expect("upload"),
+        }
         let matrix = buffer.slice(GUARD..GUARD + rows * stride).matrix(rows, stride).col_range(0..cols);
         self.tensors.push(Tensor { name, buffer, rows, cols, stride, role, before });
         matrix
     }
 
-    /// Runs the op and gives back what its outputs hold, in the order in which they were declared.
+    /// All elements of a buffer of f32 or bf16.
+    fn read(&mut self, buffer: &Buffer) -> Vec<f32> {
+        match buffer.dtype() {
+            DType::Bf16 => {
+                self.device.to_vec::<bf16>(buffer).expect("download").into_iter().map(bf16::to_f32).collect()
+            }
+            _ => self.device.to_vec(buffer).expect("download"),
+        }
+    }
+
+    /// Runs the op and gives back what its outputs hold, in the order in which they were declared, those in f64 last.
     pub fn run(&mut self, op: &dyn Op) -> Vec<(&'static str, Vec<f32>)> {
         self.device.run(op).expect("the op runs");
         let mut outputs = Vec::new();
-        for t in &self.tensors {
-            let after: Vec<f32> = self.device.to_vec(&t.buffer).expect("download");
+        for t in &std::mem::take(&mut self.tensors) {
+            let after = self.read(&t.buffer);
             let mut values = Vec::new();
             for (i, (before, after)) in t.before.iter().zip(&after).enumerate() {
                 let inside = (GUARD..GUARD + t.rows * t.stride).contains(&i) && (i - GUARD) % t.stride < t.cols;
@@ -95,6 +155,10 @@ impl Lab {
             if t.role == Role::Output {
                 outputs.push((t.name, values));
             }
+        }
+        for (name, buffer) in std::mem::take(&mut self.wide) {
+            let values: Vec<f64> = self.device.to_vec(&buffer).expect("download");
+            outputs.push((name, values.into_iter().map(|x| x as f32).collect()));
         }
         outputs
     }

@@ -37,6 +37,16 @@ impl Reference {
         let bytes = self.bytes(m.address(), len * 4);
         bytes.as_chunks::<4>().0.iter().map(|&x| u32::from_le_bytes(x)).collect()
     }
+    fn read_f64(&mut self, m: &Matrix, len: usize) -> Vec<f64> {
+        assert_eq!((m.elements(), m.dtype()), (len, DType::F64));
+        let bytes = self.bytes(m.address(), len * 8);
+        bytes.as_chunks::<8>().0.iter().map(|&x| f64::from_le_bytes(x)).collect()
+    }
+    fn write_f64(&mut self, m: &Matrix, values: &[f64]) {
+        assert_eq!((m.elements(), m.dtype()), (values.len(), DType::F64));
+        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.bytes(m.address(), bytes.len()).copy_from_slice(&bytes);
+    }
     fn write(&mut self, m: &Matrix, rows: usize, cols: usize, stride: usize, values: &[f64]) {
         assert_eq!((m.rows(), m.cols(), m.dtype()), (rows, cols, DType::F32), "scalars that agree with the operand");
         assert!(rows <= 1 || m.stride() == stride, "a stride that agrees with the operand");
@@ -50,7 +60,7 @@ impl Reference {
 
 impl Executor for Reference {
     fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)> {
-        let address = self.next + 4096;
+        let address = (self.next + 4096).next_multiple_of(256);
         self.next = address + bytes as u64;
         self.memory.insert(address, vec![0; bytes]);
         Ok((address, Box::new(())))
@@ -62,16 +72,22 @@ impl Executor for Reference {
             "gemm" => self.gemm(&mut call),
             "rms_norm_forward" => self.rms_norm_forward(&mut call),
             "rms_norm_backward" => self.rms_norm_backward(&mut call),
+            "rms_norm_backward_weight" => self.rms_norm_backward_weight(&mut call),
             "rope" => self.rope(&mut call),
             "swiglu_forward" => self.swiglu_forward(&mut call),
             "swiglu_backward" => self.swiglu_backward(&mut call),
             "attention_forward" => self.attention_forward(&mut call),
-            "attention_backward" => self.attention_backward(&mut call),
-            "cross_entropy" | "cross_entropy_gradient" => self.cross_entropy(&mut call),
+            "attention_delta" => self.attention_delta(&mut call),
+            "attention_backward_kv" => self.attention_backward(&mut call, true),
+            "attention_backward_q" => self.attention_backward(&mut call, false),
+            "cross_entropy" => self.cross_entropy(&mut call),
             "embedding_forward" => self.embedding_forward(&mut call),
             "embedding_backward" => self.embedding_backward(&mut call),
+            "grad_norm_partial" => self.grad_norm_partial(&mut call),
             "grad_norm" => self.grad_norm(&mut call),
+            "adamw_step" => self.adamw_step(&mut call),
             "adamw" => self.adamw(&mut call),
+            "loss_sum" => self.loss_sum(&mut call),
             "fill" => self.fill(&mut call),
             other => panic!("no kernel is named {other}"),
         }
@@ -154,8 +170,7 @@ impl Reference {
     }
 
     fn rms_norm_forward(&mut self, call: &mut Call) {
-        let n = call.define("WIDTH");
-        let [rows, stride_x, stride_out] = call.counts();
+        let [rows, n, stride_x, stride_out] = call.counts();
         let base = if call.flag("RESIDUAL") {
             let stride = call.n();
             self.read(call.matrices[4], rows, n, stride)
@@ -171,22 +186,31 @@ impl Reference {
         self.write(call.matrices[3], 1, rows, rows, &rstd);
     }
 
+    /// All of the weight's gradient goes into the first part.
     fn rms_norm_backward(&mut self, call: &mut Call) {
-        let n = call.define("WIDTH");
-        let [rows, stride_x, stride_dout, stride_dx] = call.counts();
-        let [x, weight, rstd, dout, dx, dweight] = call.matrices[..] else { panic!("six operands") };
+        let [rows, n, stride_x, stride_dout, stride_dx] = call.counts();
+        let [x, weight, rstd, dout, dx, parts] = call.matrices[..] else { panic!("six operands") };
         let weights = self.read(weight, 1, n, n);
         let (x, rstd) = (self.read(x, rows, n, stride_x), self.read(rstd, 1, rows, rows));
         let dout = self.read(dout, rows, n, stride_dout);
-        let (mut gradient, sums) = super::rms_norm_backward(&x, &weights, &rstd, &dout);
+        let (mut gradient, mut sums) = super::rms_norm_backward(&x, &weights, &rstd, &dout);
         if call.flag("ACCUMULATE") {
             let before = self.read(dx, rows, n, stride_dx);
             gradient.iter_mut().zip(&before).for_each(|(x, y)| *x += y);
         }
         self.write(dx, rows, n, stride_dx, &gradient);
-        let before = self.read(dweight, 1, n, n);
-        let sums: Vec<f64> = before.iter().zip(&sums).map(|(x, y)| x + y).collect();
-        self.write(dweight, 1, n, n, &sums);
+        let blocks = call.launch.grid[0] as usize;
+        sums.resize(blocks * n, 0.0);
+        self.write(parts, blocks, n, n, &sums);
+    }
+
+    fn rms_norm_backward_weight(&mut self, call: &mut Call) {
+        let [blocks, n] = call.counts();
+        let [parts, dweight] = call.matrices[..] else { panic!("two operands") };
+        let parts = self.read(parts, blocks, n, n);
+        let mut sum = self.read(dweight, 1, n, n);
+        parts.chunks(n).for_each(|part| sum.iter_mut().zip(part).for_each(|(x, y)| *x += y));
+        self.write(dweight, 1, n, n, &sum);
     }
 
     fn rope(&mut self, call: &mut Call) {
@@ -233,21 +257,40 @@ impl Reference {
         self.write(call.matrices[4], s.batch * s.heads, s.context, stride_lse, &lse);
     }
 
-    fn attention_backward(&mut self, call: &mut Call) {
+    fn attention_delta(&mut self, call: &mut Call) {
+        let width = call.define("HEAD_WIDTH");
+        let [batch, context, heads, _, stride_out, stride_dout, stride_delta] = call.counts();
+        call.x();
+        let [out, dout, delta] = call.matrices[..] else { panic!("three operands") };
+        let out = self.read(out, batch * context, heads * width, stride_out);
+        let dout = self.read(dout, batch * context, heads * width, stride_dout);
+        let products = out.chunks(width).zip(dout.chunks(width));
+        let sums: Vec<f64> = products.map(|(x, y)| x.iter().zip(y).map(|(x, y)| x * y).sum()).collect();
+        let mut by_head = vec![0.0; sums.len()];
+        for (i, sum) in sums.into_iter().enumerate() {
+            let (row, head) = (i / heads, i % heads);
+            by_head[(row / context * heads + head) * context + row % context] = sum;
+        }
+        self.write(delta, batch * heads, context, stride_delta, &by_head);
+    }
+
+    fn attention_backward(&mut self, call: &mut Call, kv: bool) {
         let (s, [q, k, v]) = self.attention_inputs(call);
-        let [stride_out, stride_lse, stride_dout, stride_dq, stride_dk, stride_dv, stride_delta] = call.counts();
+        let [stride_lse, stride_dout, stride_delta] = call.counts();
+        let strides: [usize; 2] = if kv { call.counts() } else { [call.n(), 0] };
         assert_eq!(call.x(), (1.0 / (s.head_width as f32).sqrt()) as f64);
-        let [_, _, _, out, lse, dout, dq, dk, dv, delta] = call.matrices[..] else { panic!("ten operands") };
+        let [_, _, _, lse, dout, delta, ..] = call.matrices[..] else { panic!("six inputs") };
         let (rows, width, kv_width) = (s.batch * s.context, s.heads * s.head_width, s.kv_heads * s.head_width);
-        let heads = s.batch * s.heads;
-        self.read(out, rows, width, stride_out);
-        self.read(lse, heads, s.context, stride_lse);
+        self.read(lse, s.batch * s.heads, s.context, stride_lse);
+        self.read(delta, s.batch * s.heads, s.context, stride_delta);
         let dout = self.read(dout, rows, width, stride_dout);
         let gradient = super::attention_backward(&s, &q, &k, &v, &dout);
-        self.write(dq, rows, width, stride_dq, &gradient.dq);
-        self.write(dk, rows, kv_width, stride_dk, &gradient.dk);
-        self.write(dv, rows, kv_width, stride_dv, &gradient.dv);
-        self.write(delta, heads, s.context, stride_delta, &gradient.delta);
+        if kv {
+            self.write(call.matrices[6], rows, kv_width, strides[0], &gradient.dk);
+            self.write(call.matrices[7], rows, kv_width, strides[1], &gradient.dv);
+        } else {
+            self.write(call.matrices[6], rows, width, strides[0], &gradient.dq);
+        }
     }
 
     fn cross_entropy(&mut self, call: &mut Call) {
@@ -271,31 +314,54 @@ impl Reference {
     }
 
     fn embedding_backward(&mut self, call: &mut Call) {
-        let [rows, n, stride_dout, stride_dweight] = call.counts();
+        let [rows, n, height, stride_dout, stride_dweight] = call.counts();
         let tokens = self.read_u32(call.matrices[0], rows);
         let dout = self.read(call.matrices[1], rows, n, stride_dout);
-        let (table, height) = (call.matrices[2], call.matrices[2].rows());
+        let table = call.matrices[2];
         let before = self.read(table, height, n, stride_dweight);
         let sum = super::embedding_backward(&tokens, &dout, &before, n);
         self.write(table, height, n, stride_dweight, &sum);
     }
 
-    fn grad_norm(&mut self, call: &mut Call) {
+    /// All of the sum goes into the first part.
+    fn grad_norm_partial(&mut self, call: &mut Call) {
         let p = call.n();
-        let max_norm = call.x();
         let grads = self.read(call.matrices[0], 1, p, p);
-        self.write(call.matrices[1], 1, 3, 3, &super::grad_norm(&grads, max_norm));
+        let mut parts = vec![0.0; call.launch.grid[0] as usize];
+        parts[0] = grads.iter().map(|x| x * x).sum();
+        self.write_f64(call.matrices[1], &parts);
+    }
+
+    fn grad_norm(&mut self, call: &mut Call) {
+        let (blocks, max_norm) = (call.n(), call.x());
+        let parts = self.read_f64(call.matrices[0], blocks);
+        let norm = parts.iter().sum::<f64>().sqrt();
+        self.write(call.matrices[1], 1, 3, 3, &super::grad_norm(&[norm], max_norm));
+    }
+
+    fn adamw_step(&mut self, call: &mut Call) {
+        let [beta1, beta2, weight_decay] = std::array::from_fn(|_| call.x());
+        let [norm, rate, updates, constants] = call.matrices[..] else { panic!("four operands") };
+        if self.read(norm, 1, 3, 3)[2] == 0.0 {
+            return;
+        }
+        let t = self.read_u32(updates, 1)[0] + 1;
+        self.bytes(updates.address(), 4).copy_from_slice(&t.to_le_bytes());
+        let (rate, t) = (self.read(rate, 1, 1, 1)[0], t as f64);
+        let values = [1.0 - rate * weight_decay, rate / (1.0 - beta1.powf(t)), (1.0 - beta2.powf(t)).sqrt()];
+        self.write(constants, 1, 3, 3, &values);
     }
 
     fn adamw(&mut self, call: &mut Call) {
         let p = call.n();
-        let [decay, grad_weight, beta2, square_weight, step_size, correction, epsilon] =
-            std::array::from_fn(|_| call.x());
-        let c = AdamWConstants { decay, grad_weight, beta2, square_weight, step_size, correction, epsilon };
+        let [grad_weight, beta2, square_weight, epsilon] = std::array::from_fn(|_| call.x());
         let norm = self.read(call.matrices[4], 1, 3, 3);
         if norm[2] == 0.0 {
             return;
         }
+        let constants = self.read(call.matrices[5], 1, 3, 3);
+        let [decay, step_size, correction] = constants[..] else { panic!("three constants") };
+        let c = AdamWConstants { decay, grad_weight, beta2, square_weight, step_size, correction, epsilon };
         let [mut params, grads, mut m, mut v] = [0, 1, 2, 3].map(|i| self.read(call.matrices[i], 1, p, p));
         for (i, g) in grads.iter().enumerate() {
             (params[i], m[i], v[i]) = super::adamw(&c, params[i], g * norm[1], m[i], v[i]);
@@ -304,7 +370,18 @@ impl Reference {
             self.write(call.matrices[i], 1, p, p, values);
         }
         if call.flag("HAS_COPY") {
-            self.write(call.matrices[5], 1, p, p, &params);
+            self.write(call.matrices[6], 1, p, p, &params);
         }
+    }
+
+    fn loss_sum(&mut self, call: &mut Call) {
+        let [rows, n, stride] = call.counts();
+        let losses = self.read(call.matrices[0], rows, n, stride);
+        let mut sums: Vec<f64> = losses.chunks(n).map(|row| row.iter().sum()).collect();
+        if call.flag("ACCUMULATE") {
+            let before = self.read_f64(call.matrices[1], rows);
+            sums.iter_mut().zip(before).for_each(|(x, y)| *x += y);
+        }
+        self.write_f64(call.matrices[1], &sums);
     }
 }
