@@ -189,9 +189,6 @@ impl Executor for Cuda {
     }
 
     fn launch(&mut self, launch: &Launch) -> Result<()> {
-        if launch.grid.contains(&0) {
-            return Ok(()); // no blocks, no work; the driver calls it an error
-        }
         let i = self.function(launch)?;
         let failed = |e| failed(&format!("launch {}", launch.kernel), e);
         self.stream.context().bind_to_thread().map_err(failed)?;
@@ -249,6 +246,10 @@ impl Executor for Cuda {
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(failed)?;
         let graph = graph.ok_or_else(|| Error::new(Kind::Io, "the driver has recorded no launches"))?;
         Ok(Box::new(Recorded { graph, _operands: operands }))
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        self.memory().ok().map(|(free, _)| free)
     }
 
     fn push_range(&mut self, name: &str) {
