@@ -82,7 +82,7 @@ fn nvrtc_is_found_where_pip_and_the_toolkit_put_it() {
         ("VIRTUAL_ENV", "lib/python3.12/site-packages/nvidia/cuda_nvrtc/lib"),
         ("CUDA_HOME", "lib64"),
         ("CUDA_PATH", "lib"),
-        ("STOCKPOT_NVRTC", "."),
+        ("STOCKPOT_NVRTC", ""),
     ];
     for (i, (variable, below)) in places.iter().enumerate() {
         let root = dir.path().join(i.to_string());

@@ -71,7 +71,11 @@ impl Doctor {
         super::print(self.json, &findings, || {
             format!(
                 "stockpot {}\ncpu: {} threads, {} vectors, {:.0} GFLOP/s in a 1024^3 f32 product\n{}",
-                findings.version, findings.threads, findings.vectors, findings.matmul_gflops, findings.cuda.text()
+                findings.version,
+                findings.threads,
+                findings.vectors,
+                findings.matmul_gflops,
+                findings.cuda.text()
             )
         })
     }
@@ -91,10 +95,9 @@ impl Cuda {
             ready: found.missing.is_empty(),
             driver: found.driver.map(dotted),
             devices: found.devices.into_iter().map(gpu).collect(),
-            nvrtc: found.nvrtc.map(|(path, version)| Library {
-                path: path.display().to_string(),
-                version: dotted(version),
-            }),
+            nvrtc: found
+                .nvrtc
+                .map(|(path, version)| Library { path: path.display().to_string(), version: dotted(version) }),
             cache: nvrtc::cache_directory().map(|path| path.display().to_string()),
             missing: found.missing.iter().map(|m| Missing { what: m.what(), fix: m.fix() }).collect(),
         }

@@ -148,9 +148,8 @@ fn failed(doing: &str, error: DriverError) -> Error {
         R::CUDA_ERROR_ILLEGAL_ADDRESS
         | R::CUDA_ERROR_MISALIGNED_ADDRESS
         | R::CUDA_ERROR_ILLEGAL_INSTRUCTION
-        | R::CUDA_ERROR_LAUNCH_FAILED => {
-            failure.fix("a kernel queued earlier is at fault: run the same command under compute-sanitizer and report it")
-        }
+        | R::CUDA_ERROR_LAUNCH_FAILED => failure
+            .fix("a kernel queued earlier is at fault: run the same command under compute-sanitizer and report it"),
         _ => failure,
     }
 }

@@ -76,10 +76,12 @@ impl Missing {
         let wheel = |major: u32| if major == 12 { "nvidia-cuda-nvrtc-cu12" } else { "nvidia-cuda-nvrtc" };
         match self {
             Missing::Named { .. } => "set STOCKPOT_NVRTC to a libnvrtc.so or its directory, or unset it".into(),
-            Missing::Nowhere => "pip install nvidia-cuda-nvrtc (CUDA 13; for drivers of CUDA 12 nvidia-cuda-nvrtc-cu12) \
+            Missing::Nowhere => {
+                "pip install nvidia-cuda-nvrtc (CUDA 13; for drivers of CUDA 12 nvidia-cuda-nvrtc-cu12) \
                                  into the environment of python3 on PATH, or install the CUDA toolkit, or set \
                                  STOCKPOT_NVRTC to a libnvrtc.so"
-                .into(),
+                    .into()
+            }
             Missing::NewerThanDriver { driver, .. } => {
                 format!("update the NVIDIA driver, or pip install {} of CUDA {driver}", wheel(*driver))
             }
@@ -184,8 +186,11 @@ impl Nvrtc {
         };
         let refused = |log: String| {
             let (major, minor) = self.version;
-            Error::new(Kind::Io, format!("NVRTC {major}.{minor} does not compile kernels/{file}.cu: {}", options.join(" ")))
-                .got(log)
+            Error::new(
+                Kind::Io,
+                format!("NVRTC {major}.{minor} does not compile kernels/{file}.cu: {}", options.join(" ")),
+            )
+            .got(log)
         };
         cache::get_or_make(&key, || self.translate(&format!("{file}.cu"), source, &options).map_err(refused))
     }
@@ -201,8 +206,10 @@ impl Nvrtc {
     fn translate(&self, name: &str, source: &str, options: &[String]) -> std::result::Result<Compiled, String> {
         let text = |text: &str| CString::new(text).map_err(|_| "a NUL in the source".to_string());
         let (source, name) = (text(source)?, text(name)?);
-        let headers: Vec<[CString; 2]> =
-            headers().iter().map(|(name, body)| Ok([text(name)?, text(body)?])).collect::<std::result::Result<_, String>>()?;
+        let headers: Vec<[CString; 2]> = headers()
+            .iter()
+            .map(|(name, body)| Ok([text(name)?, text(body)?]))
+            .collect::<std::result::Result<_, String>>()?;
         let names: Vec<*const c_char> = headers.iter().map(|[name, _]| name.as_ptr()).collect();
         let bodies: Vec<*const c_char> = headers.iter().map(|[_, body]| body.as_ptr()).collect();
         let options: Vec<CString> = options.iter().map(|o| text(o)).collect::<std::result::Result<_, String>>()?;

@@ -40,7 +40,9 @@ impl Missing {
                 format!("the NVIDIA driver is made for CUDA {}, {} is needed", dotted(*version), dotted(DRIVER))
             }
             Missing::Device => "the NVIDIA driver shows no GPU".into(),
-            Missing::Ordinal(asked, count) => format!("there is no device cuda:{asked}, but {count} of them, from cuda:0"),
+            Missing::Ordinal(asked, count) => {
+                format!("there is no device cuda:{asked}, but {count} of them, from cuda:0")
+            }
             Missing::Capability(name, capability) => {
                 let needed = dotted(CAPABILITY);
                 format!("{name} has compute capability {}, {needed} (Ampere) is needed", dotted(*capability))
@@ -63,7 +65,9 @@ impl Missing {
             Missing::Ordinal(..) => "choose one that `stockpot doctor` lists",
             Missing::Capability(..) => "use another device, or --device cpu",
             Missing::Nvrtc(missing) => return missing.fix(),
-            Missing::Architecture(..) => "pip install --upgrade nvidia-cuda-nvrtc, or set STOCKPOT_NVRTC to a newer one",
+            Missing::Architecture(..) => {
+                "pip install --upgrade nvidia-cuda-nvrtc, or set STOCKPOT_NVRTC to a newer one"
+            }
         }
         .into()
     }
