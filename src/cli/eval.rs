@@ -1,17 +1,16 @@
 //! `eval`: perplexity of a checkpoint or of a merge on named sets of documents.
 
 use super::{DeviceArg, split_once, weighted};
-use crate::checkpoint::Reader;
 use crate::data::{Shard, ShardWriter, Tokenizer, expand, for_each_document};
 use crate::error::{Error, Kind, Result};
 use crate::eval::{self, DomainScore};
 use crate::files;
 use crate::merge;
-use crate::model::{Activations, Config, Model};
+use crate::model::{Activations, Model};
 use crate::study::Progress;
 use clap::Args;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct Eval {
@@ -53,29 +52,31 @@ struct Domain {
 impl Eval {
     pub fn run(&self) -> Result<()> {
         let place = self.device.place()?;
-        let (name, first, mut config, weights) = self.model()?;
+        let plan = self.plan()?;
+        let mut config = plan.sources[0].config().clone();
         if let Some(context) = self.context {
             if context == 0 || context > config.context {
                 return Err(Error::usage("--context is out of range").expected(format!("1 to {}", config.context)));
             }
             config.context = context;
         }
+        let first = plan.sources[0].directory();
         let tokenizer = Tokenizer::load(&first.join("tokenizer.json"), None)?;
         if tokenizer.vocabulary() > config.vocabulary {
             return Err(Error::input("the tokenizer has more tokens than the model")
-                .at(&first)
+                .at(first)
                 .expected(format!("at most {}", config.vocabulary))
                 .got(tokenizer.vocabulary().to_string())
                 .fix("take the tokenizer.json that belongs to the weights"));
         }
         let domains = self.domains()?;
         let mut device = place.open()?;
-        let model = Model::new(&mut device, &config, &weights)?;
-        drop(weights);
+        let model = Model::without_weights(&mut device, &config)?;
+        merge::load_average(&mut device, &plan, &model)?;
         let rows = eval::rows(config.context, device.compute_dtype());
         let acts = Activations::for_evaluation(&mut device, &config, rows)?;
         let progress = Progress::new();
-        let mut scores = Scores { model: name, domains: vec![], macro_perplexity: 0.0 };
+        let mut scores = Scores { model: self.name(), domains: vec![], macro_perplexity: 0.0 };
         for (name, files) in domains {
             let shard = Scratch::shard(&name, &files, &tokenizer)?;
             let task = progress.task(&name, 100);
@@ -92,20 +93,21 @@ impl Eval {
         super::print(self.json, &scores, || scores.to_text())
     }
 
-    /// Its name, the checkpoint that brings the tokenizer, its configuration and weights (P).
-    fn model(&self) -> Result<(String, PathBuf, Config, Vec<f32>)> {
-        if let Some(merge) = &self.merge {
-            let members: Vec<(PathBuf, f64)> = merge.iter().map(|m| weighted(m)).collect::<Result<_>>()?;
-            let (config, weights) = merge::average(&members)?;
-            return Ok((format!("merge of {}", merge.join(",")), members[0].0.clone(), config, weights));
-        }
-        let Some(directory) = &self.checkpoint else {
-            return Err(Error::usage("name a checkpoint, or --merge CKPT=WEIGHT,..."));
+    /// What is scored: one checkpoint, or several with their weights.
+    fn plan(&self) -> Result<merge::Plan> {
+        let members: Vec<(PathBuf, f64)> = match (&self.merge, &self.checkpoint) {
+            (Some(merge), _) => merge.iter().map(|m| weighted(m)).collect::<Result<_>>()?,
+            (None, Some(directory)) => vec![(directory.clone(), 1.0)],
+            (None, None) => return Err(Error::usage("name a checkpoint, or --merge CKPT=WEIGHT,...")),
         };
-        let reader = Reader::open(directory)?;
-        let mut weights = vec![0.0; reader.table().len];
-        reader.read_weights(&mut weights)?;
-        Ok((directory.display().to_string(), directory.clone(), reader.config().clone(), weights))
+        merge::Plan::of_one(&members)
+    }
+
+    fn name(&self) -> String {
+        match (&self.merge, &self.checkpoint) {
+            (Some(merge), _) => format!("merge of {}", merge.join(",")),
+            (None, checkpoint) => checkpoint.as_deref().unwrap_or(Path::new("")).display().to_string(),
+        }
     }
 
     /// `NAME=FILES` begins a domain; a value without a name is one more pattern of it.

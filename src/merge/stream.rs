@@ -126,7 +126,7 @@ fn check_output(members: &[(PathBuf, f64)], out: &Path) -> Result<()> {
         .fix("choose another --out, or remove it first"))
 }
 
-fn to_memory(sources: &[&Reader], mixture: &Mixture, out: &mut [f32]) -> Result<()> {
+pub(super) fn to_memory(sources: &[&Reader], mixture: &Mixture, out: &mut [f32]) -> Result<()> {
     assert_eq!(out.len(), sources[0].table().len, "one value for each weight");
     out.par_chunks_mut(CHUNK).enumerate().try_for_each_init(Scratch::default, |scratch, (i, out)| {
         let range = i * CHUNK..i * CHUNK + out.len();
@@ -206,7 +206,7 @@ fn sum_chunk(sources: &[&Reader], mixtures: &[Mixture], range: Range<usize>, scr
     Err(overflow(sources[0].table(), range.start + bad.unwrap_or(0)))
 }
 
-fn overflow(table: &Table, i: usize) -> Error {
+pub(super) fn overflow(table: &Table, i: usize) -> Error {
     let parameter = &table.parameters[table.parameters.partition_point(|p| p.range().end <= i)];
     Error::numeric("the weighted sum overflows").tensor(&parameter.name).fix("use smaller weights")
 }

@@ -11,12 +11,12 @@ use super::settings::Study;
 use super::stages::{Role, Seed, Subject, Training};
 use super::workers::Workers;
 use crate::data::{Shard, Stream};
-use crate::device::Place;
+use crate::device::{Device, Place};
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::files;
 use crate::merge;
-use crate::model::{Activations, Config, Model, Table};
+use crate::model::{Activations, Model, Table};
 use crate::report::Report;
 use crate::train::{self, Start};
 use std::collections::BTreeSet;
@@ -172,7 +172,8 @@ fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<
     let workers = Workers::new(options, jobs.len(), Table::new(config).len);
     workers.run(&jobs, |(subject, missing)| {
         let mut device = options.place.open()?;
-        let model = Model::new(&mut device, config, &subject_weights(subject, config)?)?;
+        let model = Model::without_weights(&mut device, config)?;
+        load(&mut device, subject, &model)?;
         let rows = eval::rows(config.context, device.compute_dtype());
         let acts = Activations::for_evaluation(&mut device, config, rows)?;
         for &d in missing {
@@ -188,10 +189,10 @@ fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<
     Ok(())
 }
 
-/// (P): a checkpoint's weights, or the average of several.
-fn subject_weights(subject: &Subject, config: &Config) -> Result<Vec<f32>> {
+/// Gives `model` a checkpoint's weights, or the average of several.
+fn load(device: &mut Device, subject: &Subject, model: &Model) -> Result<()> {
     match subject {
-        Subject::Checkpoint { directory, .. } => Ok(train::read_weights(directory, config)?),
-        Subject::Merge { members, .. } => Ok(merge::average(members)?.1),
+        Subject::Checkpoint { directory, .. } => model.load(device, &train::read_weights(directory, &model.config)?),
+        Subject::Merge { members, .. } => merge::load_average(device, &merge::Plan::of_one(members)?, model),
     }
 }

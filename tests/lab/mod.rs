@@ -138,7 +138,7 @@ impl Lab {
     }
 
     /// Runs the op and gives back what its outputs hold, in the order in which they were declared, those in f64 last.
-    pub fn run(&mut self, op: &dyn Op) -> Vec<(&'static str, Vec<f32>)> {
+    pub fn run(&mut self, op: &dyn Op) -> Vec<(&'static str, Vec<f64>)> {
         self.device.run(op).expect("the op runs");
         let mut outputs = Vec::new();
         for t in &std::mem::take(&mut self.tensors) {
@@ -147,7 +147,7 @@ impl Lab {
             for (i, (before, after)) in t.before.iter().zip(&after).enumerate() {
                 let inside = (GUARD..GUARD + t.rows * t.stride).contains(&i) && (i - GUARD) % t.stride < t.cols;
                 if inside && t.role == Role::Output {
-                    values.push(*after);
+                    values.push(f64::from(*after));
                 } else {
                     assert_eq!(before.to_bits(), after.to_bits(), "{}: `{}` changed at {i}", op.name(), t.name);
                 }
@@ -158,7 +158,7 @@ impl Lab {
         }
         for (name, buffer) in std::mem::take(&mut self.wide) {
             let values: Vec<f64> = self.device.to_vec(&buffer).expect("download");
-            outputs.push((name, values.into_iter().map(|x| x as f32).collect()));
+            outputs.push((name, values));
         }
         outputs
     }

@@ -87,6 +87,8 @@ impl Executor for Reference {
             "grad_norm" => self.grad_norm(&mut call),
             "adamw_step" => self.adamw_step(&mut call),
             "adamw" => self.adamw(&mut call),
+            "merge_add" => self.merge_add(&mut call),
+            "merge_round" => self.merge_round(&mut call),
             "loss_sum" => self.loss_sum(&mut call),
             "fill" => self.fill(&mut call),
             other => panic!("no kernel is named {other}"),
@@ -131,7 +133,8 @@ impl<'a> Call<'a> {
     fn x(&mut self) -> f64 {
         match self.scalars.pop_front() {
             Some(Arg::F32(x)) => *x as f64,
-            _ => panic!("{}: expected an F32 here", self.launch.kernel),
+            Some(Arg::F64(x)) => *x,
+            _ => panic!("{}: expected a float here", self.launch.kernel),
         }
     }
     fn define(&self, name: &str) -> usize {
@@ -371,6 +374,28 @@ impl Reference {
         }
         if call.flag("HAS_COPY") {
             self.write(call.matrices[6], 1, p, p, &params);
+        }
+    }
+
+    fn merge_add(&mut self, call: &mut Call) {
+        let n = call.n();
+        let (count, first) = (call.define("COUNT"), call.flag("FIRST"));
+        let mut sum = if first { vec![0.0; n] } else { self.read_f64(call.matrices[0], n) };
+        for k in 0..count {
+            let weight = call.x();
+            let values = self.read(call.matrices[1 + k], 1, n, n);
+            let begin = first && k == 0;
+            sum.iter_mut().zip(values).for_each(|(s, x)| *s = if begin { weight * x } else { *s + weight * x });
+        }
+        self.write_f64(call.matrices[0], &sum);
+    }
+
+    fn merge_round(&mut self, call: &mut Call) {
+        let n = call.n();
+        let sum = self.read_f64(call.matrices[0], n);
+        self.write(call.matrices[1], 1, n, n, &sum);
+        if call.flag("HAS_COPY") {
+            self.write(call.matrices[2], 1, n, n, &sum);
         }
     }
 

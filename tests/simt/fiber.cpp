@@ -1,0 +1,233 @@
+// Threads as fibers: a thread runs until it waits for others (`wait`), and then the order picks who goes on.
+//
+//   FORWARD  first come, first served, from thread 0: warps move in step
+//   REVERSE  last come, first served, from the last thread: a warp runs ahead as far as barriers let it
+//   RANDOM   anyone who is ready
+//
+// A failure leaves the fibers where they are and returns to the launch; destructors on their stacks do not run, and
+// kernels have none.
+#include "machine.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <csignal>
+#include <mutex>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+__thread Machine* machine;
+extern "C" {
+__thread SimtSelf simt_self;
+
+// Saves the registers that a call preserves, stores the stack pointer in *from and goes on at `to`.
+void simt_switch(void** from, void* to);
+}
+
+asm(R"(
+.text
+.globl simt_switch
+.type simt_switch, @function
+simt_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size simt_switch, .-simt_switch
+)");
+
+static void enter(Thread* t) {
+  machine->current = t;
+  simt_self.thread = {t->number, 0, 0};
+  simt_self.lane = t->lane;
+}
+
+void report(const char* format, ...) {
+  Machine& m = *machine;
+  char text[768], thread[32] = "";
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(text, sizeof text, format, arguments);
+  va_end(arguments);
+  if (m.current) snprintf(thread, sizeof thread, ", thread %u", m.current->number);
+  const SimtIndex b = simt_self.block;
+  snprintf(m.failure->message, sizeof m.failure->message, "%s [block (%u, %u, %u)%s]", text, b.x, b.y, b.z, thread);
+  const bool in_library = m.pc >= m.library_start && m.pc < m.library_end;
+  m.failure->pc = in_library ? m.pc - m.library_start : 0;
+  m.failed = true;
+}
+
+void give_up() {
+  void* abandoned;
+  machine->current = nullptr;
+  simt_switch(&abandoned, machine->main_stack);
+  abort();
+}
+
+// xorshift64
+u64 random_below(u64 n) {
+  u64& x = machine->random;
+  x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+  return (x >> 16) % n;
+}
+
+void make_ready(Thread* t) {
+  t->state = State::READY;
+  machine->ready.push_back(t);
+}
+
+// Null when nobody is ready.
+static Thread* next_thread() {
+  Machine& m = *machine;
+  if (m.ready_head == m.ready.size()) return nullptr;
+  Thread* next;
+  if (m.config.order == FORWARD) {
+    next = m.ready[m.ready_head++];
+  } else {
+    if (m.config.order == RANDOM) {
+      const size_t chosen = m.ready_head + random_below(m.ready.size() - m.ready_head);
+      std::swap(m.ready[chosen], m.ready.back());
+    }
+    next = m.ready.back();
+    m.ready.pop_back();
+  }
+  if (m.ready_head == m.ready.size()) m.ready.clear(), m.ready_head = 0;
+  return next;
+}
+
+static void give_way(Thread* self) {
+  Thread* next = next_thread();
+  if (next == self) return;
+  if (!next) {
+    machine->current = nullptr;
+    simt_switch(&self->stack, machine->main_stack);
+    return;
+  }
+  enter(next);
+  simt_switch(&self->stack, next->stack);
+}
+
+void wait(const char* what, u32 line) {
+  Thread* self = machine->current;
+  self->waits_for = what;
+  self->line = line;
+  give_way(self);
+}
+
+static void thread_main() {
+  Machine& m = *machine;
+  m.call(m.arguments);
+  m.pc = 0;
+  check_copies_waited_for();
+  if (m.barrier_waiting) {
+    fail("ends while %u threads wait at __syncthreads in line %u", m.barrier_waiting, m.barrier_line);
+  }
+  m.current->state = State::DONE;
+  m.done++;
+  give_way(m.current);
+  abort();
+}
+
+// A stack on which `simt_switch` starts thread_main. Successive stacks begin at different cache sets.
+static void* new_stack(u32 number) {
+  u8* top = machine->stacks + (number + 1) * STACK_BYTES - 64 - number % 61 * 320;
+  void** p = (void**)top;
+  *--p = nullptr;  // thread_main's return address, which it never uses
+  *--p = (void*)thread_main;
+  for (int saved = 0; saved < 6; saved++) *--p = nullptr;
+  return p;
+}
+
+static void reserve_stacks(size_t count) {
+  Machine& m = *machine;
+  if (m.stack_count >= count) return;
+  if (m.stacks) munmap(m.stacks, m.stack_count * STACK_BYTES);
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  m.stacks = (u8*)mmap(nullptr, count * STACK_BYTES, PROT_READ | PROT_WRITE, flags, -1, 0);
+  if (m.stacks == MAP_FAILED) abort();
+  m.stack_count = count;
+  for (size_t i = 0; i < count; i++) mprotect(m.stacks + i * STACK_BYTES, 4096, PROT_NONE);
+}
+
+void prepare_threads() {
+  Machine& m = *machine;
+  const u32 n = m.config.block;
+  reserve_stacks(n);
+  m.threads.resize(n);
+  m.ready.clear();
+  m.ready_head = m.done = 0;
+  for (u32 i = 0; i < n; i++) {
+    Thread& t = m.threads[i];
+    t.number = i, t.lane = i % WARP, t.warp = i / WARP;
+    t.copies.clear(), t.group_ends.clear();
+    t.stack = new_stack(i);
+    make_ready(&t);
+  }
+}
+
+// Runs the block until all threads have ended or none can go on.
+void run_threads() {
+  Machine& m = *machine;
+  Thread* first = next_thread();
+  enter(first);
+  simt_switch(&m.main_stack, first->stack);
+  m.current = nullptr;
+  if (m.failed || m.done == m.config.block) return;
+
+  std::string places;  // where the others wait, each place once
+  for (const Thread& t : m.threads) {
+    if (t.state == State::DONE) continue;
+    const std::string place = std::string(t.waits_for) + " in line " + std::to_string(t.line);
+    if (places.find(place) == std::string::npos) places += (places.empty() ? "" : ", ") + place;
+  }
+  m.pc = 0;
+  report("deadlock: %u of %u threads ended, the others wait at %s", m.done, m.config.block, places.c_str());
+}
+
+// ---- memory faults of a kernel become failures -------------------------------------------------------------------
+
+static struct sigaction previous[3];
+static const int FAULTS[3] = {SIGSEGV, SIGBUS, SIGFPE};
+static __thread void* fault_address;
+
+static void faulted() {
+  fail("memory fault at address 0x%lx (outside every operand's allocation, not aligned, or a stack overflow)",
+       (unsigned long)fault_address);
+}
+
+static void on_fault(int signal, siginfo_t* info, void* context) {
+  if (!machine || !machine->current) {
+    for (int i = 0; i < 3; i++) {
+      if (FAULTS[i] == signal) sigaction(signal, &previous[i], nullptr);  // the fault comes again, to whom it concerns
+    }
+    return;
+  }
+  // Go on in `faulted`, at the top of the fiber's stack: the fiber itself is given up.
+  auto* registers = ((ucontext_t*)context)->uc_mcontext.gregs;
+  fault_address = info->si_addr;
+  machine->pc = registers[REG_RIP] + 1;
+  u8* top = machine->stacks + (machine->current->number + 1) * STACK_BYTES - 64;
+  registers[REG_RSP] = (greg_t)(top - 8);
+  registers[REG_RIP] = (greg_t)faulted;
+}
+
+void catch_faults() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    struct sigaction action = {};
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    for (int i = 0; i < 3; i++) sigaction(FAULTS[i], &action, &previous[i]);
+  });
+}

@@ -1,0 +1,200 @@
+//! The host executor: runs kernels/*.cu on the CPU, from the same launches as a GPU. Each CUDA thread is a fiber; see
+//! simt.h for what a kernel sees, machine.h for the models.
+//!
+//! No single run finds every bug: [`Mode::ALL`] moves the threads in three orders, lets asynchronous copies arrive as
+//! late and as early as the device may, and has one hooked mode, in which every access is checked for races, bounds and
+//! unwritten shared memory whatever the order was. What a device can still do otherwise: rounding inside mma and
+//! approximate functions, anything about time, and instructions that both this model and the kernel read wrongly.
+//!
+//! Needs g++ (and addr2line, for the lines in messages); without it every test that uses it fails.
+
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+mod compile;
+mod library;
+mod memory;
+
+pub use compile::{Build, Patch};
+
+use compile::Source;
+use library::{Config, Region};
+use memory::Memory;
+use std::any::Any;
+use std::path::{Path, PathBuf};
+use stockpot::device::{Arg, Buffer, DType, Device, Executor, Graph, Launch, Matrix};
+use stockpot::error::{Error, Kind, Result};
+
+/// Who runs when several threads can, and in which sequence blocks run. See tests/simt/fiber.cpp.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Order {
+    Forward,
+    Reverse,
+    Random(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mode {
+    pub order: Order,
+    /// Asynchronous copies arrive when they are waited for, instead of at once.
+    pub late: bool,
+    pub build: Build,
+}
+
+const fn mode(order: Order, late: bool, build: Build) -> Mode {
+    Mode { order, late, build }
+}
+
+impl Mode {
+    pub const FORWARD: Mode = mode(Order::Forward, true, Build::Fast);
+    pub const REVERSE: Mode = mode(Order::Reverse, true, Build::Fast);
+    pub const RANDOM: Mode = mode(Order::Random(1), true, Build::Fast);
+    pub const EARLY: Mode = mode(Order::Forward, false, Build::Fast);
+    pub const HOOKED: Mode = mode(Order::Forward, true, Build::Hooked);
+    pub const FAST: [Mode; 4] = [Mode::FORWARD, Mode::REVERSE, Mode::RANDOM, Mode::EARLY];
+    pub const ALL: [Mode; 5] = [Mode::FORWARD, Mode::REVERSE, Mode::RANDOM, Mode::EARLY, Mode::HOOKED];
+}
+
+/// Runs launches as one mode says.
+#[derive(Clone)]
+struct Runner {
+    mode: Mode,
+    folder: PathBuf,
+    patch: Option<Patch>,
+    memory: Memory,
+}
+
+pub struct Simt {
+    runner: Runner,
+    /// The launches of the graph that is being recorded.
+    recorded: Option<Vec<Launch>>,
+}
+
+struct Recorded {
+    runner: Runner,
+    launches: Vec<Launch>,
+}
+
+impl Simt {
+    pub fn new(mode: Mode) -> Simt {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        Simt { runner: Runner { mode, folder, patch: None, memory: Memory::default() }, recorded: None }
+    }
+    /// Kernels come from `folder` (of the repository) instead of `kernels/`; headers still from there.
+    pub fn with_folder(mut self, folder: &str) -> Simt {
+        self.runner.folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        self
+    }
+    /// Kernels are compiled with this change to their text.
+    pub fn with_source(mut self, patch: Patch) -> Simt {
+        self.runner.patch = Some(patch);
+        self
+    }
+    pub fn device(self, compute: DType) -> Device {
+        Device::with_executor("simt", Box::new(self), compute)
+    }
+    fn not_recording(&self, what: &str) {
+        assert!(self.recorded.is_none(), "{what} while a graph is recorded: CUDA refuses that");
+    }
+}
+
+fn region(m: &Matrix) -> Region {
+    let size = m.dtype().bytes() as u64;
+    let bytes = |n: usize| n as u64 * size;
+    Region { address: m.address(), rows: m.rows() as u64, row_bytes: bytes(m.cols()), stride_bytes: bytes(m.stride()) }
+}
+
+/// The letter of a parameter that takes this argument, and the argument's bytes.
+fn argument(arg: &Arg) -> (char, [u8; 8]) {
+    let padded = |bytes: [u8; 4]| u64::from(u32::from_le_bytes(bytes)).to_le_bytes();
+    match arg {
+        Arg::Matrix(m) => (char::from(b'0' + m.dtype().bytes() as u8), m.address().to_le_bytes()),
+        Arg::U32(x) => ('u', padded(x.to_le_bytes())),
+        Arg::F32(x) => ('f', padded(x.to_le_bytes())),
+        Arg::F64(x) => ('d', x.to_le_bytes()),
+    }
+}
+
+impl Runner {
+    fn run(&self, launch: &Launch) -> Result<()> {
+        let failed = |message: String| Error::new(Kind::Numeric, format!("kernel {}: {message}", launch.kernel));
+        self.try_run(launch).map_err(failed)
+    }
+
+    fn try_run(&self, launch: &Launch) -> std::result::Result<(), String> {
+        let defines = launch.defines.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+        let (folder, patch, build) = (self.folder.clone(), self.patch.clone(), self.mode.build);
+        // A patch is for one file; kernels of others are as they are.
+        let patch = patch.filter(|patch| patch.file.ends_with(".cuh") || patch.file == format!("{}.cu", launch.file));
+        let (file, name) = (launch.file.to_string(), launch.kernel.to_string());
+        let kernel = library::kernel(&Source { folder, file, kernel: name, defines, patch, build })?;
+        let (letters, values): (String, Vec<[u8; 8]>) = launch.args.iter().map(argument).unzip();
+        if letters != kernel.parameters {
+            return Err(format!("the launch's arguments are {letters}, the kernel's parameters {}", kernel.parameters));
+        }
+        let matrices = || launch.args.iter().filter_map(|arg| if let Arg::Matrix(m) = arg { Some(m) } else { None });
+        let regions: Vec<Region> = matrices().map(region).collect();
+        let (order, seed) = match self.mode.order {
+            Order::Forward => (0, 0),
+            Order::Reverse => (1, 0),
+            Order::Random(seed) => (2, seed),
+        };
+        let config = Config {
+            grid: launch.grid,
+            block: launch.block,
+            dynamic_bytes: launch.shared_bytes,
+            order,
+            seed,
+            late: u32::from(self.mode.late),
+            hooked: u32::from(build == Build::Hooked),
+            regions: regions.as_ptr(),
+            region_count: regions.len() as u64,
+        };
+        // SAFETY: 1 was just checked. 2: operands are memory of this executor, which is not shared, and the caller
+        // holds it exclusively while it launches.
+        unsafe { kernel.launch(&config, &values) }?;
+        matrices().try_for_each(|m| self.memory.check_surroundings(m.address()))
+    }
+}
+
+impl Executor for Simt {
+    fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)> {
+        self.not_recording("an allocation");
+        let (address, owner) = self.runner.memory.allocate(bytes).expect("memory");
+        Ok((address, Box::new(owner)))
+    }
+    fn launch(&mut self, launch: &Launch) -> Result<()> {
+        match &mut self.recorded {
+            Some(launches) => launches.push(launch.clone()),
+            None => self.runner.run(launch)?,
+        }
+        Ok(())
+    }
+    fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+        self.not_recording("an upload");
+        // SAFETY: `&mut self`, so nothing runs; the slice is gone at the end of the line.
+        unsafe { self.runner.memory.slice(to.address(), bytes.len()) }.copy_from_slice(bytes);
+        Ok(())
+    }
+    fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        self.not_recording("a download");
+        // SAFETY: as in `upload`.
+        bytes.copy_from_slice(unsafe { self.runner.memory.slice(from.address(), bytes.len()) });
+        Ok(())
+    }
+    fn begin_capture(&mut self) -> Result<bool> {
+        self.not_recording("another recording");
+        self.recorded = Some(Vec::new());
+        Ok(true)
+    }
+    fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
+        let launches = self.recorded.take().expect("a recording has begun");
+        Ok(Box::new(Recorded { runner: self.runner.clone(), launches }))
+    }
+}
+
+impl Graph for Recorded {
+    fn launch(&mut self) -> Result<()> {
+        self.launches.iter().try_for_each(|launch| self.runner.run(launch))
+    }
+}
