@@ -8,8 +8,8 @@ use super::simd::{dot, exp, exp_and_sum, max, vectorized};
 use super::{Op, parallel};
 use crate::device::{Arg, Host, Launch, Matrix, Operands, RowsMut};
 
-/// Head widths that there are kernels for; the CPU takes any.
-pub const KERNEL_HEAD_WIDTHS: [usize; 3] = [32, 64, 128];
+/// The widest head that there are kernels for, of all multiples of 8; the CPU takes any.
+pub const WIDEST_KERNEL_HEAD: usize = 128;
 /// Queries of one tile. A taller tile wastes more of the diagonal, a lower one repeats more reads of keys; from 32 to 128
 /// the speed was measured to be the same within 10 percent.
 const QUERIES: usize = 64;
