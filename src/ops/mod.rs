@@ -20,7 +20,7 @@ pub mod simd;
 mod swiglu;
 
 pub use adamw::{ADAMW_CONSTANTS, AdamW, AdamWStep};
-pub use attention::{Attention, AttentionBackward, AttentionShape, KERNEL_HEAD_WIDTHS};
+pub use attention::{Attention, AttentionBackward, AttentionShape, WIDEST_KERNEL_HEAD};
 pub use cross_entropy::{CrossEntropy, IGNORED};
 pub use embedding::{Embedding, EmbeddingBackward};
 pub use fill::Fill;
