@@ -46,14 +46,6 @@ needs() { # PROGRAM
 }
 on_gpu() { [[ $device == cuda* ]] || skip "--device $device"; }
 
-# Test programs hold the path of the repository that they were built in; fixtures are found there.
-place_repository() {
-  local built
-  built=$(sed -n 's/^repository: //p' "$binaries/build.txt")
-  if [ ! -e "$built" ]; then mkdir -p "$(dirname "$built")" && ln -s "$root" "$built"; fi
-  [ -d "$built/tests/fixtures" ]
-}
-
 step_facts() {
   cat "$binaries/build.txt"
   uname -srm
@@ -68,24 +60,17 @@ step_facts() {
   "$stockpot" doctor --json >"$out/doctor.json"
 }
 
-step_tests() {
-  place_repository && cd "$root" || return
-  local failed=0
-  for program in kernels model; do "$binaries/tests/$program" --test-threads 1 || failed=1; done
-  return "$failed"
-}
+step_tests() { "$binaries/tests/cuda" --test-threads 1; }
 
 step_sanitizer() {
-  on_gpu && needs compute-sanitizer && place_repository && cd "$root" || return
-  local failed=0
+  on_gpu && needs compute-sanitizer || return
+  local failed=0 tool only
   for tool in memcheck racecheck synccheck initcheck; do
-    for program in kernels model; do
-      # Races and barriers are the kernels' own; whole models only show whether memory is kept apart.
-      [[ $program == model && $tool != memcheck ]] && continue
-      echo "== $tool $program"
-      timeout "$limit" compute-sanitizer --tool "$tool" --error-exitcode 1 "$binaries/tests/$program" --test-threads 1 ||
-        failed=1
-    done
+    echo "== $tool"
+    # Races and barriers are a kernel's own: its cases show them.
+    [[ $tool == memcheck ]] && only=() || only=(every_case)
+    timeout "$limit" compute-sanitizer --tool "$tool" --error-exitcode 1 "$binaries/tests/cuda" --test-threads 1 \
+      "${only[@]}" || failed=1
   done
   return "$failed"
 }
