@@ -157,14 +157,9 @@ step_bench() {
 step_peers() {
   needs python3 || return
   python3 -c 'import torch' 2>/dev/null || skip "no PyTorch" || return
-  local failed=0 script
-  for script in "$root"/benches/peers/*.py; do
-    for mode in "" --compile; do
-      echo "== $(basename "$script") $mode"
-      # shellcheck disable=SC2086 # no argument at all when the mode is empty
-      timeout "$limit" python3 "$script" --device "${device%%:*}" $mode || failed=1
-    done
-  done
+  local failed=0
+  timeout "$limit" python3 "$root/benches/peers/torch_gpu.py" --device "$device" || failed=1
+  timeout "$limit" python3 "$root/benches/peers/torch_gpu.py" --device "$device" --compile train || failed=1
   return "$failed"
 }
 
