@@ -9,7 +9,6 @@
 #[path = "../cases/mod.rs"]
 mod cases;
 mod cubin;
-#[allow(dead_code)]
 #[path = "../lab/mod.rs"]
 mod lab;
 mod recorder;
