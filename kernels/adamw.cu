@@ -7,11 +7,11 @@
 
 // Counts the update and computes its constants {1 - rate weight_decay, rate / (1 - beta1^t), sqrt(1 - beta2^t)}, each
 // in f64 and rounded once.
-// Grid: one thread.
-extern "C" __global__ void __launch_bounds__(1)
+// Grid: one warp, of which one thread works.
+extern "C" __global__ void __launch_bounds__(32)
     adamw_step(const float* norm /* (3), see grad_norm.cu */, const float* rate /* (1) */, u32* updates /* (1) */,
                float* constants /* (3) */, float beta1, float beta2, float weight_decay) {
-  if (norm[2] == 0) return;
+  if (threadIdx.x != 0 || norm[2] == 0) return;
   const u32 t = updates[0] + 1;
   updates[0] = t;
   constants[0] = (float)(1 - (double)rate[0] * weight_decay);

@@ -18,8 +18,8 @@ struct half16 {
 DEVICE float to_float(float x) { return x; }
 // Every bf16 is the upper half of an f32.
 DEVICE float to_float(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
-// The fields are moved to f32's places and scaled by 2^(127 - 15), which also makes subnormals normal: exact. Infinities
-// and NaN have f32's largest exponent.
+// The fields are moved to f32's places and scaled by 2^(127 - 15), which also makes subnormals normal: exact.
+// Infinities and NaN have f32's largest exponent.
 DEVICE float to_float(half16 x) {
   const u32 sign = (x.bits & 0x8000u) << 16, magnitude = (x.bits & 0x7fffu) << 13;
   const float scaled = __uint_as_float(magnitude) * 0x1p112f;
@@ -81,6 +81,29 @@ template <int N> DEVICE void store(bf16* p, const float (&x)[N]) {
   } else {
     *reinterpret_cast<uint4*>(p) =
         make_uint4(bf16_pair(x[0], x[1]), bf16_pair(x[2], x[3]), bf16_pair(x[4], x[5]), bf16_pair(x[6], x[7]));
+  }
+}
+
+// x = the first `left` of p[0..8], and 0 for the others. With WIDTH 8 rows are whole vectors, so all 8 are there; with
+// WIDTH 1 they are read one by one.
+template <int WIDTH, class T> DEVICE void load_8(const T* p, u32 left, float (&x)[8]) {
+  if constexpr (WIDTH == 8) {
+    load(p, x);
+  } else {
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) x[i] = i < left ? to_float(p[i]) : 0.0f;
+  }
+}
+
+// The first `left` of p[0..8] = x, as load_8.
+template <int WIDTH, class T> DEVICE void store_8(T* p, u32 left, const float (&x)[8]) {
+  if constexpr (WIDTH == 8) {
+    store(p, x);
+  } else {
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) {
+      if (i < left) p[i] = from_float<T>(x[i]);
+    }
   }
 }
 

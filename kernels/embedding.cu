@@ -49,7 +49,7 @@ DEVICE u32 find_matches(const u32* tokens /* (R) */, u32 R, u32 base, u32 first,
     found += __popc(hits[k]);
   }
   if (lane == 0) counts[warp] = found;
-  __syncthreads();
+  __syncthreads();  // which also means that nobody reads the matches of the segment before any more
   u32 place = 0, total = 0;
   for (u32 w = 0; w < BLOCK / 32; w++) {
     if (w == warp) place = total;
@@ -65,8 +65,8 @@ DEVICE u32 find_matches(const u32* tokens /* (R) */, u32 R, u32 base, u32 first,
 }
 
 // dweight[tokens[r]] += dout[r] for every row r.
-// Grid: (ceil(V / TOKENS), ceil(C / (BLOCK VECTOR))) blocks of BLOCK. A block owns TOKENS neighbouring rows of
-// dweight, a thread VECTOR neighbouring columns of them; the block looks through all R tokens for its own.
+// Grid: (ceil(V / TOKENS), ceil(C / (8 BLOCK))) blocks of BLOCK. A block owns TOKENS neighbouring rows of
+// dweight, a thread 8 neighbouring columns of them; the block looks through all R tokens for its own.
 // Shared: a match for each row of a segment, a count for each warp.
 // Moves RC elements of TYPE, 8C bytes for each token that occurs, and R V / TOKENS tokens from L2. RC flops.
 // Same bits: rows are added in ascending order. Neighbouring matches of one token are summed in registers before they
@@ -76,27 +76,27 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
                        u32 C, u32 V, u32 stride_dout, u32 stride_dweight) {
   __shared__ u32 matches[SEGMENT], counts[BLOCK / 32];
   const u32 first = blockIdx.x * TOKENS, count = V - first < TOKENS ? V - first : TOKENS;
-  const u32 c = (blockIdx.y * BLOCK + threadIdx.x) * VECTOR;
-  float sum[VECTOR];
+  const u32 c = (blockIdx.y * BLOCK + threadIdx.x) * 8;
+  float sum[8];
   u32 current = TOKENS;  // whose rows are in `sum`; TOKENS: none
   const auto flush = [&] {
     float* const to = dweight + (size_t)(first + current) * stride_dweight + c;
-    float before[VECTOR];
-    load(to, before);
+    float before[8];
+    load_8<VECTOR>(to, C - c, before);
 #pragma unroll
-    for (int i = 0; i < VECTOR; i++) before[i] += sum[i];
-    store(to, before);
+    for (int i = 0; i < 8; i++) before[i] += sum[i];
+    store_8<VECTOR>(to, C - c, before);
   };
 
   for (u32 base = 0; base < R; base += SEGMENT) {
     const u32 total = find_matches(tokens, R, base, first, count, matches, counts);
     for (u32 m = 0; m < total && c < C; m += FLIGHT) {
-      float x[FLIGHT][VECTOR];
+      float x[FLIGHT][8];
 #pragma unroll
       for (u32 j = 0; j < FLIGHT; j++) {
         // The last match again where there is none, so that no load waits for a branch.
         const u32 match = matches[m + j < total ? m + j : total - 1];
-        load(dout + (size_t)(base + match / TOKENS) * stride_dout + c, x[j]);
+        load_8<VECTOR>(dout + (size_t)(base + match / TOKENS) * stride_dout + c, C - c, x[j]);
       }
 #pragma unroll
       for (u32 j = 0; j < FLIGHT; j++) {
@@ -106,13 +106,12 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
           if (current != TOKENS) flush();
           current = token;
 #pragma unroll
-          for (int i = 0; i < VECTOR; i++) sum[i] = 0;
+          for (int i = 0; i < 8; i++) sum[i] = 0;
         }
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++) sum[i] += x[j][i];
+        for (int i = 0; i < 8; i++) sum[i] += x[j][i];
       }
     }
-    __syncthreads();  // matches and counts are free again
     if (R - base <= SEGMENT) break;  // base + SEGMENT may not fit 32 bits
   }
   if (current != TOKENS) flush();

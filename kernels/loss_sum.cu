@@ -7,6 +7,7 @@
 extern "C" __global__ void __launch_bounds__(BLOCK)
     loss_sum(const float* losses /* (B, T) */, double* out /* (B) */, u32 B, u32 T, u32 stride) {
   __shared__ double parts[BLOCK / 32];
+  if (blockIdx.x >= B) return;
   const float* row = losses + (size_t)blockIdx.x * stride;
   double sum = 0;
   for (u32 t = threadIdx.x; t < T; t += BLOCK) sum += row[t];

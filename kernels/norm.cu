@@ -1,8 +1,8 @@
 // RMSNorm over each row (Zhang and Sennrich 2019, arXiv 1910.07467), its gradient, and the residual it is added to.
 //
-// A row of x (R, C) belongs to ROW_THREADS neighbouring threads: a warp for narrow rows, the block for wide ones. Thread
-// t of a row owns the columns [t VECTOR, t VECTOR + VECTOR) and every ROW_THREADS VECTOR columns further. The first KEPT
-// of these vectors stay in registers between the two passes over the row; any others are read a second time (from L2).
+// A row of x (R, C) belongs to ROW_THREADS neighbouring threads: a warp for narrow rows, the block for wide ones.
+// Thread t of a row owns the columns [t VECTOR, t VECTOR + VECTOR) and every ROW_THREADS VECTOR columns further. The
+// first KEPT of these vectors stay in registers between the two passes over the row; any others are read again, from L2.
 // Same bits: every sum runs over a thread's columns in order, then over threads in the order of warp_sum or block_sum.
 #include "common.cuh"
 
@@ -51,9 +51,9 @@ DEVICE float squares(const float (&x)[VECTOR]) {
 }
 
 // out = [residual +] x rstd weight, rstd = 1 / sqrt(mean(x^2) + epsilon).
-// Grid: ceil(R / BLOCK_ROWS) blocks of BLOCK. Shared: a float for each warp.
+// Grid: ceil(R / BLOCK_ROWS) blocks of BLOCK, three to a multiprocessor (80 registers). Shared: a float for each warp.
 // Moves 2RC elements of TYPE (3RC with a residual), 4RC flops.
-extern "C" __global__ void __launch_bounds__(BLOCK)
+extern "C" __global__ void __launch_bounds__(BLOCK, 3)
     rms_norm_forward(const TYPE* x /* (R, C) */, const float* weight /* (C) */, TYPE* out /* (R, C) */,
                      float* rstd /* (R) */,
 #if RESIDUAL
@@ -114,8 +114,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 
 #ifdef ACCUMULATE
 
-// dx [+]= rstd (g - x rstd^2 mean(g x)) with g = dout weight; row b of `partial` is the sum of dout x rstd over the rows
-// of block b, which are BLOCK_ROWS rows from b BLOCK_ROWS on and every gridDim.x BLOCK_ROWS rows further.
+// dx [+]= rstd (g - x rstd^2 mean(g x)) with g = dout weight; row b of `partial` is the sum of dout x rstd over the
+// rows of block b, which are BLOCK_ROWS rows from b BLOCK_ROWS on and every gridDim.x BLOCK_ROWS rows further.
 // Grid: as many blocks of BLOCK as `partial` has rows. Shared (dynamic): sums of dweight, BLOCK_ROWS C floats; a
 // thread alone adds to the columns it owns, in the order of its rows.
 // Moves 3RC elements of TYPE (4RC with ACCUMULATE), 9RC flops.

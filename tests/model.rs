@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 use stockpot::checkpoint::Reader;
 use stockpot::device::{DType, Device};
-use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, Model, Table, initial_weights};
+use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, MemoryPlan, Model, Table, initial_weights};
 use stockpot::ops::IGNORED;
 use stockpot::train::{Optimizer, Settings, Update};
 
@@ -145,6 +145,29 @@ fn activations_computed_again_are_the_same_bits() {
         };
         assert!(gradients(true) == gradients(false), "{name}");
     }
+}
+
+#[test]
+fn presets_fit_a_gpu_of_80_gb() {
+    for (preset, micro, least) in [("130m", 16, 20e9), ("1b", 8, 50e9)] {
+        let config = Config::preset(preset, Architecture::Olmo2, 50_304, 0).expect("a preset");
+        let micro = Batch { batch: micro, context: config.context };
+        let plan = |recompute| {
+            MemoryPlan::of_training(&config, DType::Bf16, micro, 4 * micro.batch, recompute).expect("kernels for it")
+        };
+        let bytes = plan(false).total() as f64;
+        assert!(least < bytes && bytes < 80e9, "{preset}: {}", plan(false));
+        assert!(plan(true).activations * 3 < plan(false).activations, "{preset}: {}", plan(true));
+        // Six bytes a weight, twelve for its gradient and moments.
+        let parameters = Table::new(&config).len as u64;
+        assert!(plan(true).weights.abs_diff(6 * parameters) < 1 << 21, "{preset}");
+        assert!(plan(true).optimizer.abs_diff(12 * parameters) < 1 << 21, "{preset}");
+    }
+    let mut config = Config::preset("tiny", Architecture::Olmo2, 300, 0).expect("a preset");
+    (config.heads, config.kv_heads, config.head_width) = (4, 4, 24);
+    let refused = MemoryPlan::of_evaluation(&config, DType::Bf16, 64).expect_err("no kernel for this width");
+    assert!(refused.to_string().contains("heads of width 24"), "{refused}");
+    MemoryPlan::of_evaluation(&config, DType::F32, 64).expect("the CPU takes any");
 }
 
 #[test]

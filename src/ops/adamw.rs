@@ -2,7 +2,7 @@
 //! PyTorch's: decay p by lr * weight_decay, then p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon).
 //! A step whose gradient is not finite changes nothing.
 
-use super::arguments::{Layout, expect_shape, flag, launch, number, type_of};
+use super::arguments::{Layout, expect_shape, flag, launch, number, type_of, vector_with_tail};
 use super::simd::vectorized;
 use super::{GRAD_NORM_OUT, Op, parallel};
 use crate::device::{Arg, DType, Element, Host, Launch, Matrix, Operands};
@@ -66,8 +66,8 @@ struct Constants {
     epsilon: f32,
 }
 
-/// Elements of one block: 256 threads with four each.
-const BLOCK_ELEMENTS: usize = 1024;
+/// Threads of a block of the kernel, each of which updates eight neighbours.
+const BLOCK: usize = 256;
 
 impl AdamW {
     fn check(&self) {
@@ -166,13 +166,17 @@ impl Op for AdamW {
     fn launches(&self) -> Vec<Launch> {
         self.check();
         let p = self.params.cols();
+        let mut arenas = vec![&self.params, &self.grads, &self.m, &self.v];
+        arenas.extend(&self.compute);
         let layout = Layout {
-            grid: [p.div_ceil(BLOCK_ELEMENTS), 1, 1],
-            block: 256,
+            grid: [p.div_ceil(8 * BLOCK), 1, 1],
+            block: BLOCK as u32,
             shared: 0,
             defines: vec![
                 ("HAS_COPY", flag(self.compute.is_some())),
                 ("COPY_TYPE", type_of(self.compute.as_ref().unwrap_or(&self.params))),
+                ("BLOCK", BLOCK.to_string()),
+                vector_with_tail(&arenas),
             ],
         };
         let mut operands = vec![&self.params, &self.grads, &self.m, &self.v, &self.norm, &self.constants];

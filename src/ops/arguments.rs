@@ -3,6 +3,9 @@
 
 use crate::device::{Arg, DType, Launch, Matrix};
 
+/// A compile-time constant of a kernel: its name and value.
+pub type Define = (&'static str, String);
+
 /// How a kernel is compiled and laid out over the device.
 #[derive(Default)]
 pub struct Layout {
@@ -11,7 +14,7 @@ pub struct Layout {
     pub block: u32,
     /// Bytes of dynamic shared memory.
     pub shared: usize,
-    pub defines: Vec<(&'static str, String)>,
+    pub defines: Vec<Define>,
 }
 
 /// The launch of `kernel` in `kernels/<file>.cu`.
@@ -36,7 +39,7 @@ pub fn launch(
 
 /// Elements of one access: 8 where every row of these operands is whole vectors of 8 elements on boundaries of 16 bytes,
 /// else 1.
-pub fn vector(operands: &[&Matrix]) -> (&'static str, String) {
+pub fn vector(operands: &[&Matrix]) -> Define {
     if operands.iter().all(|m| m.cols().is_multiple_of(8)) {
         vector_with_tail(operands)
     } else {
@@ -45,7 +48,7 @@ pub fn vector(operands: &[&Matrix]) -> (&'static str, String) {
 }
 
 /// As [`vector`], for a kernel that treats the end of a row, where it is no whole vector, apart.
-pub fn vector_with_tail(operands: &[&Matrix]) -> (&'static str, String) {
+pub fn vector_with_tail(operands: &[&Matrix]) -> Define {
     let aligned = |m: &&Matrix| {
         m.address().is_multiple_of(16) && (m.rows() <= 1 || (m.stride() * m.dtype().bytes()).is_multiple_of(16))
     };

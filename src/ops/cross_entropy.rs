@@ -106,13 +106,17 @@ impl Op for CrossEntropy {
     fn launches(&self) -> Vec<Launch> {
         self.check();
         let (rows, cols) = (self.logits.rows(), self.logits.cols());
+        // The larger block has fewer rows under way at once, so that those of a large vocabulary stay in L2 until they
+        // are read a second time.
+        let block = if cols <= 16384 { 256 } else { 1024 };
         let layout = Layout {
             grid: [rows, 1, 1],
-            block: 512,
+            block: block as u32,
             shared: 0,
             defines: vec![
                 ("TYPE", type_of(&self.logits)),
                 ("GRADIENT", flag(self.gradient_scale.is_some())),
+                ("BLOCK", block.to_string()),
                 vector_with_tail(&[&self.logits]),
             ],
         };

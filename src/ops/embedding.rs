@@ -6,6 +6,10 @@ use crate::device::{Host, Launch, Matrix, Operands};
 
 /// Columns of the gradient that one task scatters: eight cache lines.
 const COLUMNS: usize = 128;
+/// Threads of a block of the forward kernel: a warp for each row.
+const FORWARD_BLOCK: usize = 256;
+/// Threads of a block of the backward kernel, each of which adds up eight neighbouring columns.
+const BACKWARD_BLOCK: usize = 128;
 /// Tokens of the vocabulary whose gradients one block of the kernel sums.
 const BLOCK_TOKENS: usize = 64;
 
@@ -54,12 +58,14 @@ impl Op for Embedding {
             }
         });
     }
-    /// One block a row. Scalars: R, C, strides of the table and of the output.
+    /// A warp a row. Scalars: R, C, strides of the table and of the output.
     fn launches(&self) -> Vec<Launch> {
         check(&self.tokens, &self.weight, &self.out);
         let (rows, cols) = (self.out.rows(), self.out.cols());
-        let defines = vec![("TYPE", type_of(&self.out)), vector(&[&self.weight, &self.out])];
-        let layout = Layout { grid: [rows, 1, 1], block: 128, shared: 0, defines };
+        let block = ("BLOCK", FORWARD_BLOCK.to_string());
+        let defines = vec![("TYPE", type_of(&self.out)), block, vector(&[&self.weight, &self.out])];
+        let grid = [rows.div_ceil(FORWARD_BLOCK / 32), 1, 1];
+        let layout = Layout { grid, block: FORWARD_BLOCK as u32, shared: 0, defines };
         let operands = [&self.tokens, &self.weight, &self.out];
         let scalars = [number(rows), number(cols), stride(&self.weight), stride(&self.out)];
         vec![launch("embedding", "embedding_forward", layout, &operands, scalars)]
@@ -97,11 +103,12 @@ impl Op for EmbeddingBackward {
         let (rows, cols) = (self.dout.rows(), self.dout.cols());
         let height = self.dweight.rows();
         let layout = Layout {
-            grid: [height.div_ceil(BLOCK_TOKENS), 1, 1],
-            block: 256,
+            grid: [height.div_ceil(BLOCK_TOKENS), cols.div_ceil(8 * BACKWARD_BLOCK), 1],
+            block: BACKWARD_BLOCK as u32,
             shared: 0,
             defines: vec![
                 ("TYPE", type_of(&self.dout)),
+                ("BLOCK", BACKWARD_BLOCK.to_string()),
                 ("TOKENS", BLOCK_TOKENS.to_string()),
                 vector(&[&self.dout, &self.dweight]),
             ],

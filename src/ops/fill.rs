@@ -1,7 +1,7 @@
 //! Every element set to one value: how gradients are cleared.
 
 use super::Op;
-use super::arguments::{Layout, launch, number};
+use super::arguments::{Layout, launch, number, vector_with_tail};
 use crate::device::{Arg, Host, Launch, Matrix, Operands};
 use rayon::prelude::*;
 
@@ -11,8 +11,10 @@ pub struct Fill {
     pub value: f32,
 }
 
-/// Elements per task on the CPU and per block in the kernel.
+/// Elements per task on the CPU.
 const CHUNK: usize = 1 << 16;
+/// Threads of a block of the kernel, each of which writes eight neighbours.
+const BLOCK: usize = 256;
 
 impl Op for Fill {
     fn name(&self) -> &'static str {
@@ -30,7 +32,8 @@ impl Op for Fill {
     /// Scalars: elements, value.
     fn launches(&self) -> Vec<Launch> {
         let n = self.x.elements();
-        let layout = Layout { grid: [n.div_ceil(CHUNK), 1, 1], block: 256, ..Layout::default() };
+        let defines = vec![("BLOCK", BLOCK.to_string()), vector_with_tail(&[&self.x])];
+        let layout = Layout { grid: [n.div_ceil(8 * BLOCK), 1, 1], block: BLOCK as u32, shared: 0, defines };
         vec![launch("fill", "fill", layout, &[&self.x], [number(n), Arg::F32(self.value)])]
     }
 }

@@ -1,6 +1,6 @@
 //! Global L2 norm of the gradient arena and the factor that clips it, left on the device for AdamW to read.
 
-use super::arguments::{Layout, expect_shape, launch, number};
+use super::arguments::{Layout, expect_shape, launch, number, vector_with_tail};
 use super::simd::{sum_of_squares, vectorized};
 use super::{Op, parallel};
 use crate::device::{Arg, Host, Launch, Matrix, Operands};
@@ -11,6 +11,11 @@ pub const GRAD_NORM_OUT: usize = 3;
 
 /// Most blocks of the first kernel; each leaves one partial sum, and the second adds them up in order.
 pub const GRAD_NORM_PARTS: usize = 1024;
+
+/// Threads of a block of the kernels.
+const BLOCK: usize = 256;
+/// Fewest gradients that are worth a block: each thread reads two vectors.
+const BLOCK_ELEMENTS: usize = 2 * 8 * BLOCK;
 
 pub struct GradNorm {
     /// (1, P) f32
@@ -56,9 +61,10 @@ impl Op for GradNorm {
         expect_shape("out", &self.out, 1, GRAD_NORM_OUT);
         let p = self.grads.elements();
         expect_shape("parts", &self.parts, 1, GRAD_NORM_PARTS);
-        let blocks = p.div_ceil(4096).clamp(1, GRAD_NORM_PARTS);
+        let blocks = p.div_ceil(BLOCK_ELEMENTS).clamp(1, GRAD_NORM_PARTS);
         let parts = self.parts.col_range(0..blocks);
-        let layout = |blocks| Layout { grid: [blocks, 1, 1], block: 256, ..Layout::default() };
+        let defines = vec![("BLOCK", BLOCK.to_string()), vector_with_tail(&[&self.grads])];
+        let layout = |blocks| Layout { grid: [blocks, 1, 1], block: BLOCK as u32, shared: 0, defines: defines.clone() };
         let scalars = [number(blocks), Arg::F32(self.max_norm)];
         vec![
             launch("grad_norm", "grad_norm_partial", layout(blocks), &[&self.grads, &parts], [number(p)]),

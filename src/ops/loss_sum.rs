@@ -13,6 +13,9 @@ pub struct LossSum {
     pub accumulate: bool,
 }
 
+/// Threads of a block of the kernel.
+const BLOCK: usize = 256;
+
 impl Op for LossSum {
     fn name(&self) -> &'static str {
         "loss_sum"
@@ -35,8 +38,8 @@ impl Op for LossSum {
     fn launches(&self) -> Vec<Launch> {
         expect_shape("out", &self.out, 1, self.losses.rows());
         let (rows, cols) = (self.losses.rows(), self.losses.cols());
-        let defines = vec![("ACCUMULATE", flag(self.accumulate))];
-        let layout = Layout { grid: [rows, 1, 1], block: 256, shared: 0, defines };
+        let defines = vec![("ACCUMULATE", flag(self.accumulate)), ("BLOCK", BLOCK.to_string())];
+        let layout = Layout { grid: [rows, 1, 1], block: BLOCK as u32, shared: 0, defines };
         let scalars = [number(rows), number(cols), stride(&self.losses)];
         vec![launch("loss_sum", "loss_sum", layout, &[&self.losses, &self.out], scalars)]
     }

@@ -1,7 +1,7 @@
 //! RMSNorm over each row (Zhang and Sennrich 2019, arXiv 1910.07467), its gradient, and the residual stream it is
 //! added to.
 
-use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of, vector};
+use super::arguments::{Define, Layout, expect_shape, flag, launch, number, stride, type_of, vector};
 use super::simd::{dot, dot3, vectorized};
 use super::{Op, parallel};
 use crate::device::{Arg, Host, Launch, Matrix, Operands};
@@ -43,10 +43,31 @@ pub struct RmsNormBackward {
     pub parts: Matrix,
 }
 
-/// Rows of one block of the forward kernel: a warp each.
-const BLOCK_ROWS: usize = 4;
+/// Threads of a block of the kernels.
+const BLOCK: usize = 256;
+/// Widest row that a warp has; a wider one has a block.
+const WARP_COLS: usize = 1024;
+/// Vectors of its row that a thread keeps in registers: all of them up to 8192 columns of bf16.
+const KEPT: usize = 4;
 /// Most blocks of the backward kernel; each leaves its part of dweight, and a second kernel adds them up in order.
 pub const NORM_PARTS: usize = 256;
+
+/// Rows that a block works on at a time.
+fn block_rows(cols: usize) -> usize {
+    if cols <= WARP_COLS { BLOCK / 32 } else { 1 }
+}
+
+fn layout(x: &Matrix, blocks: usize, vector: Define, own: Define) -> Layout {
+    let defines = vec![
+        ("TYPE", type_of(x)),
+        ("BLOCK", BLOCK.to_string()),
+        ("ROW_THREADS", (BLOCK / block_rows(x.cols())).to_string()),
+        ("KEPT", KEPT.to_string()),
+        vector,
+        own,
+    ];
+    Layout { grid: [blocks, 1, 1], block: BLOCK as u32, shared: 0, defines }
+}
 
 impl RmsNorm {
     fn check(&self) {
@@ -145,12 +166,8 @@ impl Op for RmsNorm {
         let mut operands = vec![&self.x, &self.weight, &self.out, &self.rstd];
         operands.extend(&self.residual);
         let matrices: Vec<&Matrix> = operands.iter().copied().filter(|m| m.cols() == cols).collect();
-        let layout = Layout {
-            grid: [rows.div_ceil(BLOCK_ROWS), 1, 1],
-            block: 32 * BLOCK_ROWS as u32,
-            shared: 0,
-            defines: vec![("TYPE", type_of(&self.x)), ("RESIDUAL", flag(self.residual.is_some())), vector(&matrices)],
-        };
+        let residual = ("RESIDUAL", flag(self.residual.is_some()));
+        let layout = layout(&self.x, rows.div_ceil(block_rows(cols)), vector(&matrices), residual);
         let mut scalars = vec![number(rows), number(cols), stride(&self.x), stride(&self.out)];
         scalars.extend(self.residual.as_ref().map(stride));
         scalars.push(Arg::F32(self.epsilon));
@@ -204,21 +221,17 @@ impl Op for RmsNormBackward {
     fn launches(&self) -> Vec<Launch> {
         self.check();
         let (rows, cols) = (self.x.rows(), self.x.cols());
-        let blocks = rows.div_ceil(BLOCK_ROWS).clamp(1, NORM_PARTS);
+        let blocks = rows.div_ceil(block_rows(cols)).clamp(1, NORM_PARTS);
         let parts = self.parts.row_range(0..blocks);
-        let layout = Layout {
-            grid: [blocks, 1, 1],
-            block: 32 * BLOCK_ROWS as u32,
-            shared: 0,
-            defines: vec![
-                ("TYPE", type_of(&self.x)),
-                ("ACCUMULATE", flag(self.accumulate_dx)),
-                vector(&[&self.x, &self.weight, &self.dout, &self.dx]),
-            ],
-        };
+        let vector = vector(&[&self.x, &self.weight, &self.dout, &self.dx]);
+        let accumulate = ("ACCUMULATE", flag(self.accumulate_dx));
+        let mut layout = layout(&self.x, blocks, vector, accumulate);
+        // The block's sums of dweight.
+        layout.shared = block_rows(cols) * cols * size_of::<f32>();
         let operands = [&self.x, &self.weight, &self.rstd, &self.dout, &self.dx, &parts];
         let strides = [&self.x, &self.dout, &self.dx].map(stride);
-        let sums = Layout { grid: [cols.div_ceil(256), 1, 1], block: 256, ..Layout::default() };
+        let defines = vec![("BLOCK", BLOCK.to_string())];
+        let sums = Layout { grid: [cols.div_ceil(32), 1, 1], block: BLOCK as u32, shared: 0, defines };
         vec![
             launch("norm", "rms_norm_backward", layout, &operands, [rows, cols].map(number).into_iter().chain(strides)),
             launch("norm", "rms_norm_backward_weight", sums, &[&parts, &self.dweight], [blocks, cols].map(number)),

@@ -1,7 +1,7 @@
 //! Rotary position embedding in place, half-rotation form (Su et al. 2021, arXiv 2104.09864; the pairing of
 //! GPT-NeoX and transformers: element d with element d + D/2).
 
-use super::arguments::{Layout, flag, launch, number, stride, type_of};
+use super::arguments::{Define, Layout, flag, launch, number, stride, type_of, vector};
 use super::simd::vectorized;
 use super::{Op, parallel};
 use crate::device::{Host, Launch, Matrix, Operands};
@@ -17,11 +17,19 @@ pub struct Rope {
     pub inverse: bool,
 }
 
+/// Threads of a block of the kernel: a warp for each row.
+const BLOCK: usize = 256;
+
 impl Rope {
     fn check(&self) {
         assert!(self.head_width.is_multiple_of(2), "rope: the head width {} is odd", self.head_width);
         assert!(self.x.cols().is_multiple_of(self.head_width), "rope: x has parts of a head");
         assert_eq!(self.table.cols(), self.head_width, "rope: the table is of another head width");
+    }
+
+    /// A vector of pairs must lie in one head.
+    fn vector(&self) -> Define {
+        if (self.head_width / 2).is_multiple_of(8) { vector(&[&self.x, &self.table]) } else { ("VECTOR", "1".into()) }
     }
 }
 
@@ -85,18 +93,20 @@ impl Op for Rope {
             );
         });
     }
-    /// One block a row. Scalars: R, columns of x, stride of x, T, stride of the table.
+    /// A warp a row. Scalars: R, columns of x, stride of x, T, stride of the table.
     fn launches(&self) -> Vec<Launch> {
         self.check();
         let (rows, cols) = (self.x.rows(), self.x.cols());
         let layout = Layout {
-            grid: [rows, 1, 1],
-            block: 128,
+            grid: [rows.div_ceil(BLOCK / 32), 1, 1],
+            block: BLOCK as u32,
             shared: 0,
             defines: vec![
                 ("TYPE", type_of(&self.x)),
                 ("HEAD_WIDTH", self.head_width.to_string()),
                 ("INVERSE", flag(self.inverse)),
+                ("BLOCK", BLOCK.to_string()),
+                self.vector(),
             ],
         };
         let scalars = [number(rows), number(cols), stride(&self.x), number(self.table.rows()), stride(&self.table)];

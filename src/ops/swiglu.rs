@@ -21,15 +21,15 @@ pub struct SwiGluBackward {
     pub dgate_up: Matrix,
 }
 
-/// Elements of the output that one block computes: 256 threads with four each.
-const BLOCK_ELEMENTS: usize = 1024;
+/// Threads of a block of the kernels, each of which computes eight neighbouring elements of a row.
+const BLOCK: usize = 128;
 
 fn layout(out: &Matrix, operands: &[&Matrix]) -> Layout {
     Layout {
-        grid: [out.cols().div_ceil(BLOCK_ELEMENTS), out.rows(), 1],
-        block: 256,
+        grid: [out.rows(), out.cols().div_ceil(8 * BLOCK), 1],
+        block: BLOCK as u32,
         shared: 0,
-        defines: vec![("TYPE", type_of(out)), vector(operands)],
+        defines: vec![("TYPE", type_of(out)), ("BLOCK", BLOCK.to_string()), vector(operands)],
     }
 }
 

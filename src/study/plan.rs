@@ -3,10 +3,11 @@
 use super::mixtures::{Mixture, mixtures};
 use super::settings::Study;
 use crate::data::Tokenizer;
-use crate::device::Device;
+use crate::device::{DType, Device};
 use crate::error::Result;
-use crate::model::{Config, Table};
+use crate::model::{Config, MemoryPlan, Table};
 use crate::ops::matmul_rate;
+use crate::train::memory_plan;
 use serde::Serialize;
 use std::fmt;
 
@@ -46,6 +47,10 @@ pub struct Plan {
     /// Hours of all of the above on this machine's CPU, from the speed of a matrix product measured just now and
     /// half of it reached.
     pub estimated_hours: f64,
+    /// What the largest training takes of the memory of the CPU's machine.
+    pub cpu_memory: MemoryPlan,
+    /// And of a GPU's; none where there are no kernels for the model.
+    pub gpu_memory: Option<MemoryPlan>,
 }
 
 /// The share of a plain matrix product's speed that training reaches.
@@ -80,8 +85,18 @@ impl Plan {
             merged,
             cost,
             estimated_hours: flops / (REACHED * matmul_rate(&mut Device::cpu())?) / 3600.0,
+            cpu_memory: largest_training(study, &config, DType::F32)?,
+            gpu_memory: largest_training(study, &config, DType::Bf16).ok(),
         })
     }
+}
+
+/// The memory of the seed's training or of a module's, whichever is more.
+fn largest_training(study: &Study, config: &Config, compute: DType) -> Result<MemoryPlan> {
+    let module = memory_plan(config, &study.module.training, compute)?;
+    let Some(seed) = &study.seed.training else { return Ok(module) };
+    let seed = memory_plan(config, seed, compute)?;
+    Ok(if seed.total() > module.total() { seed } else { module })
 }
 
 /// The cost of the study's mixtures both ways, with `tokens` scored per model.
@@ -147,6 +162,11 @@ impl fmt::Display for Plan {
         )?;
         let (modular, naive) = (self.cost.modular_flops / 1e12, self.cost.naive_flops / 1e12);
         writeln!(f, "to know them all: {modular:.3} TFLOP by modules and merges, {naive:.3} TFLOP by training each")?;
-        write!(f, "about {:.2} hours in all on this machine's CPU", self.estimated_hours)
+        writeln!(f, "about {:.2} hours in all on this machine's CPU", self.estimated_hours)?;
+        write!(f, "memory of the largest training on the CPU: {}", self.cpu_memory)?;
+        match &self.gpu_memory {
+            Some(plan) => write!(f, "\n                         on a GPU: {plan}"),
+            None => write!(f, "\n                         on a GPU: no kernels for heads of this width"),
+        }
     }
 }

@@ -127,6 +127,12 @@ impl Lab {
         matrix
     }
 
+    /// The element types of the outputs declared so far.
+    pub fn output_types(&self) -> Vec<(&'static str, DType)> {
+        let outputs = self.tensors.iter().filter(|t| t.role == Role::Output);
+        outputs.map(|t| (t.name, t.buffer.dtype())).collect()
+    }
+
     /// All elements of a buffer of f32 or bf16.
     fn read(&mut self, buffer: &Buffer) -> Vec<f32> {
         match buffer.dtype() {

@@ -115,10 +115,10 @@ fn cached(parts: &[&str], make: impl FnOnce(&Path, &str) -> Result<(), String>) 
     let failed = |e: std::io::Error| format!("cannot write in {}: {e}", cache().display());
     fs::create_dir_all(&scratch).map_err(failed)?;
     let output = scratch.join("made.so");
-    make(&scratch, output.to_str().expect("a UTF-8 path"))?;
-    fs::rename(&output, &path).map_err(failed)?;
+    let made = make(&scratch, output.to_str().expect("a UTF-8 path"));
+    let moved = made.and_then(|()| fs::rename(&output, &path).map_err(failed));
     fs::remove_dir_all(&scratch).map_err(failed)?;
-    Ok(path)
+    moved.map(|()| path)
 }
 
 /// libsimt.so.
