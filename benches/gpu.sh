@@ -5,7 +5,7 @@
 # below OUT, and a line of OUT/summary.txt: passed, FAILED or skipped, its seconds, why. One that fails stops none after it.
 # Needs bash, coreutils and NVRTC (pip's will do); compute-sanitizer, ncu and python3 with PyTorch for the steps of these
 # names. With --device cpu the steps that need no GPU run; sizes for a trial of the script itself:
-#   STUDY_PRESET (30m), PRESETS ("130m 1b"), STEPS (50), LIMIT (seconds a step may take, 1500)
+#   STUDY_PRESET (30m), PRESETS ("130m 1b"), STEPS (50), PEERS (30m,130m,1b), LIMIT (seconds of one sanitizer, 1500)
 # shellcheck disable=SC2329 # the functions are called by "step_$step"
 set -uo pipefail
 
@@ -157,15 +157,8 @@ step_bench() {
 step_peers() {
   needs python3 || return
   python3 -c 'import torch' 2>/dev/null || skip "no PyTorch" || return
-  local failed=0 script
-  for script in "$root"/benches/peers/*.py; do
-    for mode in "" --compile; do
-      echo "== $(basename "$script") $mode"
-      # shellcheck disable=SC2086 # no argument at all when the mode is empty
-      timeout "$limit" python3 "$script" --device "${device%%:*}" $mode || failed=1
-    done
-  done
-  return "$failed"
+  python3 "$root/benches/peers/torch_gpu.py" --device "${device%%:*}" --presets "${PEERS:-30m,130m,1b}" |
+    tee "$out/torch.jsonl"
 }
 
 # The kernels that take most of a step, after the first step's loading.
