@@ -5,7 +5,7 @@
 # below OUT, and a line of OUT/summary.txt: passed, FAILED or skipped, its seconds, why. One that fails stops none after it.
 # Needs bash, coreutils and NVRTC (pip's will do); compute-sanitizer, ncu and python3 with PyTorch for the steps of these
 # names. With --device cpu the steps that need no GPU run; sizes for a trial of the script itself:
-#   STUDY_PRESET (30m), PRESETS ("130m 1b"), STEPS (50), LIMIT (seconds a step may take, 1500)
+#   STUDY_PRESET (30m), PRESETS ("130m 1b"), STEPS (50), PEERS (30m,130m,1b), LIMIT (seconds of one sanitizer, 1500)
 # shellcheck disable=SC2329 # the functions are called by "step_$step"
 set -uo pipefail
 
@@ -157,10 +157,8 @@ step_bench() {
 step_peers() {
   needs python3 || return
   python3 -c 'import torch' 2>/dev/null || skip "no PyTorch" || return
-  local failed=0
-  timeout "$limit" python3 "$root/benches/peers/torch_gpu.py" --device "$device" || failed=1
-  timeout "$limit" python3 "$root/benches/peers/torch_gpu.py" --device "$device" --compile train || failed=1
-  return "$failed"
+  python3 "$root/benches/peers/torch_gpu.py" --device "${device%%:*}" --presets "${PEERS:-30m,130m,1b}" |
+    tee "$out/torch.jsonl"
 }
 
 # The kernels that take most of a step, after the first step's loading.
