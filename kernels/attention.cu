@@ -1,6 +1,6 @@
 // Causal attention with grouped query heads, forward and backward, without a T x T matrix (FlashAttention-2: Dao
 // 2023, arXiv 2307.08691). Query head h uses key/value head h / (H / Hkv). Rows are (b, t) in row-major order, columns
-// (head, d); D is HEAD_WIDTH. Products take bf16 and sum in f32 (mma.sync), softmax is f32 in base 2:
+// (head, d). Products take bf16 and sum in f32 (mma.sync), softmax is f32 in base 2:
 // exp(scale * s - lse) = exp2(c * s - lse * log2(e)) with c = scale * log2(e).
 //
 // Every kernel gives each block one tile of rows to own, held in shared memory and shared out among the warps in bands
@@ -15,14 +15,17 @@
 // is masked; as a query it meets dout = 0 and delta = 0, so it adds nothing.
 #include "common.cuh"
 
-constexpr u32 D = HEAD_WIDTH;
+constexpr u32 WIDTH = HEAD_WIDTH;
+// Columns of a head in shared memory and registers: WIDTH, then zeros, which no product sees.
+constexpr u32 D = WIDTH <= 16 ? 16 : WIDTH <= 32 ? 32 : WIDTH <= 64 ? 64 : 128;
 constexpr u32 THREADS = 32 * WARPS;
 // 16-byte chunks of a row, bytes of a row.
 constexpr u32 CHUNKS = D / 8;
 constexpr u32 ROW = 2 * D;
 constexpr float LOG2_E = 1.44269504088896341f;
 
-static_assert(D == 16 || D == 32 || D == 64 || D == 128, "the swizzle permutes 2, 4 or 8 chunks of a row");
+static_assert(WIDTH % 8 == 0 && WIDTH <= D, "a head is whole 16-byte chunks, at most 16 of them");
+static_assert(sizeof(TYPE) == 2, "q, k, v, out and their gradients are bf16");
 static_assert(VECTOR == 8 || VECTOR == 1, "16-byte accesses, or single elements");
 static_assert(THREADS % CHUNKS == 0, "a thread copies the same chunk of each of its rows");
 
@@ -35,14 +38,14 @@ DEVICE u32 place(u32 row, u32 chunk) {
   return row * ROW + ((chunk ^ (row * SPAN / 8 % SPAN)) << 4);
 }
 
-// Starts to copy rows first .. first + ROWS of `from` (T, D) to `tile`; rows from T on become zeros.
+// Starts to copy rows first .. first + ROWS of `from` (T, WIDTH) to `tile` (ROWS, D); what lies beyond becomes zeros.
 template <u32 ROWS> DEVICE void load_tile(u8* tile, const bf16* from, u32 stride, u32 first, u32 T) {
   const u32 chunk = threadIdx.x % CHUNKS;
   static_assert(ROWS * CHUNKS % THREADS == 0, "whole passes of the block");
 #pragma unroll
   for (u32 r = threadIdx.x / CHUNKS; r < ROWS; r += THREADS / CHUNKS) {
-    const bool inside = first + r < T;
-    const bf16* source = from + (inside ? (size_t)(first + r) * stride : 0) + 8 * chunk;
+    const bool inside = first + r < T && chunk < WIDTH / 8;
+    const bf16* const source = from + (inside ? (size_t)(first + r) * stride + 8 * chunk : 0);
     u8* const to = tile + place(r, chunk);
     if constexpr (VECTOR == 8) {
       cp_async_16(shared_address(to), source, inside ? 16 : 0);
@@ -146,7 +149,7 @@ DEVICE void mask(float (&scores)[M][N][4], u32 query, u32 key, float hidden) {
       }
 }
 
-// Rows first .. first + 16M of `to` (T, D), those below T, = acc.
+// Rows first .. first + 16M of `to` (T, WIDTH), those below T, = acc.
 template <u32 M> DEVICE void store_band(bf16* to, u32 stride, const float (&acc)[M][D / 8][4], u32 first, u32 T) {
 #pragma unroll
   for (u32 m = 0; m < M; m++)
@@ -155,7 +158,7 @@ template <u32 M> DEVICE void store_band(bf16* to, u32 stride, const float (&acc)
       const u32 r = first + row_of(m, i);
       if (r >= T) continue;
 #pragma unroll
-      for (u32 n = 0; n < D / 8; n++) {
+      for (u32 n = 0; n < WIDTH / 8; n++) {
         bf16* const p = to + (size_t)r * stride + col_of(n, 0);
         const u32 pair = bf16_pair(acc[m][n][i], acc[m][n][i + 1]);
         if constexpr (VECTOR == 8) {
@@ -168,9 +171,9 @@ template <u32 M> DEVICE void store_band(bf16* to, u32 stride, const float (&acc)
     }
 }
 
-// Element (0, 0) of head h of sequence b in a matrix (B * T, heads * D).
+// Element (0, 0) of head h of sequence b in a matrix (B*T, heads * WIDTH).
 template <class P> DEVICE P* head_of(P* matrix, u32 b, u32 T, u32 h, u32 stride) {
-  return matrix + (size_t)b * T * stride + h * D;
+  return matrix + (size_t)b * T * stride + h * WIDTH;
 }
 
 template <u32 M, u32 N> DEVICE void scale_by(float (&acc)[M][N][4], float factor) {
@@ -236,8 +239,8 @@ DEVICE void normalize(float (&out)[M][D / 8][4], const Softmax<M>& rows, float* 
     }
 }
 
-// out (B*T, H*D) = softmax(scale * q k^T, causal) v; lse (B*H, T) = log of the sum of exponentials of a query's scaled
-// scores. q (B*T, H*D), k and v (B*T, Hkv*D).
+// out (B*T, H*WIDTH) = softmax(scale * q k^T, causal) v; lse (B*H, T) = log of the sum of exponentials of a query's
+// scaled scores. q (B*T, H*WIDTH), k and v (B*T, Hkv*WIDTH).
 //
 // Grid: (ceil(T / FORWARD_QUERIES), H, B); the last tile of queries, which has the most keys, first. Block: WARPS
 // warps, 16 M queries each. Shared: FORWARD_QUERIES + 4 FORWARD_KEYS rows of 2D bytes. Keys ascend, so a row's first
@@ -294,9 +297,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // ---- backward --------------------------------------------------------------------------------------------------
 
-// delta (B*H, T) = sum of out * dout over a head's columns; out and dout (B*T, H*D).
+// delta (B*H, T) = sum of out * dout over a head's columns; out and dout (B*T, H*WIDTH).
 //
-// Grid: (ceil(T / rows of a block), H, B). Block: WARPS warps; D / 8 lanes a row, 8 columns each, added by a butterfly.
+// Grid: (ceil(T / rows of a block), H, B). Block: WARPS warps; D / 8 lanes a row, 8 columns each, in a butterfly.
 // Shared: 0. Reads out and dout once: bound by memory.
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention_delta(const bf16* out, const bf16* dout, float* delta, u32 B, u32 T, u32 H, u32 stride_out,
@@ -305,7 +308,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   if (b >= B) return;
   const u32 row = blockIdx.x * (THREADS / CHUNKS) + threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
   float sum = 0;
-  if (row < T) {
+  if (row < T && chunk < WIDTH / 8) {
     const bf16* const x = head_of(out, b, T, h, stride_out) + (size_t)row * stride_out + 8 * chunk;
     const bf16* const y = head_of(dout, b, T, h, stride_dout) + (size_t)row * stride_dout + 8 * chunk;
 #pragma unroll
@@ -348,8 +351,8 @@ DEVICE void add_tile_kv(float (&dk)[M][D / 8][4], float (&dv)[M][D / 8][4], u32 
   add_weighted(dk, ds, down_first(queries, 0));
 }
 
-// dk = scale * dS^T q and dv = P^T dout, both (B*T, Hkv*D), summed over the H / Hkv query heads of a key/value head and
-// the queries at and after each key. lse and delta (B*H, T), dout as q, the others as in the forward.
+// dk = scale * dS^T q and dv = P^T dout, both (B*T, Hkv*WIDTH), summed over the H / Hkv query heads of a key/value head
+// and the queries at and after each key. lse and delta (B*H, T), dout as q, the others as in the forward.
 //
 // Grid: (ceil(T / BACKWARD_KV_KEYS), Hkv, B); the first tile of keys has the most queries. Block: WARPS warps, 16 M
 // keys each. Shared: 2 BACKWARD_KV_KEYS + 4 BACKWARD_KV_QUERIES rows of 2D bytes, then 4 BACKWARD_KV_QUERIES floats.
@@ -433,7 +436,7 @@ DEVICE void add_tile_q(float (&dq)[M][D / 8][4], u32 queries, u32 douts, const u
   add_weighted(dq, ds, down_first(keys, 0));
 }
 
-// dq (B*T, H*D) = scale * dS k, with dS as in add_tile_q; the operands are those of attention_backward_kv.
+// dq (B*T, H*WIDTH) = scale * dS k, with dS as in add_tile_q; the operands are those of attention_backward_kv.
 //
 // Grid: (ceil(T / BACKWARD_Q_QUERIES), H, B); the last tile of queries, which has the most keys, first. Block: WARPS
 // warps, 16 M queries each. Shared: 2 BACKWARD_Q_QUERIES + 4 BACKWARD_Q_KEYS rows of 2D bytes. Reads q and dout once,

@@ -21,6 +21,7 @@ constexpr u32 THREADS = TILE_M / WARP_M * WARPS_N * 32;
 constexpr u32 GROUP = 8;
 
 static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0 && WARP_M % 16 == 0 && WARP_N % 16 == 0, "whole products");
+static_assert((WARP_M & (WARP_M - 1)) == 0 && (WARP_N & (WARP_N - 1)) == 0, "powers of 2: see Tile::fragment");
 static_assert(TILE_K % 32 == 0, "the two fragment buffers alternate, and a tile ends on the second");
 static_assert(STAGES >= 2 && (VECTOR == 1 || VECTOR == 8) && EPILOGUE >= 0 && EPILOGUE <= 2, "see gemm.rs");
 
@@ -42,61 +43,83 @@ DEVICE void copy_chunk(u8* to, const bf16* from, u32 count) {
 
 // A tile of A (EXTENT = TILE_M rows of op(A)) or of B (EXTENT = TILE_N columns of op(B)) in shared memory: (EXTENT,
 // TILE_K) when k runs along the rows of the matrix, else (TILE_K, EXTENT). "mn" is the index that is not k.
-template <bool K_ALONG_ROWS, u32 EXTENT> struct Tile {
+template <bool IS_A, bool K_ALONG_ROWS, u32 EXTENT> struct Tile {
   static constexpr u32 ROWS = K_ALONG_ROWS ? EXTENT : TILE_K;
   static constexpr u32 WIDTH = K_ALONG_ROWS ? TILE_K : EXTENT;
-  static constexpr u32 CHUNKS = WIDTH / 8;
   static constexpr u32 BYTES = ROWS * WIDTH * 2;
-  static_assert((ROWS * CHUNKS) % THREADS == 0, "every thread copies as many chunks");
-  static_assert(WIDTH == 32 || WIDTH % 64 == 0, "the swizzles below");
+  // Chunks of 8 elements in a row, and rows from one of a thread's chunks to its next.
+  static constexpr u32 CHUNKS = WIDTH / 8;
+  static constexpr u32 STEP = THREADS / CHUNKS;
+  static_assert(THREADS % CHUNKS == 0 && ROWS % STEP == 0, "every thread copies as many chunks");
+  static_assert(STEP % 8 == 0 && (WIDTH == 32 || WIDTH % 64 == 0) && BYTES % 1024 == 0, "the swizzle below");
 
-  // Byte offset of 8 elements. The XOR gives the 8 rows that one ldmatrix reads 8 different groups of 4 banks: a row of
-  // 128 bytes or more starts in bank 0, and of rows of 64 bytes every second one does.
+  // Byte offset of a chunk. The XOR gives the 8 rows that one ldmatrix reads 8 different groups of 4 banks: a row of
+  // 128 bytes or more begins in bank 0, and of rows of 64 bytes every second one does.
   DEVICE u32 offset(u32 row, u32 chunk) {
     return row * (WIDTH * 2) + 16 * (chunk ^ (WIDTH == 32 ? row / 2 % 4 : row % 8));
   }
 
-  // Copies the tile from element (mn, k) of the operand `from` with `extent` x `depth` elements. What lies outside
-  // becomes 0, which adds nothing.
-  DEVICE void copy(u8* tile, const bf16* from, u32 mn, u32 k, u32 extent, u32 depth, u32 stride) {
-    const u32 first_row = K_ALONG_ROWS ? mn : k, first_column = K_ALONG_ROWS ? k : mn;
-    const u32 rows = K_ALONG_ROWS ? extent : depth, columns = K_ALONG_ROWS ? depth : extent;
-#pragma unroll
-    for (u32 i = 0; i < ROWS * CHUNKS / THREADS; i++) {
-      const u32 r = (threadIdx.x + i * THREADS) / CHUNKS, chunk = (threadIdx.x + i * THREADS) % CHUNKS;
-      const u32 row = first_row + r, column = first_column + 8 * chunk;
-      const u32 left = row < rows && column < columns ? columns - column : 0;
-      copy_chunk(tile + offset(r, chunk), from + (size_t)row * stride + column, left < 8 ? left : 8);
+  // What a thread copies of tile after tile along k: chunks of one column of chunks, STEP rows apart.
+  struct Source {
+    const bf16* from;  // its first chunk in the operand
+    u32 row, column;   // where that is
+    u32 to;            // where it goes in the tile
+
+    __device__ __forceinline__ Source(const bf16* operand, u32 mn, u32 stride) {
+      const u32 r = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+      row = r + (K_ALONG_ROWS ? mn : 0);
+      column = 8 * chunk + (K_ALONG_ROWS ? 0 : mn);
+      from = operand + (size_t)row * stride + column;
+      to = offset(r, chunk);
     }
+    // Copies the next tile. What lies outside of the operand (EXTENT of `extent` x `depth`) becomes 0 and adds nothing.
+    __device__ __forceinline__ void copy(u8* tile, u32 extent, u32 depth, u32 stride) {
+      const u32 rows = K_ALONG_ROWS ? extent : depth, columns = K_ALONG_ROWS ? depth : extent;
+      const u32 left = column < columns ? columns - column : 0, count = left < 8 ? left : 8;
+// Element by element, chunks take turns: all at once they would need too many registers.
+#pragma unroll(VECTOR == 8 ? ROWS / STEP : 1)
+      for (u32 i = 0; i < ROWS; i += STEP) {
+        copy_chunk(tile + to + i * (WIDTH * 2), from + i * (size_t)stride, row + i < rows ? count : 0);
+      }
+      (K_ALONG_ROWS ? column : row) += TILE_K;
+      from += TILE_K * (K_ALONG_ROWS ? 1 : (size_t)stride);
+    }
+  };
+
+  // Where a lane reads its row of the fragment at (mn, 0): the byte offset in the tile. The 8x8 parts of a fragment of A
+  // follow each other along mn first, those of B along k first, as the registers of mma do.
+  DEVICE u32 lane_offset(u32 mn) {
+    const u32 first = threadIdx.x / 8 % 2 * 8, second = threadIdx.x / 16 % 2 * 8, row = threadIdx.x % 8;
+    const u32 down = IS_A ? first : second, deep = IS_A ? second : first;
+    return K_ALONG_ROWS ? offset(mn + down + row, deep / 8) : offset(deep + row, (mn + down) / 8);
   }
 
-  // The 16 x 16 elements at (mn, k) as mma's fragment of A: f[i] is at (8(i%2), 8(i/2)). As B they are two fragments:
-  // (f[0], f[2]) for the first 8 columns and (f[1], f[3]) for the others.
-  DEVICE void fragment(u32 (&f)[4], u32 tile, u32 mn, u32 k) {
-    const u32 lane = threadIdx.x % 32;
+  // The 16 x 16 elements at (mn + 16i, k); `lane` is the tile's address plus lane_offset(mn). As A one fragment, as B two
+  // neighbours. 16 rows further the swizzle is the same, so that is an addition; along the row it is an XOR, because mn
+  // and k are multiples of the warp's part and of 16: no bit of 16 * i or of k is set in the (mn, 0) it is added to.
+  DEVICE void fragment(u32 (&f)[4], u32 lane, u32 i, u32 k) {
     if constexpr (K_ALONG_ROWS) {
-      ldmatrix_x4(f, tile + offset(mn + lane % 16, k / 8 + lane / 16));
+      ldmatrix_x4(f, (lane ^ 2 * k) + 16 * i * (WIDTH * 2));
     } else {
-      ldmatrix_x4_transposed(f, tile + offset(k + lane / 16 * 8 + lane % 8, mn / 8 + lane / 8 % 2));
+      ldmatrix_x4_transposed(f, (lane ^ 2 * 16 * i) + k * (WIDTH * 2));
     }
   }
 };
 
-using TileA = Tile<!TRANSPOSE_A, TILE_M>;
-using TileB = Tile<TRANSPOSE_B, TILE_N>;
+using TileA = Tile<true, !TRANSPOSE_A, TILE_M>;
+using TileB = Tile<false, TRANSPOSE_B, TILE_N>;
 // A slot of the ring: a tile of A, then one of B.
 constexpr u32 SLOT = TileA::BYTES + TileB::BYTES;
 
 // What a warp multiplies at a time: (WARP_M, 16) of A and (16, WARP_N) of B.
 struct Fragments {
-  u32 a[WARP_M / 16][4];
-  u32 b[WARP_N / 16][4];
+  u32 a[WARP_M / 16][4], b[WARP_N / 16][4];
 
-  __device__ __forceinline__ void read(u32 slot, u32 m, u32 n, u32 k) {
+  __device__ __forceinline__ void read(u32 lane_a, u32 lane_b, u32 k) {
 #pragma unroll
-    for (u32 i = 0; i < WARP_M / 16; i++) TileA::fragment(a[i], slot, m + 16 * i, k);
+    for (u32 i = 0; i < WARP_M / 16; i++) TileA::fragment(a[i], lane_a, i, k);
 #pragma unroll
-    for (u32 j = 0; j < WARP_N / 16; j++) TileB::fragment(b[j], slot + TileA::BYTES, n + 16 * j, k);
+    for (u32 j = 0; j < WARP_N / 16; j++) TileB::fragment(b[j], lane_b, j, k);
   }
 };
 
@@ -107,7 +130,7 @@ DEVICE void multiply(Sums& sum, const Fragments& f) {
 #pragma unroll
   for (u32 i = 0; i < WARP_M / 16; i++) {
 #pragma unroll
-    for (u32 j = 0; j < WARP_N / 8; j++) mma_16x8x16(sum[i][j], f.a[i], f.b[j / 2][j % 2], f.b[j / 2][j % 2 + 2]);
+    for (u32 j = 0; j < WARP_N / 8; j++) mma_16x8x16(sum[i][j], f.a[i], f.b[j / 2][j % 2 * 2], f.b[j / 2][j % 2 * 2 + 1]);
   }
 }
 
@@ -121,53 +144,80 @@ DEVICE void tile_of_block(u32 M, u32 N, u32& m, u32& n) {
   n = place / height * TILE_N;
 }
 
-// c[0..count] = x[0..count], plus add[0..count] where the epilogue says so; one vector where count is VECTOR.
-DEVICE void finish(float (&x)[VECTOR], C_TYPE* c, const C_TYPE* add, u32 count) {
+// x[0..count] = from[0..count], and 0 for the rest; one vector where count is VECTOR.
+DEVICE void load_some(const C_TYPE* from, float (&x)[VECTOR], u32 count) {
   if (count == VECTOR) {
-    if constexpr (EPILOGUE != 0) {
-      float y[VECTOR];
-      load<VECTOR>(add, y);
+    load<VECTOR>(from, x);
+  } else {
 #pragma unroll
-      for (u32 e = 0; e < VECTOR; e++) x[e] += y[e];
-    }
-    store<VECTOR>(c, x);
+    for (u32 e = 0; e < VECTOR; e++) x[e] = e < count ? to_float(from[e]) : 0.0f;
+  }
+}
+
+// to[0..count] = x[0..count], as load_some.
+DEVICE void store_some(C_TYPE* to, const float (&x)[VECTOR], u32 count) {
+  if (count == VECTOR) {
+    store<VECTOR>(to, x);
   } else {
 #pragma unroll
     for (u32 e = 0; e < VECTOR; e++) {
-      if (e < count) c[e] = from_float<C_TYPE>(EPILOGUE == 0 ? x[e] : x[e] + to_float(add[e]));
+      if (e < count) to[e] = from_float<C_TYPE>(x[e]);
     }
   }
 }
 
-// Floats from one row to the next where a warp passes 16 rows of C from fragments to vectors, and the place of a
-// column: 4 more after each 32 columns, so that neither the fragments' pairs nor the vectors meet in a bank.
+// A warp passes its part of C from fragments to vectors 16 rows at a time, through rows of PITCH floats. A column's place
+// skips 4 after each 32: neither the fragments' pairs nor the vectors meet in a bank.
 constexpr u32 PITCH = WARP_N + 8;
 DEVICE u32 place(u32 column) { return column + column / 32 * 4; }
+// 16 rows are PASSES of a vector for each lane; what is added to BATCH of them is asked for at once.
+constexpr u32 PASSES = 16 * WARP_N / VECTOR / 32;
+constexpr u32 BATCH = PASSES < 4 ? PASSES : 4;
+static_assert(16 * WARP_N % (32 * VECTOR) == 0 && PASSES % BATCH == 0, "whole passes");
 
-// Stores a warp's part of C, whose first element is (row, column), 16 rows at a time through its own `rows` (16,
-// PITCH), so that a lane has VECTOR neighbours and a row leaves in whole sectors.
+// rows (16, PITCH) = rows 16i.. of the part.
+DEVICE void spread(const Sums& sum, u32 i, float* rows) {
+  const u32 row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+#pragma unroll
+  for (u32 j = 0; j < WARP_N / 8; j++) {
+#pragma unroll
+    for (u32 h = 0; h < 2; h++) {
+      float2* const pair = reinterpret_cast<float2*>(rows + (row + 8 * h) * PITCH + place(8 * j + column));
+      *pair = float2{sum[i][j][2 * h], sum[i][j][2 * h + 1]};
+    }
+  }
+}
+
+// Stores a warp's part of C, whose first element is (row, column), with `add` as EPILOGUE says. A row leaves in whole
+// sectors.
 DEVICE void store_part(const Sums& sum, float* rows, C_TYPE* c, const C_TYPE* add, u32 row, u32 column, u32 M, u32 N,
                        u32 stride_c, u32 stride_add) {
-  const u32 lane = threadIdx.x % 32;
 #pragma unroll
   for (u32 i = 0; i < WARP_M / 16; i++) {
-#pragma unroll
-    for (u32 j = 0; j < WARP_N / 8; j++) {
-#pragma unroll
-      for (u32 h = 0; h < 2; h++) {
-        float2* const pair = reinterpret_cast<float2*>(rows + (lane / 4 + 8 * h) * PITCH + place(8 * j + lane % 4 * 2));
-        *pair = float2{sum[i][j][2 * h], sum[i][j][2 * h + 1]};
-      }
-    }
+    spread(sum, i, rows);
     __syncwarp();
-    for (u32 v = lane; v < 16 * WARP_N / VECTOR; v += 32) {
-      const u32 r = v / (WARP_N / VECTOR), inner = v % (WARP_N / VECTOR) * VECTOR;
-      const u32 to_row = row + 16 * i + r, to_column = column + inner;
-      if (to_row >= M || to_column >= N) continue;
-      float x[VECTOR];
-      load<VECTOR>(rows + r * PITCH + place(inner), x);
-      finish(x, c + (size_t)to_row * stride_c + to_column, add + (size_t)to_row * stride_add + to_column,
-             N - to_column < VECTOR ? N - to_column : VECTOR);
+#pragma unroll 1
+    for (u32 first = threadIdx.x % 32; first < 32 * PASSES; first += 32 * BATCH) {
+      u32 m[BATCH], n[BATCH], count[BATCH];
+      float x[BATCH][VECTOR];
+#pragma unroll
+      for (u32 p = 0; p < BATCH; p++) {
+        const u32 element = (first + 32 * p) * VECTOR;
+        m[p] = element / WARP_N, n[p] = element % WARP_N;
+        const u32 left = row + 16 * i + m[p] < M && column + n[p] < N ? N - column - n[p] : 0;
+        count[p] = left < VECTOR ? left : VECTOR;
+        if constexpr (EPILOGUE != 0) {
+          load_some(add + (size_t)(row + 16 * i + m[p]) * stride_add + column + n[p], x[p], count[p]);
+        }
+      }
+#pragma unroll
+      for (u32 p = 0; p < BATCH; p++) {
+        float y[VECTOR];
+        load<VECTOR>(rows + m[p] * PITCH + place(n[p]), y);
+#pragma unroll
+        for (u32 e = 0; e < VECTOR; e++) y[e] = EPILOGUE == 0 ? y[e] : x[p][e] + y[e];
+        store_some(c + (size_t)(row + 16 * i + m[p]) * stride_c + column + n[p], y, count[p]);
+      }
     }
     __syncwarp();
   }
@@ -190,23 +240,27 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const u32 warp = threadIdx.x / 32, warp_m = warp / WARPS_N * WARP_M, warp_n = warp % WARPS_N * WARP_N;
   const u32 steps = (K + TILE_K - 1) / TILE_K;
 
-  // Begins to fill `slot` for a step; a step past the last is an empty group, which keeps the count of groups.
+  TileA::Source source_a(a, m0, stride_a);
+  TileB::Source source_b(b, n0, stride_b);
+  // Begins to fill a slot for a step; after the last step it is an empty group, which keeps the count of groups.
   auto fill = [&](u32 slot, u32 step) {
     if (step < steps) {
-      TileA::copy(ring + slot * SLOT, a, m0, step * TILE_K, M, K, stride_a);
-      TileB::copy(ring + slot * SLOT + TileA::BYTES, b, n0, step * TILE_K, N, K, stride_b);
+      source_a.copy(ring + slot * SLOT, M, K, stride_a);
+      source_b.copy(ring + slot * SLOT + TileA::BYTES, N, K, stride_b);
     }
     cp_async_commit();
   };
 #pragma unroll
   for (u32 s = 0; s < STAGES - 1; s++) fill(s, s);
 
+  const u32 lane_a = shared_address(ring) + TileA::lane_offset(warp_m);
+  const u32 lane_b = shared_address(ring) + TileA::BYTES + TileB::lane_offset(warp_n);
   Sums sum = {};
   Fragments fragments[2];
   // The oldest group has arrived for all threads.
   cp_async_wait<STAGES - 2>();
   __syncthreads();
-  fragments[0].read(shared_address(ring), warp_m, warp_n, 0);
+  fragments[0].read(lane_a, lane_b, 0);
   u32 slot = 0;
   for (u32 step = 0; step < steps; step++) {
     const u32 next = slot + 1 == STAGES ? 0 : slot + 1;
@@ -214,12 +268,12 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (u32 k = 0; k < TILE_K; k += 16) {
       Fragments& ahead = fragments[k / 16 % 2 ^ 1];
       if (k + 16 < TILE_K) {
-        ahead.read(shared_address(ring) + slot * SLOT, warp_m, warp_n, k + 16);
+        ahead.read(lane_a + slot * SLOT, lane_b + slot * SLOT, k + 16);
       } else if (step + 1 < steps) {
         // The next slot has arrived, and the fragments of this one have been read, for all threads.
         cp_async_wait<STAGES - 2>();
         __syncthreads();
-        ahead.read(shared_address(ring) + next * SLOT, warp_m, warp_n, 0);
+        ahead.read(lane_a + next * SLOT, lane_b + next * SLOT, 0);
       }
       // The slot before this one is free since the barrier of the step before.
       if (k == 0) fill(slot == 0 ? STAGES - 1 : slot - 1, step + STAGES - 1);

@@ -1,6 +1,7 @@
 //! Stockpot: which mixture of data partitions to train a language model on, from one short training per
 //! partition. ARCHITECTURE.md has the layers; they point one way only, from `cli` down to `device`.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod correlate;

@@ -355,12 +355,9 @@ fn what_comes_later_says_so() {
     let later = |args: &[&str], part: &str| stockpot(dir.path(), args).fails(2, &[part, "later version"]);
     later(&["search", "study.toml", "--objective", "ood", "--json"], "`stockpot search`");
     later(&["search"], "`stockpot search`");
-    later(&["bench", "gemm", "--json"], "`stockpot bench`");
     later(&["run", "study.toml", "--cluster", "slurm"], "--cluster slurm");
-    for device in ["cuda", "cuda:1"] {
-        let run = stockpot(dir.path(), &["run", "study.toml", "--device", device]);
-        run.fails(2, &[&format!("--device {device}: this version has no CUDA device yet"), "use --device cpu"]);
-    }
+    // No machine has so many GPUs.
+    stockpot(dir.path(), &["run", "study.toml", "--device", "cuda:999"]).fails(2, &["fix: "]);
     for device in ["gpu", "cuda:", "cuda:x", ""] {
         let run = stockpot(dir.path(), &["run", "study.toml", "--device", device]);
         run.fails(2, &["is unknown", "auto, cpu, cuda or cuda:N"]);
@@ -395,7 +392,7 @@ fn doctor_and_tokenize_report() {
     let doctor = stockpot(dir.path(), &["doctor", "--json", "--threads", "2"]).json();
     assert_eq!(doctor["threads"], 2);
     assert!(doctor["matmul_gflops"].as_f64() > Some(0.0), "{doctor}");
-    assert!(stockpot(dir.path(), &["doctor"]).done().stdout.contains("cuda: not in this version"));
+    assert!(stockpot(dir.path(), &["doctor"]).done().stdout.contains("cuda: "));
     let tokenize = |files: &[&str], out: &str| {
         stockpot(
             dir.path(),

@@ -164,9 +164,9 @@ fn presets_fit_a_gpu_of_80_gb() {
         assert!(plan(true).optimizer.abs_diff(12 * parameters) < 1 << 21, "{preset}");
     }
     let mut config = Config::preset("tiny", Architecture::Olmo2, 300, 0).expect("a preset");
-    (config.heads, config.kv_heads, config.head_width) = (4, 4, 24);
+    (config.width, config.heads, config.kv_heads, config.head_width) = (272, 2, 2, 136);
     let refused = MemoryPlan::of_evaluation(&config, DType::Bf16, 64).expect_err("no kernel for this width");
-    assert!(refused.to_string().contains("heads of width 24"), "{refused}");
+    assert!(refused.to_string().contains("heads of width 136"), "{refused}");
     MemoryPlan::of_evaluation(&config, DType::F32, 64).expect("the CPU takes any");
 }
 

@@ -1,10 +1,11 @@
-//! `doctor`: what this machine can compute on.
+//! `doctor`: what this machine can compute on, what is missing and how to get it.
 
-use crate::device::Device;
+use crate::device::{Device, cuda, nvrtc};
 use crate::error::Result;
 use crate::ops::matmul_rate;
 use clap::Args;
 use serde::Serialize;
+use std::fmt::Write;
 
 #[derive(Args)]
 pub struct Doctor {
@@ -21,7 +22,41 @@ struct Findings {
     vectors: &'static str,
     /// Measured now: a 1024^3 product in f32.
     matmul_gflops: f64,
-    cuda: &'static str,
+    cuda: Cuda,
+}
+
+#[derive(Serialize)]
+struct Cuda {
+    /// Whether `--device cuda` computes on every GPU listed.
+    ready: bool,
+    /// The CUDA release that the driver is made for.
+    driver: Option<String>,
+    devices: Vec<Gpu>,
+    nvrtc: Option<Library>,
+    /// Where compiled kernels are kept.
+    cache: Option<String>,
+    missing: Vec<Missing>,
+}
+
+#[derive(Serialize)]
+struct Gpu {
+    /// As `--device` takes it.
+    device: String,
+    name: String,
+    compute_capability: String,
+    memory_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Library {
+    path: String,
+    version: String,
+}
+
+#[derive(Serialize)]
+struct Missing {
+    what: String,
+    fix: String,
 }
 
 impl Doctor {
@@ -31,14 +66,62 @@ impl Doctor {
             threads,
             vectors: vectors(),
             matmul_gflops: matmul_rate(&mut Device::cpu())? / 1e9,
-            cuda: "not in this version: no kernels are built in, a driver or NVRTC would not be used",
+            cuda: Cuda::look(),
         };
         super::print(self.json, &findings, || {
             format!(
-                "stockpot {}\ncpu: {} threads, {} vectors, {:.0} GFLOP/s in a 1024^3 f32 product\ncuda: {}",
-                findings.version, findings.threads, findings.vectors, findings.matmul_gflops, findings.cuda
+                "stockpot {}\ncpu: {} threads, {} vectors, {:.0} GFLOP/s in a 1024^3 f32 product\n{}",
+                findings.version,
+                findings.threads,
+                findings.vectors,
+                findings.matmul_gflops,
+                findings.cuda.text()
             )
         })
+    }
+}
+
+impl Cuda {
+    fn look() -> Cuda {
+        let found = cuda::look();
+        let dotted = |(major, minor): (u32, u32)| format!("{major}.{minor}");
+        let gpu = |device: cuda::FoundDevice| Gpu {
+            device: format!("cuda:{}", device.ordinal),
+            name: device.name,
+            compute_capability: dotted(device.capability),
+            memory_bytes: device.memory,
+        };
+        Cuda {
+            ready: found.missing.is_empty(),
+            driver: found.driver.map(dotted),
+            devices: found.devices.into_iter().map(gpu).collect(),
+            nvrtc: found
+                .nvrtc
+                .map(|(path, version)| Library { path: path.display().to_string(), version: dotted(version) }),
+            cache: nvrtc::cache_directory().map(|path| path.display().to_string()),
+            missing: found.missing.iter().map(|m| Missing { what: m.what(), fix: m.fix() }).collect(),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("cuda: {}\n", if self.ready { "ready" } else { "not ready" });
+        let mut line = |name: &str, value: &str| writeln!(text, "  {name}: {value}").expect("a string takes more text");
+        for gpu in &self.devices {
+            let gb = gpu.memory_bytes as f64 / 1e9;
+            line(&gpu.device, &format!("{}, compute capability {}, {gb:.1} GB", gpu.name, gpu.compute_capability));
+        }
+        if let Some(driver) = &self.driver {
+            line("driver", &format!("for CUDA {driver}"));
+        }
+        if let Some(nvrtc) = &self.nvrtc {
+            line("nvrtc", &format!("{} {}", nvrtc.version, nvrtc.path));
+        }
+        line("cache", self.cache.as_deref().unwrap_or("none: set STOCKPOT_CACHE, XDG_CACHE_HOME or HOME"));
+        for missing in &self.missing {
+            line("missing", &missing.what);
+            line("  fix", &missing.fix);
+        }
+        text
     }
 }
 

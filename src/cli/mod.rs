@@ -1,5 +1,6 @@
 //! The command line: one subcommand, one function. Results go to stdout, progress and messages to stderr.
 
+mod bench;
 mod doctor;
 mod eval;
 mod merge;
@@ -44,9 +45,8 @@ enum Command {
     Merge(merge::Merge),
     /// Perplexity of a checkpoint, or of a merge that is never written
     Eval(eval::Eval),
-    /// Time kernels and whole steps (in a later version)
-    #[command(disable_help_flag = true)]
-    Bench(Later),
+    /// Time kernels and whole steps
+    Bench(bench::Bench),
     /// Devices of this machine, what is missing and how to get it
     Doctor(doctor::Doctor),
 }
@@ -118,7 +118,7 @@ pub fn main() -> Result<()> {
         Command::Train(args) => rayon::scope(|_| args.run()),
         Command::Merge(args) => rayon::scope(|_| args.run()),
         Command::Eval(args) => rayon::scope(|_| args.run()),
-        Command::Bench(_) => later("bench", "until then: cargo bench"),
+        Command::Bench(args) => rayon::scope(|_| args.run()),
         Command::Doctor(args) => args.run(threads),
     }
 }

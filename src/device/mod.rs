@@ -2,9 +2,11 @@
 //! Rust on the rayon pool of the calling thread, any other hands the op's launches to its `Executor`.
 //! A device knows no model.
 
+pub mod cuda;
 mod host;
 mod launch;
 mod memory;
+pub mod nvrtc;
 mod op;
 mod place;
 
@@ -75,7 +77,9 @@ impl Device {
 
     /// GPU `ordinal`, in bf16.
     pub fn cuda(ordinal: usize) -> Result<Device> {
-        Err(Error::usage(format!("CUDA device {ordinal}: not built in yet")))
+        let executor = cuda::open(ordinal)?;
+        let name = format!("cuda {}", executor.architecture());
+        Ok(Device::with_executor(&name, Box::new(executor), DType::Bf16))
     }
 
     /// A device that runs kernels; `compute` is the type of activations and of the weights they meet.

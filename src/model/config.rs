@@ -2,7 +2,7 @@
 
 use crate::device::DType;
 use crate::error::{Error, Result};
-use crate::ops::KERNEL_HEAD_WIDTHS;
+use crate::ops::WIDEST_KERNEL_HEAD;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,12 +111,12 @@ impl Config {
 
     /// Refuses what there is no kernel for on a device that computes in `compute`.
     pub fn check_for(&self, compute: DType) -> Result<()> {
-        if compute == DType::F32 || KERNEL_HEAD_WIDTHS.contains(&self.head_width) {
+        if compute == DType::F32 || self.head_width <= WIDEST_KERNEL_HEAD {
             return Ok(());
         }
         Err(Error::input(format!("there are no attention kernels for heads of width {}", self.head_width))
-            .expected(format!("one of {KERNEL_HEAD_WIDTHS:?}"))
-            .fix("choose another number of heads, or use --device cpu"))
+            .expected(format!("at most {WIDEST_KERNEL_HEAD}"))
+            .fix("choose more heads, or use --device cpu"))
     }
 
     /// H * D

@@ -2,16 +2,14 @@
 //! al. 2022, arXiv 2205.14135). Query head h uses key/value head h / (H / Hkv). Rows are (b, t) in row-major order;
 //! columns of q are (head, d).
 
-use super::arguments::{Layout, expect_shape, launch, number, stride, vector};
+use super::arguments::{Layout, expect_shape, launch, number, stride, type_of, vector};
 use super::product::{View, ViewMut, multiply};
 use super::simd::{dot, exp, exp_and_sum, max, vectorized};
 use super::{Op, parallel};
 use crate::device::{Arg, Host, Launch, Matrix, Operands, RowsMut};
 
-/// Head widths that there are kernels for; the CPU takes any.
-pub const KERNEL_HEAD_WIDTHS: [usize; 3] = [32, 64, 128];
-/// Queries or keys of one block of the kernels.
-const BLOCK_TILE: usize = 64;
+/// The widest head that there are kernels for, of all multiples of 8; the CPU takes any.
+pub const WIDEST_KERNEL_HEAD: usize = 128;
 /// Queries of one tile. A taller tile wastes more of the diagonal, a lower one repeats more reads of keys; from 32 to 128
 /// the speed was measured to be the same within 10 percent.
 const QUERIES: usize = 64;
@@ -85,19 +83,31 @@ impl AttentionShape {
         narrow.iter().for_each(|m| expect_shape("k or v", m, rows, self.kv_heads * self.head_width));
         per_row.iter().for_each(|m| expect_shape("lse or delta", m, self.batch * self.heads, self.context));
     }
-    /// The launch of one of the kernels: a block per tile of queries or keys, head and sequence. Scalars: B, T, H, Hkv,
-    /// strides of the operands in their order, 1/sqrt(D).
-    fn launch(&self, kernel: &'static str, heads: usize, operands: &[&Matrix]) -> Launch {
-        let layout = Layout {
-            grid: [self.context.div_ceil(BLOCK_TILE), heads, self.batch],
-            block: 128,
-            shared: 0,
-            defines: vec![
-                ("HEAD_WIDTH", self.head_width.to_string()),
-                ("TILE", BLOCK_TILE.to_string()),
-                vector(operands),
-            ],
-        };
+    /// A block for each `rows` rows of each of `heads` heads of each sequence. `activations` are all bf16 operands of
+    /// the op.
+    fn layout(&self, rows: usize, heads: usize, shared: usize, activations: &[&Matrix]) -> Layout {
+        assert!(
+            heads.max(self.batch) <= 65535,
+            "attention: {heads} heads or {} sequences, a grid has 65535",
+            self.batch
+        );
+        let Tiles { forward, backward_kv, backward_q, .. } = Tiles::of(self.head_width);
+        let counts = [
+            ("HEAD_WIDTH", self.head_width),
+            ("WARPS", WARPS),
+            ("FORWARD_QUERIES", forward.owned),
+            ("FORWARD_KEYS", forward.streamed),
+            ("BACKWARD_KV_KEYS", backward_kv.owned),
+            ("BACKWARD_KV_QUERIES", backward_kv.streamed),
+            ("BACKWARD_Q_QUERIES", backward_q.owned),
+            ("BACKWARD_Q_KEYS", backward_q.streamed),
+        ];
+        let mut defines = vec![("TYPE", type_of(activations[0])), vector(activations)];
+        defines.extend(counts.map(|(name, n)| (name, n.to_string())));
+        Layout { grid: [self.context.div_ceil(rows), heads, self.batch], block: 32 * WARPS as u32, shared, defines }
+    }
+    /// Scalars: B, T, H, Hkv, strides of the operands in their order, 1/sqrt(D).
+    fn launch(&self, kernel: &'static str, layout: Layout, operands: &[&Matrix]) -> Launch {
         let sizes = [self.batch, self.context, self.heads, self.kv_heads].map(number);
         let strides = operands.iter().map(|m| stride(m));
         let scale = Arg::F32(1.0 / (self.head_width as f32).sqrt());
@@ -107,6 +117,66 @@ impl AttentionShape {
     fn causal_macs(&self) -> u64 {
         let t = self.context as u64;
         (self.batch * self.heads * self.head_width) as u64 * t * (t + 1) / 2
+    }
+}
+
+/// Warps of a block.
+const WARPS: usize = 4;
+
+/// How a kernel shares out rows: a block holds `owned` rows, 16 or 32 to a warp, and streams tiles of `streamed` rows
+/// past them.
+#[derive(Clone, Copy)]
+struct Tile {
+    owned: usize,
+    streamed: usize,
+}
+
+/// The tiles of heads of up to `width` columns, which is what a head takes in shared memory and registers.
+struct Tiles {
+    width: usize,
+    /// Owns queries.
+    forward: Tile,
+    /// Owns keys.
+    backward_kv: Tile,
+    /// Owns queries.
+    backward_q: Tile,
+}
+
+const fn tile(owned: usize, streamed: usize) -> Tile {
+    Tile { owned, streamed }
+}
+
+/// Chosen by what fits, not by measurement: no GPU was at hand. Registers (the most over sm_80, sm_86, sm_89, sm_90a,
+/// sm_100 and sm_120) and KiB of shared memory, each of forward, backward_kv, backward_q; and what stops the next
+/// larger:
+///
+/// * 16 and 32: 160, 168, 140; 24, 24.5, 24. Larger tiles fit; they would waste more of the diagonal.
+/// * 64: 222, 253, 215; 48, 48.5, 48, so that an SM of sm_86 and sm_89 holds two blocks. backward_kv with 64 queries
+///   spills 276 bytes, backward_q with 64 keys 16 bytes (sm_120).
+/// * 128: 168, 239, 168; 80, 64.5, 64. forward with 128 queries spills 52 bytes, backward_kv with 64 queries 4 bytes
+///   (sm_90a); backward_q with 128 queries takes 96 KiB, so that an SM of sm_80 holds one block.
+const TILES: [Tiles; 4] = [
+    Tiles { width: 16, forward: tile(128, 64), backward_kv: tile(128, 64), backward_q: tile(128, 64) },
+    Tiles { width: 32, forward: tile(128, 64), backward_kv: tile(128, 32), backward_q: tile(128, 32) },
+    Tiles { width: 64, forward: tile(128, 64), backward_kv: tile(128, 32), backward_q: tile(128, 32) },
+    Tiles { width: 128, forward: tile(64, 64), backward_kv: tile(64, 32), backward_q: tile(64, 32) },
+];
+
+impl Tiles {
+    /// Panics if no kernel has heads of this width.
+    fn of(head_width: usize) -> &'static Tiles {
+        let fits = TILES.iter().find(|t| head_width <= t.width);
+        fits.filter(|_| head_width > 0 && head_width.is_multiple_of(8)).unwrap_or_else(|| {
+            panic!("attention kernels take heads of 8, 16, 24 .. 128 columns, not of {head_width}");
+        })
+    }
+    /// Bytes of `owned` tiles that stay and of two stages of two streamed tiles, all bf16.
+    fn shared(&self, owned: usize, tile: Tile) -> usize {
+        (owned * tile.owned + 4 * tile.streamed) * 2 * self.width
+    }
+    /// Rows of a block of attention_delta: a lane for each 8 columns.
+    fn delta_rows(&self) -> usize {
+        32 * WARPS / (self.width / 8)
     }
 }
 
@@ -303,8 +373,11 @@ impl Op for Attention {
     }
     fn launches(&self) -> Vec<Launch> {
         self.shape.check(&[&self.q, &self.out], &[&self.k, &self.v], &[&self.lse]);
-        let operands = [&self.q, &self.k, &self.v, &self.out, &self.lse];
-        vec![self.shape.launch("attention_forward", self.shape.heads, &operands)]
+        let tiles = Tiles::of(self.shape.head_width);
+        let shared = tiles.shared(1, tiles.forward);
+        let activations = [&self.q, &self.k, &self.v, &self.out];
+        let layout = self.shape.layout(tiles.forward.owned, self.shape.heads, shared, &activations);
+        vec![self.shape.launch("attention_forward", layout, &[&self.q, &self.k, &self.v, &self.out, &self.lse])]
     }
 }
 
@@ -382,17 +455,27 @@ impl Op for AttentionBackward {
             });
         });
     }
-    /// Delta first; then dk and dv, by tiles of keys, summed over the queries of their group; then dq, by tiles of queries,
-    /// summed over the keys. Nothing is added by two blocks.
+    /// Delta first; then dk and dv, by tiles of keys, summed over the queries of their group; then dq, by tiles of
+    /// queries, summed over the keys. Nothing is added by two blocks.
     fn launches(&self) -> Vec<Launch> {
         self.check();
-        let AttentionShape { heads, kv_heads, .. } = self.shape;
+        let AttentionShape { batch, context, heads, kv_heads, head_width } = self.shape;
         let given = [&self.q, &self.k, &self.v, &self.lse, &self.dout, &self.delta];
         let [q, k, v, lse, dout, delta] = given;
+        let activations = [q, k, v, &self.out, dout, &self.dq, &self.dk, &self.dv];
+        let layout = |rows, heads, shared| self.shape.layout(rows, heads, shared, &activations);
+        let tiles = Tiles::of(head_width);
+        let (kv_tile, q_tile) = (tiles.backward_kv, tiles.backward_q);
+        // Two stages of a tile's lse and delta, f32.
+        let statistics = 2 * 2 * 4 * kv_tile.streamed;
+        let of_delta = [&self.out, dout, delta];
+        let scalars = [batch, context, heads].map(number).into_iter().chain(of_delta.map(stride));
+        let of_kv = layout(kv_tile.owned, kv_heads, tiles.shared(2, kv_tile) + statistics);
+        let of_q = layout(q_tile.owned, heads, tiles.shared(2, q_tile));
         vec![
-            self.shape.launch("attention_delta", heads, &[&self.out, dout, delta]),
-            self.shape.launch("attention_backward_kv", kv_heads, &[q, k, v, lse, dout, delta, &self.dk, &self.dv]),
-            self.shape.launch("attention_backward_q", heads, &[q, k, v, lse, dout, delta, &self.dq]),
+            launch("attention", "attention_delta", layout(tiles.delta_rows(), heads, 0), &of_delta, scalars),
+            self.shape.launch("attention_backward_kv", of_kv, &[q, k, v, lse, dout, delta, &self.dk, &self.dv]),
+            self.shape.launch("attention_backward_q", of_q, &[q, k, v, lse, dout, delta, &self.dq]),
         ]
     }
 }

@@ -20,11 +20,11 @@ pub mod simd;
 mod swiglu;
 
 pub use adamw::{ADAMW_CONSTANTS, AdamW, AdamWStep};
-pub use attention::{Attention, AttentionBackward, AttentionShape, KERNEL_HEAD_WIDTHS};
+pub use attention::{Attention, AttentionBackward, AttentionShape, WIDEST_KERNEL_HEAD};
 pub use cross_entropy::{CrossEntropy, IGNORED};
 pub use embedding::{Embedding, EmbeddingBackward};
 pub use fill::Fill;
-pub use gemm::{Epilogue, Gemm};
+pub use gemm::{Epilogue, GEMM_TILES, Gemm, GemmTile};
 pub use grad_norm::{GRAD_NORM_OUT, GRAD_NORM_PARTS, GradNorm};
 pub use loss_sum::LossSum;
 pub use measure::matmul_rate;

@@ -262,8 +262,7 @@ impl Reference {
 
     fn attention_delta(&mut self, call: &mut Call) {
         let width = call.define("HEAD_WIDTH");
-        let [batch, context, heads, _, stride_out, stride_dout, stride_delta] = call.counts();
-        call.x();
+        let [batch, context, heads, stride_out, stride_dout, stride_delta] = call.counts();
         let [out, dout, delta] = call.matrices[..] else { panic!("three operands") };
         let out = self.read(out, batch * context, heads * width, stride_out);
         let dout = self.read(dout, batch * context, heads * width, stride_dout);

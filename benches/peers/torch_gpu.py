@@ -1,0 +1,188 @@
+"""What `stockpot bench` times on a GPU, in PyTorch: the same products (cuBLASLt), attention (flash), steps and scoring.
+
+python3 torch_gpu.py [--device cuda] [--presets 30m,130m,1b] [gemm attention train eval]
+
+bf16 throughout as autocast has it, f32 weights and AdamW(fused=True), torch.compile, clip 1.0: OLMo 2 layers, vocabulary
+50304. One line of JSON a row, named as stockpot's rows: seconds are the median of 7 samples of at least 0.1 s each.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+# C, L, H, T, windows of a micro-batch
+PRESETS = {
+    "tiny": (96, 3, 3, 64, 32),
+    "30m": (384, 8, 6, 1024, 32),
+    "130m": (768, 12, 12, 2048, 16),
+    "1b": (2048, 24, 16, 2048, 4),
+}
+VOCABULARY = 50304
+# Rows of logits at a time in stockpot, and so in the products of its output layer.
+CHUNK = 4096
+
+
+def feed_forward(c):
+    return -(-(c * 8 // 3) // 64) * 64
+
+
+class Block(torch.nn.Module):
+    def __init__(self, c, h, f):
+        super().__init__()
+        self.h, self.c = h, c
+        self.qkv = torch.nn.Linear(c, 3 * c, bias=False)
+        self.out = torch.nn.Linear(c, c, bias=False)
+        self.gate_up = torch.nn.Linear(c, 2 * f, bias=False)
+        self.down = torch.nn.Linear(f, c, bias=False)
+        self.norms = torch.nn.ParameterList(torch.ones(c) for _ in range(4))
+
+    def forward(self, x, cos, sin):
+        b, t, c = x.shape
+        q, k, v = self.qkv(x).split(c, -1)
+        q, k = F.rms_norm(q, (c,), self.norms[0]), F.rms_norm(k, (c,), self.norms[1])
+        q, k, v = (y.view(b, t, self.h, c // self.h).transpose(1, 2) for y in (q, k, v))
+        q, k = rotate(q, cos, sin).to(v.dtype), rotate(k, cos, sin).to(v.dtype)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + F.rms_norm(self.out(y.transpose(1, 2).reshape(b, t, c)), (c,), self.norms[2])
+        gate, up = self.gate_up(x).chunk(2, -1)
+        return x + F.rms_norm(self.down(F.silu(gate) * up), (c,), self.norms[3])
+
+
+def rotate(x, cos, sin):
+    a, b = x.chunk(2, -1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+
+
+class Olmo2(torch.nn.Module):
+    def __init__(self, c, layers, h, t):
+        super().__init__()
+        self.embed = torch.nn.Embedding(VOCABULARY, c)
+        self.blocks = torch.nn.ModuleList(Block(c, h, feed_forward(c)) for _ in range(layers))
+        self.norm = torch.nn.Parameter(torch.ones(c))
+        self.head = torch.nn.Linear(c, VOCABULARY, bias=False)
+        d = c // h
+        angles = torch.outer(torch.arange(t), 10000.0 ** (-torch.arange(0, d, 2) / d))
+        self.register_buffer("cos", angles.cos())
+        self.register_buffer("sin", angles.sin())
+
+    def forward(self, tokens, targets):
+        x = self.embed(tokens)
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        logits = self.head(F.rms_norm(x, (x.shape[-1],), self.norm))
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+class Timer:
+    def __init__(self, device):
+        self.device = device
+
+    def sample(self, work, repetitions):
+        self.wait()
+        start = time.perf_counter()
+        for _ in range(repetitions):
+            work()
+        self.wait()
+        return (time.perf_counter() - start) / repetitions
+
+    def wait(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def row(self, subject, name, work, flops=0.0, tokens=0.0):
+        for _ in range(3):
+            self.sample(work, 1)
+        repetitions = max(1, min(10000, round(0.1 / self.sample(work, 1))))
+        samples = sorted(self.sample(work, repetitions) for _ in range(7))
+        seconds = statistics.median(samples)
+        row = {"subject": subject, "name": name, "seconds": seconds, "fastest": samples[0], "slowest": samples[-1]}
+        if flops:
+            row["tflops"] = flops / seconds / 1e12
+        if tokens:
+            row["tokens_per_second"] = tokens / seconds
+        print(json.dumps(row), flush=True)
+
+
+def gemm(timer, preset):
+    c, _, _, t, windows = PRESETS[preset]
+    f, rows = feed_forward(c), t * windows
+    layers = [("qkv", rows, 3 * c, c), ("out", rows, c, c), ("gate_up", rows, 2 * f, c), ("down", rows, c, f)]
+    for layer, m, n, k in layers + [("head", min(rows, CHUNK), VOCABULARY, c)]:
+        x, w, y = (torch.randn(s, device=timer.device, dtype=torch.bfloat16) for s in ((m, k), (n, k), (m, n)))
+        shape, flops = f"{m}x{n}x{k}", 2.0 * m * n * k
+        timer.row("gemm", f"{preset} {layer} forward {shape}", lambda: x @ w.T, flops)
+        timer.row("gemm", f"{preset} {layer} dx {shape}", lambda: y @ w, flops)
+        # In bf16, and not added to a gradient: less work than stockpot's f32 sums in place.
+        timer.row("gemm", f"{preset} {layer} dweight {shape}", lambda: y.T @ x, flops)
+
+
+def attention(timer, preset):
+    c, _, h, t, windows = PRESETS[preset]
+    shape = (windows, h, t, c // h)
+    q, k, v, dout = (torch.randn(shape, device=timer.device, dtype=torch.bfloat16) for _ in range(4))
+    q, k, v = (x.requires_grad_() for x in (q, k, v))
+    macs = windows * h * (c // h) * t * (t + 1) / 2
+    name = f"B{windows} T{t} H{h} D{c // h}"
+    backend = SDPBackend.FLASH_ATTENTION if timer.device == "cuda" else SDPBackend.MATH
+    with sdpa_kernel(backend):
+        with torch.no_grad():
+            forward = lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            timer.row("attention", f"{preset} forward {name}", forward, 4 * macs)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        backward = lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True)
+        timer.row("attention", f"{preset} backward {name}", backward, 10 * macs)
+
+
+def steps(timer, preset, subjects):
+    c, layers, h, t, windows = PRESETS[preset]
+    model = Olmo2(c, layers, h, t).to(timer.device)
+    run = torch.compile(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    tokens, targets = torch.randint(VOCABULARY, (2, windows, t), device=timer.device)
+
+    def loss():
+        with torch.autocast(timer.device, torch.bfloat16):
+            return run(tokens, targets)
+
+    def train():
+        optimizer.zero_grad(set_to_none=True)
+        loss().backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    @torch.no_grad()
+    def score():
+        loss()
+
+    if "train" in subjects:
+        timer.row("train", f"{preset} step of {windows} x {t} tokens", train, tokens=windows * t)
+    if "eval" in subjects:
+        timer.row("eval", f"{preset} {windows} x {t} tokens", score, tokens=windows * t)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("subjects", nargs="*")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--presets", default="30m,130m,1b")
+    args = parser.parse_args()
+    subjects = args.subjects or ["gemm", "attention", "train", "eval"]
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")
+    print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda, "device": args.device}))
+    timer = Timer(args.device)
+    for preset in args.presets.split(","):
+        if "gemm" in subjects:
+            gemm(timer, preset)
+        if "attention" in subjects:
+            attention(timer, preset)
+        if {"train", "eval"} & set(subjects):
+            steps(timer, preset, subjects)
+
+
+main()

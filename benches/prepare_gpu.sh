@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Builds what benches/gpu.sh runs on a machine without cargo, stripped, in one folder:
+#   benches/prepare_gpu.sh FOLDER
+# leaves FOLDER/stockpot, FOLDER/tests/cuda and FOLDER/build.txt.
+set -euo pipefail
+[ $# = 1 ] || { echo "usage: benches/prepare_gpu.sh FOLDER" >&2; exit 2; }
+mkdir -p "$1/tests"
+folder=$(cd "$1" && pwd)
+cd "$(dirname "$0")/.."
+
+# Test programs have names with hashes; cargo tells them.
+executables() {
+  python3 -c '
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["target"]["kind"] in (["test"], ["bin"]) and message["profile"]["test"] == (sys.argv[1] == "test"):
+        print(message["target"]["name"], message["executable"])
+' "$1"
+}
+collect() { # NAME PROGRAM TO
+  strip -o "$3" "$2"
+  echo "$1: $(stat -c %s "$3") bytes"
+}
+
+cargo build --release --bin stockpot --message-format=json | executables bin | while read -r name program; do
+  collect "$name" "$program" "$folder/$name"
+done
+cargo test --release --no-run --test cuda --message-format=json | executables test | while read -r name program; do
+  collect "$name" "$program" "$folder/tests/$name"
+done
+for program in stockpot tests/cuda; do
+  [ -x "$folder/$program" ] || { echo "benches/prepare_gpu.sh: no $program was built" >&2; exit 1; }
+done
+
+{
+  echo "commit: $(git rev-parse HEAD)$(git diff --quiet HEAD || echo ' and changes')"
+  rustc --version
+  ldd --version | sed -n '1s/^/needs: /p'
+} >"$folder/build.txt"
+cat "$folder/build.txt"

@@ -1,0 +1,188 @@
+//! What of CUDA this machine has, and what is missing to compute on it.
+
+use super::super::nvrtc::{self, Nvrtc};
+use crate::error::Error;
+use cudarc::driver::{DriverError, result, sys};
+use std::path::PathBuf;
+
+/// Compute capability from which bf16 tensor cores and asynchronous copies exist.
+const CAPABILITY: (u32, u32) = (8, 0);
+/// The CUDA release whose driver functions are used.
+const DRIVER: (u32, u32) = (12, 0);
+
+/// Why this machine, or one of its GPUs, cannot compute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// No libcuda.so.
+    Driver,
+    /// libcuda.so does not start: the driver's own words.
+    DriverFails(String),
+    /// The CUDA release that the driver is made for.
+    DriverTooOld((u32, u32)),
+    /// No GPU that the driver shows.
+    Device,
+    /// (asked for, devices there are)
+    Ordinal(usize, usize),
+    /// (device, its compute capability)
+    Capability(String, (u32, u32)),
+    Nvrtc(nvrtc::Missing),
+    /// (device, its compute capability, NVRTC's version)
+    Architecture(String, (u32, u32), (u32, u32)),
+}
+
+impl Missing {
+    pub fn what(&self) -> String {
+        let dotted = |(major, minor): (u32, u32)| format!("{major}.{minor}");
+        match self {
+            Missing::Driver => "no NVIDIA driver (libcuda.so) found".into(),
+            Missing::DriverFails(why) => format!("the NVIDIA driver does not start: {why}"),
+            Missing::DriverTooOld(version) => {
+                format!("the NVIDIA driver is made for CUDA {}, {} is needed", dotted(*version), dotted(DRIVER))
+            }
+            Missing::Device => "the NVIDIA driver shows no GPU".into(),
+            Missing::Ordinal(asked, count) => {
+                format!("there is no device cuda:{asked}, but {count} of them, from cuda:0")
+            }
+            Missing::Capability(name, capability) => {
+                let needed = dotted(CAPABILITY);
+                format!("{name} has compute capability {}, {needed} (Ampere) is needed", dotted(*capability))
+            }
+            Missing::Nvrtc(missing) => missing.what(),
+            Missing::Architecture(name, capability, version) => {
+                let capability = dotted(*capability);
+                format!("NVRTC {} does not know {name}, of compute capability {capability}", dotted(*version))
+            }
+        }
+    }
+    pub fn fix(&self) -> String {
+        match self {
+            Missing::Driver | Missing::DriverTooOld(_) => {
+                "install the NVIDIA driver, 525 or newer (in a container: start it with the GPUs, as with docker run \
+                 --gpus all), or use --device cpu"
+            }
+            Missing::DriverFails(_) => "see what nvidia-smi says, or use --device cpu",
+            Missing::Device => "see what nvidia-smi lists, and CUDA_VISIBLE_DEVICES, or use --device cpu",
+            Missing::Ordinal(..) => "choose one that `stockpot doctor` lists",
+            Missing::Capability(..) => "use another device, or --device cpu",
+            Missing::Nvrtc(missing) => return missing.fix(),
+            Missing::Architecture(..) => {
+                "pip install --upgrade nvidia-cuda-nvrtc, or set STOCKPOT_NVRTC to a newer one"
+            }
+        }
+        .into()
+    }
+}
+
+impl From<Missing> for Error {
+    fn from(missing: Missing) -> Error {
+        Error::usage(missing.what()).fix(missing.fix())
+    }
+}
+
+/// One GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundDevice {
+    pub ordinal: usize,
+    pub name: String,
+    pub capability: (u32, u32),
+    /// Total, in bytes.
+    pub memory: u64,
+}
+
+/// All that [`look`] sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The CUDA release that the driver is made for.
+    pub driver: Option<(u32, u32)>,
+    pub devices: Vec<FoundDevice>,
+    pub nvrtc: Option<(PathBuf, (u32, u32))>,
+    /// Empty when every device can compute.
+    pub missing: Vec<Missing>,
+}
+
+/// Looks at everything, whatever is missing. Never panics; compiles one empty kernel.
+pub fn look() -> Found {
+    let mut missing = vec![];
+    let driver = driver_version().map_err(|e| missing.push(e)).ok();
+    let devices = if driver.is_some() { devices().map_err(|e| missing.push(e)).ok() } else { None };
+    let devices = devices.unwrap_or_default();
+    let nvrtc = find_nvrtc(driver).map_err(|e| missing.push(e)).ok();
+    for device in &devices {
+        if let Err(e) = architecture(device, nvrtc.as_ref()) {
+            missing.push(e);
+        }
+    }
+    let nvrtc = nvrtc.map(|nvrtc| (nvrtc.path().to_path_buf(), nvrtc.version()));
+    Found { driver, devices, nvrtc, missing }
+}
+
+/// What opening device `ordinal` takes: the compiler, its architecture, its name.
+pub(super) fn ready(ordinal: usize) -> Result<(Nvrtc, String, String), Missing> {
+    let driver = driver_version()?;
+    let devices = devices()?;
+    let device = devices.get(ordinal).ok_or(Missing::Ordinal(ordinal, devices.len()))?;
+    if device.capability < CAPABILITY {
+        return Err(Missing::Capability(device.name.clone(), device.capability));
+    }
+    let nvrtc = find_nvrtc(Some(driver))?;
+    let architecture = architecture(device, Some(&nvrtc))?.expect("there is an NVRTC");
+    Ok((nvrtc, architecture, device.name.clone()))
+}
+
+/// The architecture to compile for; `None` without an NVRTC to ask.
+fn architecture(device: &FoundDevice, nvrtc: Option<&Nvrtc>) -> Result<Option<String>, Missing> {
+    if device.capability < CAPABILITY {
+        return Err(Missing::Capability(device.name.clone(), device.capability));
+    }
+    let Some(nvrtc) = nvrtc else { return Ok(None) };
+    let unknown = || Missing::Architecture(device.name.clone(), device.capability, nvrtc.version());
+    nvrtc.architecture(device.capability).ok_or_else(unknown).map(Some)
+}
+
+fn find_nvrtc(driver: Option<(u32, u32)>) -> Result<Nvrtc, Missing> {
+    let nvrtc = Nvrtc::find(driver.map(|(major, _)| major)).map_err(Missing::Nvrtc)?;
+    nvrtc.probe().map_err(Missing::Nvrtc)?;
+    Ok(nvrtc)
+}
+
+/// The CUDA release that the driver is made for, which is new enough. The first call of all: without a library each other
+/// one panics.
+fn driver_version() -> Result<(u32, u32), Missing> {
+    let mut version = 0;
+    // SAFETY: (1) the driver's initializers are NVIDIA's own; (2) the pointer is to a live integer.
+    unsafe {
+        if !sys::is_culib_present() {
+            return Err(Missing::Driver);
+        }
+        sys::cuDriverGetVersion(&mut version).result().map_err(fails)?;
+    }
+    let version = (version as u32 / 1000, version as u32 % 1000 / 10);
+    if version < DRIVER { Err(Missing::DriverTooOld(version)) } else { Ok(version) }
+}
+
+/// All GPUs, after [`driver_version`].
+fn devices() -> Result<Vec<FoundDevice>, Missing> {
+    use sys::CUdevice_attribute as A;
+    match result::init() {
+        Err(e) if e.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => return Err(Missing::Device),
+        done => done.map_err(fails)?,
+    }
+    let count = result::device::get_count().map_err(fails)?;
+    let device = |ordinal: i32| -> Result<FoundDevice, DriverError> {
+        let device = result::device::get(ordinal)?;
+        // SAFETY: the driver has just given the device.
+        let attribute = |a: A| unsafe { result::device::get_attribute(device, a) }.map(|n| n as u32);
+        let major = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        // SAFETY: as above.
+        let memory = unsafe { result::device::total_mem(device) }? as u64;
+        let name = result::device::get_name(device)?;
+        Ok(FoundDevice { ordinal: ordinal as usize, name, capability: (major, minor), memory })
+    };
+    let devices = (0..count).map(device).collect::<Result<Vec<_>, _>>().map_err(fails)?;
+    if devices.is_empty() { Err(Missing::Device) } else { Ok(devices) }
+}
+
+fn fails(error: DriverError) -> Missing {
+    Missing::DriverFails(error.to_string())
+}

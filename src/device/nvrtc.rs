@@ -1,0 +1,329 @@
+//! NVRTC, NVIDIA's run-time compiler: a kernel's embedded source, its defines and an architecture to a CUBIN. The library
+//! is looked for (`nvrtc/find.rs`), never linked, and needs neither GPU nor driver; what it makes is kept on disk
+//! (`nvrtc/cache.rs`).
+//!
+//! The library is loaded by its own path, not by cudarc: cudarc opens it by names that follow one CUDA release and panics
+//! where it finds none. The C interface below has been the same since CUDA 11.2.
+
+mod cache;
+mod find;
+
+pub use cache::directory as cache_directory;
+
+use crate::error::{Error, Kind, Result};
+use libloading::Library;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr::{null, null_mut};
+
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+type Program = *mut c_void;
+/// 0 is success.
+type Status = c_int;
+
+/// NVRTC's functions that are used here.
+struct Functions {
+    version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status,
+    supported_count: unsafe extern "C" fn(*mut c_int) -> Status,
+    supported: unsafe extern "C" fn(*mut c_int) -> Status,
+    error_string: unsafe extern "C" fn(Status) -> *const c_char,
+    create: unsafe extern "C" fn(
+        *mut Program,
+        *const c_char,
+        *const c_char,
+        c_int,
+        *const *const c_char,
+        *const *const c_char,
+    ) -> Status,
+    compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> Status,
+    destroy: unsafe extern "C" fn(*mut Program) -> Status,
+    log_size: unsafe extern "C" fn(Program, *mut usize) -> Status,
+    log: unsafe extern "C" fn(Program, *mut c_char) -> Status,
+    cubin_size: unsafe extern "C" fn(Program, *mut usize) -> Status,
+    cubin: unsafe extern "C" fn(Program, *mut c_char) -> Status,
+}
+
+/// Why there is no NVRTC to compile with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// `STOCKPOT_NVRTC` names no NVRTC.
+    Named { path: PathBuf, why: String },
+    /// None in any of the usual places.
+    Nowhere,
+    /// There are some, but the driver is older than each: (path, NVRTC's major version), the driver's major version.
+    NewerThanDriver { found: Vec<(PathBuf, u32)>, driver: u32 },
+    /// It is there and does not compile.
+    Broken { path: PathBuf, why: String },
+}
+
+impl Missing {
+    pub fn what(&self) -> String {
+        match self {
+            Missing::Named { path, why } => {
+                format!("STOCKPOT_NVRTC is {}, which is no NVRTC: {why}", path.display())
+            }
+            Missing::Nowhere => "no NVRTC (libnvrtc.so.12 or .13) found, which compiles the kernels".into(),
+            Missing::NewerThanDriver { found, driver } => {
+                let found: Vec<String> =
+                    found.iter().map(|(path, major)| format!("{} (CUDA {major})", path.display())).collect();
+                format!("the driver is made for CUDA {driver}, and each NVRTC is newer: {}", found.join(", "))
+            }
+            Missing::Broken { path, why } => format!("the NVRTC {} does not compile: {why}", path.display()),
+        }
+    }
+    pub fn fix(&self) -> String {
+        let wheel = |major: u32| if major == 12 { "nvidia-cuda-nvrtc-cu12" } else { "nvidia-cuda-nvrtc" };
+        match self {
+            Missing::Named { .. } => "set STOCKPOT_NVRTC to a libnvrtc.so or its directory, or unset it".into(),
+            Missing::Nowhere => {
+                "pip install nvidia-cuda-nvrtc (CUDA 13; for drivers of CUDA 12 nvidia-cuda-nvrtc-cu12) \
+                                 into the environment of python3 on PATH, or install the CUDA toolkit, or set \
+                                 STOCKPOT_NVRTC to a libnvrtc.so"
+                    .into()
+            }
+            Missing::NewerThanDriver { driver, .. } => {
+                format!("update the NVIDIA driver, or pip install {} of CUDA {driver}", wheel(*driver))
+            }
+            Missing::Broken { .. } => {
+                "install it again (libnvrtc-builtins.so must lie beside it), or set STOCKPOT_NVRTC to another".into()
+            }
+        }
+    }
+}
+
+impl From<Missing> for Error {
+    fn from(missing: Missing) -> Error {
+        Error::usage(missing.what()).fix(missing.fix())
+    }
+}
+
+/// A loaded NVRTC.
+pub struct Nvrtc {
+    functions: Functions,
+    path: PathBuf,
+    version: (u32, u32),
+    /// Of the library's file: tells builds of one version apart.
+    file_bytes: u64,
+    /// (8, 0) is 80
+    capabilities: Vec<u32>,
+    /// Keeps the functions' code in memory; the last field, so dropped last.
+    _library: Library,
+}
+
+/// What NVRTC made of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    pub cubin: Vec<u8>,
+    /// Warnings, and registers, spills and shared memory of each kernel as `ptxas -v` tells them.
+    pub log: String,
+}
+
+impl Nvrtc {
+    /// The first NVRTC in the usual places, or the one that `STOCKPOT_NVRTC` names. `driver` is the major version of CUDA
+    /// that the driver is made for: it does not load what a newer NVRTC has made.
+    pub fn find(driver: Option<u32>) -> std::result::Result<Nvrtc, Missing> {
+        find::find(driver)
+    }
+
+    /// Loads the library at `path`, which may be a bare name for the dynamic loader to find.
+    fn open(path: &Path) -> std::result::Result<Nvrtc, String> {
+        // SAFETY: (1) the initializers of NVRTC are NVIDIA's own and touch nothing of this program; (2) every function is
+        // declared as nvrtc.h declares it; (3) none outlives the library, which is kept in the same value.
+        let (library, functions) = unsafe {
+            let library = Library::new(path).map_err(|e| e.to_string())?;
+            let functions = Functions::load(&library)?;
+            (library, functions)
+        };
+        let (mut major, mut minor, mut count) = (0, 0, 0);
+        // SAFETY: (1) each pointer is to a live integer; (2) `supported` fills as many as `supported_count` has said.
+        let capabilities = unsafe {
+            functions.check((functions.version)(&mut major, &mut minor))?;
+            functions.check((functions.supported_count)(&mut count))?;
+            let mut list = vec![0; count.max(0) as usize];
+            functions.check((functions.supported)(list.as_mut_ptr()))?;
+            list.into_iter().map(|n| n as u32).collect()
+        };
+        let path = path_of(functions.version as *const c_void).unwrap_or_else(|| path.to_path_buf());
+        let file_bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
+        let version = (major as u32, minor as u32);
+        Ok(Nvrtc { functions, path, version, file_bytes, capabilities, _library: library })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+    /// Of the CUDA release it belongs to.
+    pub fn version(&self) -> (u32, u32) {
+        self.version
+    }
+
+    /// The architecture to compile for so that a device of this compute capability runs it: its own, or an older one of
+    /// the same major version where this NVRTC does not know it. `None` when it knows none.
+    pub fn architecture(&self, capability: (u32, u32)) -> Option<String> {
+        let (major, minor) = capability;
+        let known = |n: &u32| n / 10 == major && n % 10 <= minor;
+        match self.capabilities.iter().copied().filter(known).max()? {
+            // Hopper's own instructions (wgmma, TMA) are only in the `a` variant.
+            90 => Some("sm_90a".into()),
+            n => Some(format!("sm_{n}")),
+        }
+    }
+
+    /// Compiles an embedded kernel file for an architecture such as "sm_80", or takes what was compiled before from the
+    /// cache.
+    ///
+    /// # Errors
+    /// NVRTC's log, when it refuses the source.
+    pub fn compile(&self, file: &str, defines: &[(&str, String)], architecture: &str) -> Result<Compiled> {
+        let source = source(&format!("{file}.cu"));
+        let options = options(defines, architecture);
+        let key = cache::Key {
+            source,
+            headers: &headers(),
+            options: &options,
+            nvrtc: &format!("{}.{} {}", self.version.0, self.version.1, self.file_bytes),
+        };
+        let refused = |log: String| {
+            let (major, minor) = self.version;
+            Error::new(
+                Kind::Io,
+                format!("NVRTC {major}.{minor} does not compile kernels/{file}.cu: {}", options.join(" ")),
+            )
+            .got(log)
+        };
+        cache::get_or_make(&key, || self.translate(&format!("{file}.cu"), source, &options).map_err(refused))
+    }
+
+    /// Whether it compiles at all: it needs libnvrtc-builtins beside it.
+    pub fn probe(&self) -> std::result::Result<(), Missing> {
+        let options = options(&[], &format!("sm_{}", self.capabilities.last().copied().unwrap_or(80)));
+        let made = self.translate("probe.cu", "extern \"C\" __global__ void probe() {}", &options);
+        made.map(|_| ()).map_err(|why| Missing::Broken { path: self.path.clone(), why })
+    }
+
+    /// One compilation; the error is NVRTC's log.
+    fn translate(&self, name: &str, source: &str, options: &[String]) -> std::result::Result<Compiled, String> {
+        let text = |text: &str| CString::new(text).map_err(|_| "a NUL in the source".to_string());
+        let (source, name) = (text(source)?, text(name)?);
+        let headers: Vec<[CString; 2]> = headers()
+            .iter()
+            .map(|(name, body)| Ok([text(name)?, text(body)?]))
+            .collect::<std::result::Result<_, String>>()?;
+        let names: Vec<*const c_char> = headers.iter().map(|[name, _]| name.as_ptr()).collect();
+        let bodies: Vec<*const c_char> = headers.iter().map(|[_, body]| body.as_ptr()).collect();
+        let options: Vec<CString> = options.iter().map(|o| text(o)).collect::<std::result::Result<_, String>>()?;
+        let options: Vec<*const c_char> = options.iter().map(|o| o.as_ptr()).collect();
+        let f = &self.functions;
+        let mut program = Running { functions: f, program: null_mut() };
+        let count = headers.len() as c_int;
+        // SAFETY: (1) every string ends in NUL and lives until the end of this function; (2) both arrays of headers have
+        // `count` entries; (3) the program is destroyed by `Running`.
+        let status = unsafe {
+            let (bodies, names) = (bodies.as_ptr(), names.as_ptr());
+            f.check((f.create)(&mut program.program, source.as_ptr(), name.as_ptr(), count, bodies, names))?;
+            (f.compile)(program.program, options.len() as c_int, options.as_ptr())
+        };
+        let log = program.bytes(f.log_size, f.log)?;
+        let log = String::from_utf8_lossy(log.strip_suffix(b"\0").unwrap_or(&log)).trim().to_string();
+        f.check(status).map_err(|why| format!("{why}\n{log}"))?;
+        Ok(Compiled { cubin: program.bytes(f.cubin_size, f.cubin)?, log })
+    }
+}
+
+/// The text of an embedded source or header.
+fn source(name: &str) -> &'static str {
+    let found = SOURCES.iter().find(|(n, _)| *n == name);
+    found.unwrap_or_else(|| panic!("an op launches from kernels/{name}, which does not exist")).1
+}
+
+fn headers() -> Vec<(&'static str, &'static str)> {
+    SOURCES.iter().copied().filter(|(name, _)| name.ends_with(".cuh")).collect()
+}
+
+fn options(defines: &[(&str, String)], architecture: &str) -> Vec<String> {
+    let fixed = ["--std=c++17", "-default-device", "-lineinfo", "--ptxas-options=-v"];
+    let mut options: Vec<String> = fixed.map(String::from).into();
+    options.push(format!("--gpu-architecture={architecture}"));
+    options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
+    options
+}
+
+impl Functions {
+    /// # Safety
+    /// `library` is NVRTC, and outlives what is returned.
+    unsafe fn load(library: &Library) -> std::result::Result<Functions, String> {
+        macro_rules! symbol {
+            ($name:literal) => {
+                // SAFETY: the type is the field's, which is written as nvrtc.h has it.
+                *unsafe { library.get($name.as_bytes()) }.map_err(|e| format!("no {} in it: {e}", $name))?
+            };
+        }
+        Ok(Functions {
+            version: symbol!("nvrtcVersion"),
+            supported_count: symbol!("nvrtcGetNumSupportedArchs"),
+            supported: symbol!("nvrtcGetSupportedArchs"),
+            error_string: symbol!("nvrtcGetErrorString"),
+            create: symbol!("nvrtcCreateProgram"),
+            compile: symbol!("nvrtcCompileProgram"),
+            destroy: symbol!("nvrtcDestroyProgram"),
+            log_size: symbol!("nvrtcGetProgramLogSize"),
+            log: symbol!("nvrtcGetProgramLog"),
+            cubin_size: symbol!("nvrtcGetCUBINSize"),
+            cubin: symbol!("nvrtcGetCUBIN"),
+        })
+    }
+
+    fn check(&self, status: Status) -> std::result::Result<(), String> {
+        if status == 0 {
+            return Ok(());
+        }
+        // SAFETY: NVRTC answers any number with a string of its own.
+        Err(unsafe { CStr::from_ptr((self.error_string)(status)) }.to_string_lossy().into_owned())
+    }
+}
+
+/// A program that NVRTC has made, until it goes out of scope.
+struct Running<'a> {
+    functions: &'a Functions,
+    program: Program,
+}
+
+impl Running<'_> {
+    /// One of NVRTC's results that come as a size and a copy.
+    fn bytes(
+        &self,
+        size: unsafe extern "C" fn(Program, *mut usize) -> Status,
+        copy: unsafe extern "C" fn(Program, *mut c_char) -> Status,
+    ) -> std::result::Result<Vec<u8>, String> {
+        let mut len = 0;
+        // SAFETY: (1) the program is alive; (2) `copy` writes as many bytes as `size` has said.
+        unsafe {
+            self.functions.check(size(self.program, &mut len))?;
+            let mut bytes = vec![0u8; len];
+            self.functions.check(copy(self.program, bytes.as_mut_ptr().cast()))?;
+            Ok(bytes)
+        }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if !self.program.is_null() {
+            // SAFETY: made by `create`, destroyed once. Its status says nothing that could still be acted on.
+            unsafe { (self.functions.destroy)(&mut self.program) };
+        }
+    }
+}
+
+/// The file that a function was loaded from.
+fn path_of(function: *const c_void) -> Option<PathBuf> {
+    let mut info = libc::Dl_info { dli_fname: null(), dli_fbase: null_mut(), dli_sname: null(), dli_saddr: null_mut() };
+    // SAFETY: (1) dladdr takes any address; (2) the name it gives belongs to the loader and is copied at once.
+    unsafe {
+        if libc::dladdr(function, &mut info) == 0 || info.dli_fname.is_null() {
+            return None;
+        }
+        Some(PathBuf::from(CStr::from_ptr(info.dli_fname).to_string_lossy().into_owned()))
+    }
+}

@@ -1,0 +1,118 @@
+//! Which kernels the real code launches, and how: a device without memory runs whole steps of every preset, and what it
+//! was asked to launch is written down. Sizes are the real ones, since nothing is allocated.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use stockpot::device::{Arg, Buffer, DType, Device, Executor, Launch};
+use stockpot::error::Result;
+use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, Model};
+use stockpot::ops::{IGNORED, LossSum};
+use stockpot::train::{Optimizer, Settings};
+
+/// All of a launch that its CUBIN has to fit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Configuration {
+    pub file: &'static str,
+    pub kernel: &'static str,
+    pub defines: Vec<(&'static str, String)>,
+    /// Threads of a block.
+    pub block: u32,
+    /// Dynamic.
+    pub shared_bytes: u32,
+    /// Bytes of each argument, in order.
+    pub arguments: Vec<u32>,
+}
+
+impl Configuration {
+    pub fn of(launch: &Launch) -> Configuration {
+        let bytes = |arg: &Arg| match arg {
+            Arg::Matrix(_) | Arg::F64(_) => 8,
+            Arg::U32(_) | Arg::F32(_) => 4,
+        };
+        Configuration {
+            file: launch.file,
+            kernel: launch.kernel,
+            defines: launch.defines.clone(),
+            block: launch.block,
+            shared_bytes: launch.shared_bytes,
+            arguments: launch.args.iter().map(bytes).collect(),
+        }
+    }
+    /// Such as `TYPE=bf16 VECTOR=8`.
+    pub fn flags(&self) -> String {
+        self.defines.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Takes every launch and computes nothing; all memory reads as zero.
+#[derive(Default)]
+struct Recorder {
+    seen: Arc<Mutex<BTreeSet<Configuration>>>,
+    next: u64,
+}
+
+impl Executor for Recorder {
+    fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)> {
+        let address = (self.next + 4096).next_multiple_of(256);
+        self.next = address + bytes as u64;
+        Ok((address, Box::new(())))
+    }
+    fn launch(&mut self, launch: &Launch) -> Result<()> {
+        self.seen.lock().expect("no launch panics").insert(Configuration::of(launch));
+        Ok(())
+    }
+    fn upload(&mut self, _: &Buffer, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+    fn download(&mut self, _: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        bytes.fill(0);
+        Ok(())
+    }
+}
+
+/// A recorder that computes in `compute`, and what it will have seen.
+pub fn device(compute: DType) -> (Device, Arc<Mutex<BTreeSet<Configuration>>>) {
+    let recorder = Recorder::default();
+    let seen = recorder.seen.clone();
+    (Device::with_executor("recorder", Box::new(recorder), compute), seen)
+}
+
+/// What training and scoring every preset launches on a GPU.
+pub fn of_presets() -> BTreeSet<Configuration> {
+    let (mut device, seen) = device(DType::Bf16);
+    for architecture in [Architecture::Llama, Architecture::Olmo2] {
+        for preset in Config::PRESETS {
+            let config = Config::preset(preset, architecture, 50_257, 0).expect("a preset");
+            step(&mut device, &config).unwrap_or_else(|e| panic!("{preset}: {e}"));
+        }
+    }
+    std::mem::take(&mut seen.lock().expect("no launch panics"))
+}
+
+/// One optimizer step of two micro-batches, with activations kept and computed again, and one scoring pass.
+fn step(device: &mut Device, config: &Config) -> Result<()> {
+    let shape = Batch { batch: 4, context: config.context };
+    let rows = shape.rows();
+    let settings: Settings = toml::from_str("steps = 1\nbatch = 8\nlearning_rate = 1e-3").expect("settings");
+    let model = Model::without_weights(device, config)?;
+    let optimizer = Optimizer::new(device, &model, None)?;
+    let inputs = Inputs::new(device, rows)?;
+    inputs.upload(device, &vec![0; rows], &vec![IGNORED; rows])?;
+    let nats = device.alloc(DType::F64, 1)?;
+    for recompute in [false, true] {
+        let acts = Activations::for_training(device, config, rows, recompute)?;
+        optimizer.zero_gradients(device)?;
+        for accumulate in [false, true] {
+            model.accumulate_gradient(device, &acts, &optimizer.arena, shape, &inputs, 0.1)?;
+            device.run(&LossSum { losses: acts.losses(rows).vector(), out: nats.vector(), accumulate })?;
+        }
+        optimizer.set_learning_rate(device, 1e-3)?;
+        optimizer.update(device, &model, &settings)?;
+    }
+    let acts = Activations::for_evaluation(device, config, rows)?;
+    model.losses(device, &acts, shape, &inputs)?;
+    let losses = acts.losses(rows).matrix(shape.batch, shape.context);
+    let sums = device.alloc(DType::F64, shape.batch)?;
+    device.run(&LossSum { losses, out: sums.vector(), accumulate: false })
+}

@@ -1,0 +1,141 @@
+//! Every kernel on the host executor (tests/simt): every case of tests/cases against the f64 reference, with operands in
+//! bf16 as on a GPU, and bit for bit the same in every mode. Kernels that are written for f32 too meet the bounds that
+//! the CPU meets.
+
+mod cases;
+mod lab;
+mod reference;
+mod simt;
+
+use cases::Case;
+use cases::kernels::{self, Output, bits};
+use rayon::prelude::*;
+use simt::{Build, Mode, Simt};
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::Mutex;
+use stockpot::device::DType;
+
+fn run(case: &Case, simt: Simt, compute: DType) -> Result<Vec<Output>, String> {
+    Ok(kernels::run(case, simt.device(compute))?.0)
+}
+
+/// Whether a case runs in a mode. Random numbers find all that depends on the order of threads, and hooks find it in
+/// small shapes.
+fn runs_in(case: &Case, mode: Mode) -> bool {
+    let random = case.name.contains("Random");
+    let large = ["(300,", "700 x", "100003"].iter().any(|part| case.name.contains(part));
+    match mode {
+        Mode::FORWARD => true,
+        _ if mode.build == Build::Hooked => random && !large,
+        _ => random,
+    }
+}
+
+/// The worst error of each output of each op, and the case that has it.
+type Worst = BTreeMap<String, (f64, String)>;
+
+fn note(worst: &Mutex<Worst>, case: &Case, outputs: &[Output]) {
+    let mut worst = worst.lock().expect("no panic while locked");
+    for o in outputs {
+        let op = case.name.split(' ').next().unwrap_or_default();
+        let entry = worst.entry(format!("{op} {} {:?}", o.name, o.dtype)).or_default();
+        if o.error >= entry.0 {
+            *entry = (o.error, case.name.clone());
+        }
+    }
+}
+
+fn check_case(case: &Case, compute: DType, worst: &Mutex<Worst>) -> Result<(), String> {
+    let first = run(case, Simt::new(Mode::FORWARD), compute)?;
+    note(worst, case, &first);
+    first.iter().try_for_each(|output| output.check(case))?;
+    for mode in Mode::ALL.into_iter().skip(1).filter(|&mode| runs_in(case, mode)) {
+        if bits(&first) != bits(&run(case, Simt::new(mode), compute).map_err(|e| format!("{mode:?}: {e}"))?) {
+            return Err(format!("{}: other bits in {mode:?} than in {:?}", case.name, Mode::FORWARD));
+        }
+    }
+    Ok(())
+}
+
+fn cases_of(family: &str) -> Vec<Case> {
+    let cases: Vec<Case> = cases::all().into_iter().filter(|c| c.name.starts_with(family)).collect();
+    assert!(!cases.is_empty(), "no case of {family}");
+    cases
+}
+
+/// Every case of a family: right in `compute`, and the same in every mode. Prints the worst errors.
+fn check(family: &str, compute: DType) {
+    let worst = Mutex::default();
+    if let Err(message) = cases_of(family).par_iter().try_for_each(|case| check_case(case, compute, &worst)) {
+        panic!("operands in {compute:?}: {message}");
+    }
+    for (output, (error, case)) in worst.into_inner().expect("no panic while locked") {
+        println!("operands in {compute:?}: {output} is off by up to {error:.2e} ({case})");
+    }
+}
+
+/// One test for each family of ops, so that they run side by side.
+macro_rules! families {
+    ($($test:ident: $prefix:literal $(, $f32:ident)?;)*) => {
+        const FAMILIES: &[&str] = &[$($prefix),*];
+        $(
+            #[test]
+            fn $test() {
+                check($prefix, DType::Bf16);
+                $(check($prefix, DType::$f32);)?
+            }
+        )*
+    };
+}
+
+families! {
+    products: "gemm";
+    norms: "rms_norm", F32;
+    rotations: "rope", F32;
+    gates: "swiglu", F32;
+    attention: "attention";
+    losses: "cross_entropy", F32;
+    sums_of_losses: "loss_sum";
+    embeddings: "embedding", F32;
+    gradient_norms: "grad_norm";
+    updates: "adamw", F32;
+    fills: "fill";
+    merges: "merge";
+}
+
+#[test]
+fn no_case_is_left_out() {
+    for case in cases::all() {
+        let families = FAMILIES.iter().filter(|prefix| case.name.starts_with(*prefix)).count();
+        assert_eq!(families, 1, "{} belongs to one of the tests above", case.name);
+    }
+}
+
+/// AddressSanitizer finds what the executor's own checks do not: a kernel that leaves one of its local arrays. Its runtime
+/// must be the first that a process loads, so a second process of this program runs `sanitized_child`.
+#[test]
+fn no_kernel_leaves_a_local_array() {
+    let runtime = Command::new("g++").arg("-print-file-name=libasan.so").output().expect("g++").stdout;
+    let runtime = String::from_utf8(runtime).expect("a UTF-8 path");
+    let child = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "sanitized_child", "--ignored", "--nocapture"])
+        .env("LD_PRELOAD", runtime.trim())
+        .env("ASAN_OPTIONS", "detect_leaks=0")
+        .output()
+        .expect("this program starts");
+    let said = [child.stdout, child.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "runs in the process that no_kernel_leaves_a_local_array starts"]
+fn sanitized_child() {
+    let mode = Mode { build: Build::Sanitized, ..Mode::RANDOM };
+    let chosen = |case: &&Case| runs_in(case, Mode::HOOKED) && (case.gap == 0 || case.gap == 5);
+    for family in FAMILIES {
+        for case in cases_of(family).iter().filter(chosen) {
+            run(case, Simt::new(mode), DType::Bf16).expect("no report");
+        }
+    }
+}
