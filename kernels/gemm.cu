@@ -76,7 +76,8 @@ template <bool IS_A, bool K_ALONG_ROWS, u32 EXTENT> struct Tile {
     __device__ __forceinline__ void copy(u8* tile, u32 extent, u32 depth, u32 stride) {
       const u32 rows = K_ALONG_ROWS ? extent : depth, columns = K_ALONG_ROWS ? depth : extent;
       const u32 left = column < columns ? columns - column : 0, count = left < 8 ? left : 8;
-#pragma unroll
+// Element by element, chunks take turns: all at once they would need too many registers.
+#pragma unroll(VECTOR == 8 ? ROWS / STEP : 1)
       for (u32 i = 0; i < ROWS; i += STEP) {
         copy_chunk(tile + to + i * (WIDTH * 2), from + i * (size_t)stride, row + i < rows ? count : 0);
       }
@@ -165,15 +166,14 @@ DEVICE void store_some(C_TYPE* to, const float (&x)[VECTOR], u32 count) {
   }
 }
 
-// A warp passes its part of C from fragments to vectors 16 rows at a time, in PASSES of 32 vectors, through rows of
-// PITCH floats. A column's place skips 4 after each 32: neither the fragments' pairs nor the vectors meet in a bank.
-constexpr u32 PASSES = 16 * WARP_N / VECTOR / 32;
+// A warp passes its part of C from fragments to vectors 16 rows at a time, through rows of PITCH floats. A column's place
+// skips 4 after each 32: neither the fragments' pairs nor the vectors meet in a bank.
 constexpr u32 PITCH = WARP_N + 8;
 DEVICE u32 place(u32 column) { return column + column / 32 * 4; }
-// Where in these rows a lane's vector of a pass begins.
-DEVICE u32 vector_row(u32 pass) { return (threadIdx.x % 32 + 32 * pass) * VECTOR / WARP_N; }
-DEVICE u32 vector_column(u32 pass) { return (threadIdx.x % 32 + 32 * pass) * VECTOR % WARP_N; }
-static_assert(16 * WARP_N % (32 * VECTOR) == 0, "whole passes");
+// 16 rows are PASSES of a vector for each lane; what is added to BATCH of them is asked for at once.
+constexpr u32 PASSES = 16 * WARP_N / VECTOR / 32;
+constexpr u32 BATCH = PASSES < 4 ? PASSES : 4;
+static_assert(16 * WARP_N % (32 * VECTOR) == 0 && PASSES % BATCH == 0, "whole passes");
 
 // rows (16, PITCH) = rows 16i.. of the part.
 DEVICE void spread(const Sums& sum, u32 i, float* rows) {
@@ -189,32 +189,35 @@ DEVICE void spread(const Sums& sum, u32 i, float* rows) {
 }
 
 // Stores a warp's part of C, whose first element is (row, column), with `add` as EPILOGUE says. A row leaves in whole
-// sectors; what is added is asked for before the fragments are spread, a whole pass at once.
+// sectors.
 DEVICE void store_part(const Sums& sum, float* rows, C_TYPE* c, const C_TYPE* add, u32 row, u32 column, u32 M, u32 N,
                        u32 stride_c, u32 stride_add) {
 #pragma unroll
   for (u32 i = 0; i < WARP_M / 16; i++) {
-    u32 count[PASSES];
-    float y[PASSES][VECTOR];
-#pragma unroll
-    for (u32 p = 0; p < PASSES; p++) {
-      const u32 r = row + 16 * i + vector_row(p), n = column + vector_column(p);
-      const u32 left = r < M && n < N ? N - n : 0;
-      count[p] = left < VECTOR ? left : VECTOR;
-      if constexpr (EPILOGUE != 0) load_some(add + (size_t)r * stride_add + n, y[p], count[p]);
-    }
     spread(sum, i, rows);
     __syncwarp();
+#pragma unroll 1
+    for (u32 first = threadIdx.x % 32; first < 32 * PASSES; first += 32 * BATCH) {
+      u32 m[BATCH], n[BATCH], count[BATCH];
+      float x[BATCH][VECTOR];
 #pragma unroll
-    for (u32 p = 0; p < PASSES; p++) {
-      const u32 r = vector_row(p), n = vector_column(p);
-      float x[VECTOR];
-      load<VECTOR>(rows + r * PITCH + place(n), x);
-      if constexpr (EPILOGUE != 0) {
-#pragma unroll
-        for (u32 e = 0; e < VECTOR; e++) x[e] += y[p][e];
+      for (u32 p = 0; p < BATCH; p++) {
+        const u32 element = (first + 32 * p) * VECTOR;
+        m[p] = element / WARP_N, n[p] = element % WARP_N;
+        const u32 left = row + 16 * i + m[p] < M && column + n[p] < N ? N - column - n[p] : 0;
+        count[p] = left < VECTOR ? left : VECTOR;
+        if constexpr (EPILOGUE != 0) {
+          load_some(add + (size_t)(row + 16 * i + m[p]) * stride_add + column + n[p], x[p], count[p]);
+        }
       }
-      store_some(c + (size_t)(row + 16 * i + r) * stride_c + column + n, x, count[p]);
+#pragma unroll
+      for (u32 p = 0; p < BATCH; p++) {
+        float y[VECTOR];
+        load<VECTOR>(rows + m[p] * PITCH + place(n[p]), y);
+#pragma unroll
+        for (u32 e = 0; e < VECTOR; e++) y[e] = EPILOGUE == 0 ? y[e] : x[p][e] + y[e];
+        store_some(c + (size_t)(row + 16 * i + m[p]) * stride_c + column + n[p], y, count[p]);
+      }
     }
     __syncwarp();
   }

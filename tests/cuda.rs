@@ -35,12 +35,12 @@ fn every_case_is_within_its_bound_and_has_the_same_bits_again() {
     let mut device = gpu();
     for case in cases::all() {
         let (outputs, again);
-        (outputs, device) = run(&case, device);
+        (outputs, device) = run(&case, device).unwrap_or_else(|message| panic!("{message}"));
         for o in &outputs {
             let what = format!("{}: {} {:?} is off by {:.2e}", case.name, o.name, o.dtype, o.error);
             assert!(o.error <= o.bound, "{what}, allowed {:.2e} ({})", o.bound, o.reason);
         }
-        (again, device) = run(&case, device);
+        (again, device) = run(&case, device).unwrap_or_else(|message| panic!("{message}"));
         assert!(bits(&outputs) == bits(&again), "{}: other bits the second time", case.name);
     }
 }

@@ -58,13 +58,14 @@ pub struct Output {
     pub reason: &'static str,
 }
 
-/// Runs a case on a device of kernels, and gives that back: on a GPU it holds kernels that are loaded.
-pub fn run(case: &Case, device: Device) -> (Vec<Output>, Device) {
+/// Runs a case on a device of kernels, and gives that back: on a GPU it holds kernels that are loaded. An error is what the
+/// executor or the lab reported.
+pub fn run(case: &Case, device: Device) -> Result<(Vec<Output>, Device), String> {
     let compute = device.compute_dtype();
     let mut lab = Lab::new(device, case.gap);
     let Built { op, expected } = (case.build)(&mut lab);
     let types = lab.output_types();
-    let outputs = lab.run(&*op);
+    let outputs = lab.try_run(&*op).map_err(|e| format!("{} {compute:?}: {e}", case.name))?;
     assert_eq!(outputs.len(), expected.len(), "{}", case.name);
     let mut checked = Vec::new();
     for ((name, values), (expected_name, want)) in outputs.into_iter().zip(expected) {
@@ -80,7 +81,18 @@ pub fn run(case: &Case, device: Device) -> (Vec<Output>, Device) {
         let (bound, reason) = bound_of(op.name(), compute, dtype);
         checked.push(Output { name, values, dtype, error, bound, reason });
     }
-    (checked, lab.device)
+    Ok((checked, lab.device))
+}
+
+impl Output {
+    /// An error if it is farther from the reference than its kernel may be.
+    pub fn check(&self, case: &Case) -> Result<(), String> {
+        let Output { name, dtype, error, bound, reason, .. } = self;
+        if error <= bound {
+            return Ok(());
+        }
+        Err(format!("{}: {name} {dtype:?} is off by {error:.2e}, allowed {bound:.2e} ({reason})", case.name))
+    }
 }
 
 fn bound_of(op: &str, compute: DType, output: DType) -> (f64, &'static str) {

@@ -15,6 +15,8 @@ pub enum Build {
     Fast,
     /// Every load and store is checked (tests/simt/race.cpp); about five times slower.
     Hooked,
+    /// With AddressSanitizer, whose runtime the process must have been started with.
+    Sanitized,
 }
 
 /// A change to the text of a kernel or header, for tests that plant a bug.
@@ -77,7 +79,10 @@ fn compiler(arguments: &[&str]) -> Result<(), String> {
     let output = output.map_err(|e| format!("cannot run g++, which the executor of kernels needs: {e}"))?;
     match output.status.success() {
         true => Ok(()),
-        false => Err(format!("g++ failed:\n{}", String::from_utf8_lossy(&output.stderr))),
+        false => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(format!("g++ failed:\n{}", said.lines().take(8).collect::<Vec<_>>().join("\n")))
+        }
     }
 }
 
@@ -168,7 +173,11 @@ impl Source {
         let texts = self.texts()?;
         let shim = read(&root().join("tests/simt/simt.h"))?;
         let defines: Vec<String> = self.defines.iter().map(|(name, value)| format!("-D{name}={value}")).collect();
-        let sanitizers: &[&str] = if self.build == Build::Hooked { &HOOKED_FLAGS } else { &[] };
+        let sanitizers: &[&str] = match self.build {
+            Build::Fast => &[],
+            Build::Hooked => &HOOKED_FLAGS,
+            Build::Sanitized => &["-fsanitize=address"],
+        };
         let mut flags = [&FLAGS[..], &KERNEL_FLAGS, sanitizers, &[architecture()]].concat();
         flags.extend(defines.iter().map(String::as_str));
         let mut parts = flags.clone();

@@ -160,6 +160,13 @@ static void reserve_stacks(size_t count) {
   for (size_t i = 0; i < count; i++) mprotect(m.stacks + i * STACK_BYTES, 4096, PROT_NONE);
 }
 
+// AddressSanitizer's, where it is loaded.
+extern "C" __attribute__((weak)) void __asan_unpoison_memory_region(const volatile void* address, size_t bytes);
+
+void forget_stacks() {
+  if (__asan_unpoison_memory_region) __asan_unpoison_memory_region(machine->stacks, machine->stack_count * STACK_BYTES);
+}
+
 void prepare_threads() {
   Machine& m = *machine;
   const u32 n = m.config.block;

@@ -98,6 +98,7 @@ extern "C" u32 simt_shared_address(const void* p) {
 extern "C" int simt_launch(void (*call)(void**), u8* dynamic, const Config* config, void** arguments, Failure* failure) {
   static thread_local Machine of_this_thread = {};
   Machine& m = *(machine = &of_this_thread);
+  if (m.failed) forget_stacks();
   m.config = *config, m.call = call, m.arguments = arguments, m.failure = failure, m.failed = false;
   m.current = nullptr, m.pc = 0, m.random = config->seed * 0x9e3779b97f4a7c15ull | 1;
   m.launch_stamp++;

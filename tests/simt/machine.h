@@ -156,6 +156,8 @@ void wait(const char* what, u32 line);
 void run_threads();
 void prepare_threads();
 void catch_faults();
+// After a failure: nothing that the given-up fibers had on their stacks counts any more.
+void forget_stacks();
 
 // block.cpp
 u32 warp_lanes(const Thread* t);

@@ -1,0 +1,79 @@
+//! The executor's proof that it would notice: each row plants a bug in a kernel, and a case of tests/cases must then fail
+//! on the host executor. A row whose text no longer stands in the kernel exactly once fails as stale.
+
+mod cases;
+mod lab;
+mod reference;
+mod simt;
+
+use cases::Case;
+use cases::kernels::{self, Output, bits};
+use rayon::prelude::*;
+use simt::{Mode, Patch, Simt};
+use stockpot::device::DType;
+
+/// Which modes must find it.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    /// One of the fast ones at least: a report, a wrong number, or other bits in another order.
+    Fast,
+    /// Only the hooked one: whether numbers come out wrong depends on luck.
+    Hooked,
+}
+use By::{Fast, Hooked};
+
+fn run(case: &Case, simt: Simt, compute: DType) -> Result<Vec<Output>, String> {
+    Ok(kernels::run(case, simt.device(compute))?.0)
+}
+
+struct Mutation {
+    file: &'static str,
+    what: &'static str,
+    from: &'static str,
+    to: &'static str,
+    /// Name of the case in tests/cases.
+    case: &'static str,
+    by: By,
+}
+
+/// `None` if nothing noticed the change.
+fn noticed(mutation: &Mutation) -> Option<String> {
+    let case = cases::all().into_iter().find(|case| case.name == mutation.case);
+    let case = case.unwrap_or_else(|| panic!("no case is named {}", mutation.case));
+    let Mutation { file, from, to, .. } = mutation;
+    let patch = Patch { file: file.to_string(), from: from.to_string(), to: to.to_string() };
+    let modes: &[Mode] = if mutation.by == Fast { &Mode::FAST } else { &[Mode::HOOKED] };
+    let mut first = None;
+    for &mode in modes {
+        match run(&case, Simt::new(mode).with_source(patch.clone()), DType::Bf16) {
+            Err(message) => return Some(message),
+            Ok(outputs) => {
+                if let Err(message) = outputs.iter().try_for_each(|output| output.check(&case)) {
+                    return Some(message);
+                }
+                if *first.get_or_insert(bits(&outputs)) != bits(&outputs) {
+                    return Some(format!("other bits in {mode:?}"));
+                }
+            }
+        }
+    }
+    None
+}
+
+fn check(mutations: &[Mutation]) {
+    let failed = mutations.par_iter().filter_map(|mutation| {
+        let Mutation { file, what, .. } = mutation;
+        match noticed(mutation) {
+            None => Some(format!("{file}: nothing noticed: {what}")),
+            Some(message) if message.contains("stale patch") || message.contains("g++ failed") => {
+                Some(format!("{file}: {what}: {message}"))
+            }
+            Some(message) => {
+                println!("{file}: {what}: {message}");
+                None
+            }
+        }
+    });
+    let failed: Vec<String> = failed.collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
