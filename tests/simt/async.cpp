@@ -19,7 +19,9 @@ extern "C" void simt_cp_async(u32 to, const void* from, u32 size, u32 bytes) {
   ENTER();
   Machine& m = *machine;
   if (bytes > size) fail("cp.async of %u bytes to %u", bytes, size);
-  if (to % size || (uintptr_t)from % size) fail("cp.async: shared 0x%x or global %p is not on a boundary of %u bytes", to, from, size);
+  if (to % size || (uintptr_t)from % size) {
+    fail("cp.async: shared 0x%x or global %p is not on a boundary of %u bytes", to, from, size);
+  }
   u8* target = shared_memory(to, size, "cp.async");
   if (bytes && !in_operand(from, bytes)) fail("cp.async reads %u bytes at %p, outside every operand", bytes, from);
   if (bytes && m.config.hooked) check_global(from, bytes, false, "cp.async");

@@ -53,7 +53,9 @@ const u64* meet(u32 mask, SimtWarpOp op, u32 line, u64 value, void (*all_here)(M
   Thread* self = m.current;
   const u32 warp = self->warp;
   mask &= lanes_of_warp(warp);
-  if (!(mask >> self->lane & 1)) fail("%s in line %u: lane %u is not in the mask %08x", name_of(op), line, self->lane, mask);
+  if (!(mask >> self->lane & 1)) {
+    fail("%s in line %u: lane %u is not in the mask %08x", name_of(op), line, self->lane, mask);
+  }
   Meeting& meeting = meeting_of(m.warps[warp], mask);
   if (meeting.arrived && (meeting.op != op || meeting.line != line)) {
     fail("a warp diverged: %s in line %u, while other lanes are at %s in line %u", name_of(op), line,

@@ -149,6 +149,10 @@ static void* new_stack(u32 number) {
   return p;
 }
 
+Machine::~Machine() {
+  if (stacks) munmap(stacks, stack_count * STACK_BYTES);
+}
+
 static void reserve_stacks(size_t count) {
   Machine& m = *machine;
   if (m.stack_count >= count) return;
@@ -208,10 +212,11 @@ static struct sigaction previous[3];
 static const int FAULTS[3] = {SIGSEGV, SIGBUS, SIGFPE};
 static __thread void* fault_address;
 
-static void faulted() {
-  fail("memory fault at address 0x%lx (outside every operand's allocation, not aligned, or a stack overflow)",
-       (unsigned long)fault_address);
+static void faulted_in_memory() {
+  fail("memory fault at %p: outside every operand's allocation, not aligned, or a stack overflow", fault_address);
 }
+
+static void faulted_in_arithmetic() { fail("an integer divided by zero"); }
 
 static void on_fault(int signal, siginfo_t* info, void* context) {
   if (!machine || !machine->current) {
@@ -220,13 +225,16 @@ static void on_fault(int signal, siginfo_t* info, void* context) {
     }
     return;
   }
-  // Go on in `faulted`, at the top of the fiber's stack: the fiber itself is given up.
+  Machine& m = *machine;
   auto* registers = ((ucontext_t*)context)->uc_mcontext.gregs;
   fault_address = info->si_addr;
-  machine->pc = registers[REG_RIP] + 1;
-  u8* top = machine->stacks + (machine->current->number + 1) * STACK_BYTES - 64;
+  // As a return address, that is behind the instruction. In a model, the kernel's call of it counts.
+  const uintptr_t pc = registers[REG_RIP];
+  if (pc >= m.library_start && pc < m.library_end) m.pc = pc + 1;
+  // Go on at the top of the fiber's stack: the fiber itself is given up.
+  u8* top = m.stacks + (m.current->number + 1) * STACK_BYTES - 64;
   registers[REG_RSP] = (greg_t)(top - 8);
-  registers[REG_RIP] = (greg_t)faulted;
+  registers[REG_RIP] = (greg_t)(signal == SIGFPE ? faulted_in_arithmetic : faulted_in_memory);
 }
 
 void catch_faults() {

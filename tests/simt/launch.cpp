@@ -79,10 +79,13 @@ void run_block(u32 number) {
 u8* shared_memory(u32 address, u32 bytes, const char* what) {
   Machine& m = *machine;
   const u64 offset = (u64)address - SHARED_BASE;
-  if (address < SHARED_BASE || offset + bytes > m.window_bytes) fail("%s: 0x%x is not in shared memory", what, address);
+  if (address < SHARED_BASE || offset + bytes > m.window_bytes) {
+    fail("%s: 0x%x is not in shared memory", what, address);
+  }
   u8* p = m.window + offset;
   if (p + bytes > m.dynamic + m.config.dynamic_bytes && p < m.dynamic + SIMT_DYNAMIC_BYTES) {
-    fail("%s of %u bytes at byte %zd of %u of dynamic shared memory", what, bytes, p - m.dynamic, m.config.dynamic_bytes);
+    const size_t end = m.config.dynamic_bytes;
+    fail("%s of %u bytes at byte %zd of %zu of dynamic shared memory", what, bytes, p - m.dynamic, end);
   }
   return p;
 }
@@ -95,7 +98,8 @@ extern "C" u32 simt_shared_address(const void* p) {
 }
 
 // 0 when all blocks have run; otherwise `failure` says what happened.
-extern "C" int simt_launch(void (*call)(void**), u8* dynamic, const Config* config, void** arguments, Failure* failure) {
+extern "C" int simt_launch(void (*call)(void**), u8* dynamic, const Config* config, void** arguments,
+                           Failure* failure) {
   static thread_local Machine of_this_thread = {};
   Machine& m = *(machine = &of_this_thread);
   if (m.failed) forget_stacks();

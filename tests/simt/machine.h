@@ -1,6 +1,6 @@
 // The state of one running launch, shared by the files of libsimt.so: fiber.cpp (threads and their order), block.cpp
-// (barriers, warp operations), async.cpp (cp.async), tensor.cpp (ldmatrix, mma), race.cpp (the hooked build), launch.cpp.
-// One Machine for each OS thread; nothing is shared between two.
+// (barriers, warp operations), async.cpp (cp.async), tensor.cpp (ldmatrix, mma), race.cpp (the hooked build) and
+// launch.cpp. One Machine for each OS thread; nothing is shared between two.
 //
 // Hopper joins here: an mbarrier is one more thing a thread waits for (`wait`) and one more clock; TMA loads form a
 // queue that `next_thread` drains when nothing is ready, as wgmma groups form one that their wait executes; writes of
@@ -108,6 +108,8 @@ struct Cell {
 };
 
 struct Machine {
+  ~Machine();
+
   Config config;
   void (*call)(void**);
   void** arguments;

@@ -1,5 +1,5 @@
-//! Memory that notices who leaves it: each allocation ends within 256 bytes of pages that nobody may touch, begins after
-//! others, and the bytes between are canaries. (It begins on a 256-byte boundary, as a device's does, so it cannot also
+//! Memory that notices who leaves it: each allocation ends within 256 bytes of pages that nobody may touch, begins
+//! after others, and the bytes between are canaries. (It begins on a 256-byte boundary, as a device's does, so it cannot also
 //! end exactly at the page; the hooked build checks the exact ends of operands.)
 
 use std::collections::BTreeMap;

@@ -120,7 +120,8 @@ static void check_window(size_t offset, u32 bytes, bool write) {
     if (cell.in_flight) fail("race: %s of shared 0x%zx, into which cp.async has a copy under way", what, i);
     if (!write && !cell.written) fail("read of shared 0x%zx, which nobody has written", i);
     u32 other;
-    if (const char* race = race_of(cell, write, &other)) fail("race: %s in shared 0x%zx, with thread %u", race, i, other);
+    const char* race = race_of(cell, write, &other);
+    if (race) fail("race: %s in shared 0x%zx, with thread %u", race, i, other);
     record(cell, write);
   }
 }

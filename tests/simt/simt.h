@@ -1,6 +1,6 @@
-// What a kernel sees when it is compiled for the host: CUDA's keywords, built-in variables and functions, and the models
-// of the PTX instructions that kernels/ptx.cuh calls. Declarations only: the models live in libsimt.so, which is compiled
-// apart and never instrumented, so that no model is optimised into the kernel or watched as if it were the kernel.
+// What a kernel sees when it is compiled for the host: CUDA's keywords, built-in variables and functions, and the
+// models of the PTX instructions that kernels/ptx.cuh calls. Declarations only: the models live in libsimt.so, which is
+// compiled apart and never instrumented, so that none is optimised into the kernel or watched as if it were part of it.
 //
 // A CUDA thread is a fiber. Shared memory is thread-local storage of the OS thread that runs the launch: at block scope
 // `thread_local` implies `static`, which is what `__shared__` means, and tests run in parallel without meeting.
