@@ -267,6 +267,16 @@ fn a_patch_that_does_not_fit_is_refused() {
 }
 
 #[test]
+fn a_launch_forgets_the_operands_of_the_one_before() {
+    let mut device = device(Mode::FORWARD, None);
+    let (x, out) = (upload(&mut device, &numbers(2048)), upload(&mut device, &nothing(2048)));
+    let kernel = |x: Buffer| launch("pipeline", 1, 256, 3 * 4096, vec![whole(&x), whole(&out), Arg::U32(2048)]);
+    device.run(&kernel(x.clone())).expect("a right launch");
+    let error = device.run(&kernel(x.slice(0..1024))).expect_err("an operand of half the size").to_string();
+    assert!(error.contains("outside every operand"), "{error}");
+}
+
+#[test]
 fn a_failed_launch_leaves_the_executor_usable() {
     let patch = Patch { file: "sum.cu".into(), from: "out[blockIdx.x]".into(), to: "out[5000]".into() };
     for _ in 0..3 {
