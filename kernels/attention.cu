@@ -379,14 +379,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     load_tile<QUERIES>(stage(i) + QUERIES * ROW, head_of(dout, b, T, h, stride_dout), stride_dout, query_at(i), T);
     cp_async_commit();
   };
-  // A tile's lse * log2(e), then its delta: fetched into a register before a tile's products, put in place after them.
+  // A tile's lse * log2(e), then its delta. They cross the products of the tile before in a register that nothing
+  // reads, so that no thread waits for the load.
   float* const statistic = reinterpret_cast<float*>(shared + (2 * KEYS + 4 * QUERIES) * ROW);
   auto statistics = [&](u32 i) { return statistic + i % 2 * 2 * QUERIES; };
   auto fetch = [&](u32 i) {
     const u32 t = threadIdx.x, query = query_at(i) + t % QUERIES;
     const size_t row = b * H + head_at(i);
     if (t >= 2 * QUERIES || query >= T) return 0.0f;
-    return t < QUERIES ? lse[row * stride_lse + query] * LOG2_E : delta[row * stride_delta + query];
+    return t < QUERIES ? lse[row * stride_lse + query] : delta[row * stride_delta + query];
   };
 
   const u32 band = threadIdx.x / 32 * 16 * M;
@@ -398,7 +399,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   prefetch(0);
   float carried = fetch(0);
   for (u32 i = 0; i < group * tiles; i++) {
-    if (threadIdx.x < 2 * QUERIES) statistics(i)[threadIdx.x] = carried;
+    if (threadIdx.x < 2 * QUERIES) statistics(i)[threadIdx.x] = carried * (threadIdx.x < QUERIES ? LOG2_E : 1);
     cp_async_wait<0>();
     // Every thread's copies have arrived, and every warp is done with the other stage.
     __syncthreads();
