@@ -10,22 +10,9 @@ struct bf16 {
   u16 bits;
 };
 
-// IEEE half precision: a storage type of checkpoints, nothing is computed in it.
-struct half16 {
-  u16 bits;
-};
-
 DEVICE float to_float(float x) { return x; }
 // Every bf16 is the upper half of an f32.
 DEVICE float to_float(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
-// The fields are moved to f32's places and scaled by 2^(127 - 15), which also makes subnormals normal: exact.
-// Infinities and NaN have f32's largest exponent.
-DEVICE float to_float(half16 x) {
-  const u32 sign = (x.bits & 0x8000u) << 16, magnitude = (x.bits & 0x7fffu) << 13;
-  const float scaled = __uint_as_float(magnitude) * 0x1p112f;
-  const u32 special = magnitude >= 0x0f800000u ? 0x7f800000u : 0;
-  return __uint_as_float(__float_as_uint(scaled) | sign | special);
-}
 
 template <class T> DEVICE T from_float(float x);
 template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }

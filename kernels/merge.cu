@@ -1,4 +1,4 @@
-// Weighted sums of checkpoints (n elements): stored values in, an f64 sum, and values rounded once out.
+// Weighted sums of checkpoints (n elements): f32 values in, an f64 sum, and values rounded once out.
 //
 // Products and sums are rounded apart, in the order of the sources, as on the CPU (src/ops/merge.rs): the bits are the
 // same on every device. Elements are independent of one another.
@@ -25,7 +25,7 @@ static_assert(COUNT >= 1 && COUNT <= 8, "sources of one launch");
 #define EACH_8(F) EACH_7(F) F(7)
 #define EACH_OF(count, F) EACH_##count(F)
 #define EACH(count, F) EACH_OF(count, F)
-#define SOURCE_PARAMETER(k) const SOURCE_TYPE *source##k,
+#define SOURCE_PARAMETER(k) const float *source##k,
 #define WEIGHT_PARAMETER(k) , double weight##k
 #define SOURCE(k) source##k,
 #define WEIGHT(k) weight##k,
@@ -36,23 +36,23 @@ static_assert(COUNT >= 1 && COUNT <= 8, "sources of one launch");
 // Moves 16n bytes of the sum (8n with FIRST) and each source once, 2 COUNT n flops.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     merge_add(double* sum /* (n) */, EACH(COUNT, SOURCE_PARAMETER) u32 n EACH(COUNT, WEIGHT_PARAMETER)) {
-  const SOURCE_TYPE* const sources[COUNT] = {EACH(COUNT, SOURCE)};
+  const float* const sources[COUNT] = {EACH(COUNT, SOURCE)};
   const double weights[COUNT] = {EACH(COUNT, WEIGHT)};
   const size_t first = first_element();
-  SOURCE_TYPE x[COUNT][ELEMENTS];
+  float x[COUNT][ELEMENTS];
   double total[ELEMENTS];
 #pragma unroll
   for (u32 e = 0; e < ELEMENTS; e++) {
     const size_t i = first + e * BLOCK;
     total[e] = !FIRST && i < n ? sum[i] : 0;
 #pragma unroll
-    for (u32 k = 0; k < COUNT; k++) x[k][e] = i < n ? sources[k][i] : SOURCE_TYPE{};
+    for (u32 k = 0; k < COUNT; k++) x[k][e] = i < n ? sources[k][i] : 0;
   }
 #pragma unroll
   for (u32 e = 0; e < ELEMENTS; e++) {
 #pragma unroll
     for (u32 k = 0; k < COUNT; k++) {
-      const double product = __dmul_rn(weights[k], to_float(x[k][e]));
+      const double product = __dmul_rn(weights[k], x[k][e]);
       total[e] = FIRST && k == 0 ? product : __dadd_rn(total[e], product);
     }
     if (first + e * BLOCK < n) sum[first + e * BLOCK] = total[e];
@@ -63,11 +63,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 
 #ifdef HAS_COPY
 
-// out = the sum rounded to f32, to nearest, ties to even; `copy` is out rounded to bf16 in the same way.
-// Moves 12n bytes and 2n of the copy.
+// out = the sum rounded to f32, to nearest, ties to even; `copy` is out in the device's compute type, rounded again.
+// Moves 12n bytes and those of the copy.
 extern "C" __global__ void __launch_bounds__(BLOCK) merge_round(const double* sum /* (n) */, float* out /* (n) */,
 #if HAS_COPY
-                                                                  bf16* copy /* (n) */,
+                                                                  COPY_TYPE* copy /* (n) */,
 #endif
                                                                   u32 n) {
   double x[ELEMENTS];
@@ -83,7 +83,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) merge_round(const double* su
     const float rounded = __double2float_rn(x[e]);
     out[i] = rounded;
 #if HAS_COPY
-    copy[i] = from_float<bf16>(rounded);
+    copy[i] = from_float<COPY_TYPE>(rounded);
 #endif
   }
 }

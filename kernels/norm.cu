@@ -2,7 +2,7 @@
 //
 // A row of x (R, C) belongs to ROW_THREADS neighbouring threads: a warp for narrow rows, the block for wide ones.
 // Thread t of a row owns the columns [t VECTOR, t VECTOR + VECTOR) and every ROW_THREADS VECTOR columns further. The
-// first KEPT of these vectors stay in registers between the two passes over the row; any others are read again, from L2.
+// first KEPT of these vectors stay in registers between the two passes over the row; any others are read again (L2).
 // Same bits: every sum runs over a thread's columns in order, then over threads in the order of warp_sum or block_sum.
 #include "common.cuh"
 

@@ -4,7 +4,7 @@
 mod simt;
 
 use half::bf16;
-use simt::{Build, Mode, Order, Patch, Simt};
+use simt::{Build, Mode, Order, Patch, Simt, run_sanitized};
 use stockpot::device::{Arg, Buffer, DType, Device, Element, Host, Launch, Matrix, Op, Operands, Repeat};
 use stockpot::error::Result;
 
@@ -267,6 +267,16 @@ fn a_patch_that_does_not_fit_is_refused() {
 }
 
 #[test]
+fn a_launch_forgets_the_operands_of_the_one_before() {
+    let mut device = device(Mode::FORWARD, None);
+    let (x, out) = (upload(&mut device, &numbers(2048)), upload(&mut device, &nothing(2048)));
+    let kernel = |x: Buffer| launch("pipeline", 1, 256, 3 * 4096, vec![whole(&x), whole(&out), Arg::U32(2048)]);
+    device.run(&kernel(x.clone())).expect("a right launch");
+    let error = device.run(&kernel(x.slice(0..1024))).expect_err("an operand of half the size").to_string();
+    assert!(error.contains("outside every operand"), "{error}");
+}
+
+#[test]
 fn a_failed_launch_leaves_the_executor_usable() {
     let patch = Patch { file: "sum.cu".into(), from: "out[blockIdx.x]".into(), to: "out[5000]".into() };
     for _ in 0..3 {
@@ -312,4 +322,33 @@ fn a_copy_while_a_graph_is_recorded_is_refused() {
     for _ in 0..2 {
         device.repeat(&mut repeat, |device| device.upload(&x, &numbers(8))).expect("the copy");
     }
+}
+
+/// The kernel's local array has 4 elements.
+fn sum_local_array(mode: Mode, n: u32) -> Result<Vec<f32>> {
+    let mut device = device(mode, None);
+    let out = upload(&mut device, &nothing(64));
+    device.run(&launch("local", 1, 64, 0, vec![whole(&out), Arg::U32(n)]))?;
+    device.to_vec(&out)
+}
+
+#[test]
+fn who_leaves_a_local_array_is_found() {
+    for mode in Mode::ALL {
+        assert!(
+            sum_local_array(mode, 4).expect("a right launch").iter().zip(0..).all(|(&x, t)| x == (4 * t + 6) as f32)
+        );
+    }
+    let error = sum_local_array(Mode::HOOKED, 5).expect_err("an index outside the array").to_string();
+    assert!(error.contains("outside its array"), "{error}");
+    let (passed, said) = run_sanitized("sanitized_child");
+    assert!(!passed && said.contains("AddressSanitizer: stack-buffer-overflow"), "{said}");
+}
+
+#[test]
+#[ignore = "runs in the process that who_leaves_a_local_array_is_found starts, and ends it"]
+fn sanitized_child() {
+    let mode = Mode { build: Build::Sanitized, ..Mode::FORWARD };
+    sum_local_array(mode, 4).expect("a right launch");
+    println!("{:?}", sum_local_array(mode, 5));
 }

@@ -2,10 +2,7 @@
 //! smallest tile; here each tile of the table takes its turn, with rows on boundaries of 16 bytes whose ends are not
 //! whole vectors. All of them must give the same bits.
 
-// Of these only what a product needs is used.
-#[allow(dead_code)]
 mod lab;
-#[allow(dead_code)]
 mod reference;
 mod simt;
 
@@ -73,7 +70,7 @@ fn product(tile: &'static GemmTile, (ta, tb): (bool, bool), mode: Mode) -> Vec<u
     let (_, c) = lab.run(&op).into_iter().next().expect("C");
     let largest = expected.iter().fold(0.1f64, |a, b| a.max(b.abs()));
     for (i, (&got, want)) in c.iter().zip(&expected).enumerate() {
-        let near = (got as f64 - want).abs() <= bound * largest;
+        let near = (got - want).abs() <= bound * largest;
         assert!(near, "{tile:?} {ta} {tb} {mode:?}: c[{i}] is {got}, expected {want}");
     }
     c.into_iter().map(|x| (x as f32).to_bits()).collect()

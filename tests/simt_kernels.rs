@@ -10,9 +10,8 @@ mod simt;
 use cases::Case;
 use cases::kernels::{self, Output, bits};
 use rayon::prelude::*;
-use simt::{Build, Mode, Simt};
+use simt::{Build, Mode, Simt, run_sanitized};
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Mutex;
 use stockpot::device::DType;
 
@@ -112,20 +111,11 @@ fn no_case_is_left_out() {
     }
 }
 
-/// AddressSanitizer finds what the executor's own checks do not: a kernel that leaves one of its local arrays. Its runtime
-/// must be the first that a process loads, so a second process of this program runs `sanitized_child`.
+/// AddressSanitizer finds what the executor's own checks do not: a kernel that leaves one of its local arrays.
 #[test]
 fn no_kernel_leaves_a_local_array() {
-    let runtime = Command::new("g++").arg("-print-file-name=libasan.so").output().expect("g++").stdout;
-    let runtime = String::from_utf8(runtime).expect("a UTF-8 path");
-    let child = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", "sanitized_child", "--ignored", "--nocapture"])
-        .env("LD_PRELOAD", runtime.trim())
-        .env("ASAN_OPTIONS", "detect_leaks=0")
-        .output()
-        .expect("this program starts");
-    let said = [child.stdout, child.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    assert!(child.status.success() && said.contains("1 passed"), "{said}");
+    let (passed, said) = run_sanitized("sanitized_child");
+    assert!(passed, "{said}");
 }
 
 #[test]

@@ -162,7 +162,8 @@ impl Op for AdamW {
             Some(copy) => self.step::<bf16>(host, clip, Some(copy), bf16::from_f32),
         }
     }
-    /// Scalars: P, 1 - beta1, beta2, 1 - beta2, epsilon. The clip factor and whether to do anything are read from `norm`.
+    /// Scalars: P, 1 - beta1, beta2, 1 - beta2, epsilon. The clip factor and whether to do anything are read from
+    /// `norm`.
     fn launches(&self) -> Vec<Launch> {
         self.check();
         let p = self.params.cols();

@@ -37,8 +37,8 @@ pub fn launch(
     }
 }
 
-/// Elements of one access: 8 where every row of these operands is whole vectors of 8 elements on boundaries of 16 bytes,
-/// else 1.
+/// Elements of one access: 8 where every row of these operands is whole vectors of 8 elements on boundaries of 16
+/// bytes, else 1.
 pub fn vector(operands: &[&Matrix]) -> Define {
     if operands.iter().all(|m| m.cols().is_multiple_of(8)) {
         vector_with_tail(operands)

@@ -106,9 +106,9 @@ impl Op for CrossEntropy {
     fn launches(&self) -> Vec<Launch> {
         self.check();
         let (rows, cols) = (self.logits.rows(), self.logits.cols());
-        // The larger block has fewer rows under way at once, so that those of a large vocabulary stay in L2 until they
-        // are read a second time.
-        let block = if cols <= 16384 { 256 } else { 1024 };
+        // Two vectors a thread, up to the largest block: it has the fewest rows under way at once, so that those of a
+        // large vocabulary stay in L2 until they are read a second time.
+        let block = cols.div_ceil(16).next_power_of_two().clamp(32, 1024);
         let layout = Layout {
             grid: [rows, 1, 1],
             block: block as u32,

@@ -52,7 +52,8 @@ impl Gemm {
         };
         let operands: Vec<&Matrix> = [&self.a, &self.b, &self.c].into_iter().chain(residual).collect();
         // Also where there is one row only: a block addresses the rows beyond, though it reads nothing there.
-        let aligned = |m: &&Matrix| m.address() % 16 == 0 && m.stride() * m.dtype().bytes() % 16 == 0;
+        let aligned =
+            |m: &&Matrix| m.address().is_multiple_of(16) && (m.stride() * m.dtype().bytes()).is_multiple_of(16);
         let vector: usize = if operands.iter().all(aligned) { 8 } else { 1 };
         let numbers = [
             ("TILE_M", tile.m),

@@ -1,12 +1,12 @@
-//! Weighted sums of checkpoints: the ops of a device, and the CPU's inner loops (n elements): stored values in, an f64 sum, and values of the
-//! output type out, rounded once. Linear passes bound by memory; each element is independent of the others, so the
+//! Weighted sums of checkpoints: the ops of a device, and the CPU's inner loops (n elements): stored values in, an f64
+//! sum, and values of the output type out, rounded once. Linear passes bound by memory; each element is independent of the others, so the
 //! bits do not depend on how the elements are dealt out.
 //!
 //! Loops run under `pulp`'s dispatch: the compiler vectorises them for AVX2 or AVX-512, whichever the machine has. It
 //! does not fuse the product and the sum, so every machine rounds alike.
 
 use super::Op;
-use super::arguments::{Layout, expect_shape, flag, launch, number, type_of};
+use super::arguments::{Define, Layout, expect_shape, flag, launch, number, type_of};
 use crate::device::{Arg, DType, Host, Launch, Matrix, Operands};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -40,11 +40,14 @@ pub struct MergeRound {
     pub copy: Option<Matrix>,
 }
 
-/// Elements of one block of the kernels: 256 threads with four each.
-const BLOCK_ELEMENTS: usize = 1024;
+/// Threads of a block of the kernels.
+const BLOCK: usize = 256;
+/// Elements of a thread.
+const ELEMENTS: usize = 4;
 
-fn layout(n: usize, defines: Vec<(&'static str, String)>) -> Layout {
-    Layout { grid: [n.div_ceil(BLOCK_ELEMENTS), 1, 1], block: 256, shared: 0, defines }
+fn layout(n: usize, mut defines: Vec<Define>) -> Layout {
+    defines.extend([("BLOCK", BLOCK.to_string()), ("ELEMENTS", ELEMENTS.to_string())]);
+    Layout { grid: [n.div_ceil(BLOCK * ELEMENTS), 1, 1], block: BLOCK as u32, shared: 0, defines }
 }
 
 impl MergeAdd {

@@ -53,7 +53,8 @@ impl Lab {
     /// The values as an operand of the device's compute type holds them; what is expected is computed from these.
     pub fn rounded(&self, values: Vec<f64>) -> Vec<f64> {
         match self.device.compute_dtype() {
-            DType::Bf16 => values.iter().map(|&x| bf16::from_f64(x).to_f64()).collect(),
+            // By way of f32: `from_f64` (half 2.7) drops the lower bits first and so takes some values for ties.
+            DType::Bf16 => values.iter().map(|&x| bf16::from_f32(x as f32).to_f64()).collect(),
             _ => values,
         }
     }

@@ -117,25 +117,39 @@ type Measured = BTreeMap<(Configuration, &'static str), Usage>;
 
 /// Every configuration on every architecture, and what is wrong with them.
 fn measure(nvrtc: &Nvrtc, configurations: &BTreeSet<Configuration>) -> (Measured, Vec<String>) {
-    let jobs: Vec<_> = configurations.iter().flat_map(|c| ARCHITECTURES.iter().map(move |a| (c, a))).collect();
-    let done: Vec<_> = jobs
-        .into_par_iter()
-        .map(|(c, a)| {
-            let place = format!("{} {} [{}]", a.name, c.kernel, c.flags());
-            let compiled = match nvrtc.compile(c.file, &c.defines, a.name) {
-                Ok(compiled) => compiled,
-                Err(e) => return (None, vec![format!("{place}: {e}")]),
-            };
-            let Some(usage) = Usage::of(c.kernel, &compiled.log, &compiled.cubin) else {
-                return (None, vec![format!("{place}: no such kernel in\n{}", compiled.log)]);
-            };
-            let mut faults = a.faults(c, &usage);
-            faults.extend(compiled.log.lines().filter(|line| line.contains("warning")).map(String::from));
-            (Some(((c.clone(), a.name), usage)), faults.iter().map(|fault| format!("{place}: {fault}")).collect())
-        })
-        .collect();
+    // One compilation serves all kernels of a file that are launched with the same defines.
+    let mut units: BTreeMap<_, Vec<&Configuration>> = BTreeMap::new();
+    for c in configurations {
+        units.entry((c.file, &c.defines)).or_default().push(c);
+    }
+    let jobs: Vec<_> =
+        units.into_values().flat_map(|unit| ARCHITECTURES.iter().map(move |a| (unit.clone(), a))).collect();
+    let done: Vec<_> = jobs.into_par_iter().map(|(unit, a)| measure_unit(nvrtc, &unit, a)).collect();
     let (measured, faults): (Vec<_>, Vec<_>) = done.into_iter().unzip();
     (measured.into_iter().flatten().collect(), faults.into_iter().flatten().collect())
+}
+
+/// The configurations of one file and one set of defines.
+fn measure_unit(nvrtc: &Nvrtc, unit: &[&Configuration], a: &Architecture) -> (Measured, Vec<String>) {
+    let (mut measured, mut faults) = (Measured::new(), vec![]);
+    let first = unit[0];
+    let place = |kernel: &str| format!("{} {kernel} [{}]", a.name, first.flags());
+    let compiled = match nvrtc.compile(first.file, &first.defines, a.name) {
+        Ok(compiled) => compiled,
+        Err(e) => return (measured, vec![format!("{}: {e}", place(first.file))]),
+    };
+    // Among them that wgmma was serialized.
+    faults.extend(compiled.log.lines().filter(|line| line.contains("warning")).map(String::from));
+    for &c in unit {
+        match Usage::of(c.kernel, &compiled.log, &compiled.cubin) {
+            None => faults.push(format!("{}: no such kernel in\n{}", place(c.kernel), compiled.log)),
+            Some(usage) => {
+                faults.extend(a.faults(c, &usage).iter().map(|fault| format!("{}: {fault}", place(c.kernel))));
+                measured.insert((c.clone(), a.name), usage);
+            }
+        }
+    }
+    (measured, faults)
 }
 
 /// The committed table: registers and blocks side by side on one multiprocessor, for each architecture.

@@ -106,6 +106,7 @@ extern "C" int simt_launch(void (*call)(void**), u8* dynamic, const Config* conf
   m.config = *config, m.call = call, m.arguments = arguments, m.failure = failure, m.failed = false;
   m.current = nullptr, m.pc = 0, m.random = config->seed * 0x9e3779b97f4a7c15ull | 1;
   m.launch_stamp++;
+  m.last_region = nullptr;
 
   Search search = {(uintptr_t)call, 0, 0, nullptr, 0};
   dl_iterate_phdr(find_library, &search);

@@ -138,6 +138,9 @@ struct Machine {
   u8* dynamic;
   uintptr_t library_start, library_end;
 
+  // The operand that was accessed last, where the next access is looked for first.
+  const Region* last_region;
+
   // Hooked.
   u32 block_stamp, launch_stamp, block_number;
   std::vector<Cell> shared_cells;

@@ -22,6 +22,7 @@ use library::{Config, Region};
 use memory::Memory;
 use std::any::Any;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use stockpot::device::{Arg, Buffer, DType, Device, Executor, Graph, Launch, Matrix};
 use stockpot::error::{Error, Kind, Result};
 
@@ -53,6 +54,21 @@ impl Mode {
     pub const HOOKED: Mode = mode(Order::Forward, true, Build::Hooked);
     pub const FAST: [Mode; 4] = [Mode::FORWARD, Mode::REVERSE, Mode::RANDOM, Mode::EARLY];
     pub const ALL: [Mode; 5] = [Mode::FORWARD, Mode::REVERSE, Mode::RANDOM, Mode::EARLY, Mode::HOOKED];
+}
+
+/// Runs an ignored test of this program in a process of its own that can use [`Build::Sanitized`]: the runtime of
+/// AddressSanitizer must be the first library that a process loads. Whether it passed, and what it said.
+pub fn run_sanitized(test: &str) -> (bool, String) {
+    let runtime = Command::new("g++").arg("-print-file-name=libasan.so").output().expect("g++ starts").stdout;
+    let child = Command::new(std::env::current_exe().expect("this program has a path"))
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env("LD_PRELOAD", String::from_utf8(runtime).expect("a UTF-8 path").trim())
+        // What a test program leaks at its end concerns nobody.
+        .env("ASAN_OPTIONS", "detect_leaks=0")
+        .output()
+        .expect("this program starts");
+    let said = [child.stdout, child.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (child.status.success() && said.contains("1 passed"), said)
 }
 
 /// Runs launches as one mode says.

@@ -24,14 +24,12 @@ struct Page {
 static thread_local std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
 static thread_local Page* last_page;
 static thread_local uintptr_t last_page_number;
-static thread_local const Region* last_region;
 
 // ---- clocks ------------------------------------------------------------------------------------------------------
 
 void forget_block() {
   Machine& m = *machine;
   m.block_stamp++;
-  last_region = nullptr;
   m.shared_cells.resize(m.window_bytes / 2 + 1);
   const Clock nothing = std::make_shared<const std::vector<u32>>(m.config.block, 0);
   for (Thread& t : m.threads) t.tick = 1, t.clock = nothing;
@@ -139,11 +137,12 @@ static bool lies_in(const Region& r, u64 address, u32 bytes) {
 
 bool in_operand(const void* p, u32 bytes) {
   const u64 address = (u64)p;
-  if (last_region && lies_in(*last_region, address, bytes)) return true;
-  const Config& c = machine->config;
+  Machine& m = *machine;
+  if (m.last_region && lies_in(*m.last_region, address, bytes)) return true;
+  const Config& c = m.config;
   for (u64 i = 0; i < c.region_count; i++) {
     if (lies_in(c.regions[i], address, bytes)) {
-      last_region = &c.regions[i];
+      m.last_region = &c.regions[i];
       return true;
     }
   }
