@@ -437,13 +437,21 @@ DEVICE void add_tile_q(float (&dq)[M][D / 8][4], u32 queries, u32 douts, const u
   add_weighted(dq, ds, down_first(keys, 0));
 }
 
+// Least blocks on a multiprocessor, 0 for what ptxas finds best. For sm_120 it would make room for a third block by a spill
+// where D is 128; shared memory lets one in.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+constexpr u32 BACKWARD_Q_BLOCKS = D == 128 ? 1 : 0;
+#else
+constexpr u32 BACKWARD_Q_BLOCKS = 0;
+#endif
+
 // dq (B*T, H*WIDTH) = scale * dS k, with dS as in add_tile_q; the operands are those of attention_backward_kv.
 //
 // Grid: (ceil(T / BACKWARD_Q_QUERIES), H, B); the last tile of queries, which has the most keys, first. Block: WARPS
 // warps, 16 M queries each. Shared: 2 BACKWARD_Q_QUERIES + 4 BACKWARD_Q_KEYS rows of 2D bytes. Reads q and dout once,
 // k and v about T / BACKWARD_Q_QUERIES / 2 times (from L2), writes dq once; flops: 3 products of 2 D T (T + 1) / 2 for
 // each head and sequence.
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_Q_BLOCKS)
     attention_backward_q(const bf16* q, const bf16* k, const bf16* v, const float* lse, const bf16* dout,
                          const float* delta, bf16* dq, u32 B, u32 T, u32 H, u32 Hkv, u32 stride_q, u32 stride_k,
                          u32 stride_v, u32 stride_lse, u32 stride_dout, u32 stride_delta, u32 stride_dq, float scale) {

@@ -3,8 +3,6 @@
 
 mod cases;
 mod lab;
-// Of the references, the cases use what they expect.
-#[allow(dead_code)]
 mod reference;
 mod training_on;
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# All tests. Needs cargo and a C compiler (zstd is C); installs the compiler where apt-get can.
+# All tests. Needs cargo, a C compiler (zstd is C) and g++, which the host executor compiles the kernels with; installs both
+# where apt-get can.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-if ! command -v cc >/dev/null; then
+if ! command -v cc >/dev/null || ! command -v g++ >/dev/null; then
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    apt-get update -qq && apt-get install -y -qq gcc libc6-dev >/dev/null
+    apt-get update -qq && apt-get install -y -qq gcc g++ libc6-dev >/dev/null
   else
-    echo "tests/run.sh: no C compiler (cc) found: install gcc" >&2
+    echo "tests/run.sh: cc and g++ are needed: install gcc and g++" >&2
     exit 1
   fi
 fi

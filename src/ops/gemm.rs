@@ -108,7 +108,7 @@ pub const GEMM_TILES: [GemmTile; 4] = [
     // 96 KB, 242 registers, one block. 128 x 256 is the end: a warp's part is 128 registers of sums and 64 of fragments,
     // and twice as many warps would leave each 128.
     row([128, 256, 32], [64, 64], 4, [100, 128]),
-    // 48 KB, 244 registers, two blocks: a fourth stage would leave room for one on all but sm_80 and sm_90.
+    // 48 KB, 242 registers, two blocks: a fourth stage would leave room for one on all but sm_80 and sm_90.
     row([128, 128, 32], [64, 64], 3, [108, 64]),
     // 48 KB, 160 registers, two or three blocks. For outputs with too few tiles; parts of 64 x 64 would leave two warps.
     row([64, 128, 32], [32, 64], 4, [140, 48]),

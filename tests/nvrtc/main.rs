@@ -4,7 +4,7 @@
 //!
 //! Without NVRTC the gate is skipped, unless `STOCKPOT_REQUIRE_NVRTC=1` (.ci/run).
 
-// Of these only the launches are used: nothing is computed.
+// Of the cases only the launches are used: nothing is computed.
 #[allow(dead_code)]
 #[path = "../cases/mod.rs"]
 mod cases;
@@ -12,7 +12,6 @@ mod cubin;
 #[path = "../lab/mod.rs"]
 mod lab;
 mod recorder;
-#[allow(dead_code)]
 #[path = "../reference/mod.rs"]
 mod reference;
 
