@@ -437,8 +437,8 @@ DEVICE void add_tile_q(float (&dq)[M][D / 8][4], u32 queries, u32 douts, const u
   add_weighted(dq, ds, down_first(keys, 0));
 }
 
-// Least blocks on a multiprocessor, 0 for what ptxas finds best. For sm_120 it would make room for a third block by a spill
-// where D is 128; shared memory lets one in.
+// Least blocks on a multiprocessor, 0 for what ptxas finds best. For sm_120 it would make room for a third block by a
+// spill where D is 128; shared memory lets one in.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
 constexpr u32 BACKWARD_Q_BLOCKS = D == 128 ? 1 : 0;
 #else
