@@ -379,14 +379,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     load_tile<QUERIES>(stage(i) + QUERIES * ROW, head_of(dout, b, T, h, stride_dout), stride_dout, query_at(i), T);
     cp_async_commit();
   };
-  // A tile's lse * log2(e), then its delta: fetched into a register before a tile's products, put in place after them.
+  // A tile's lse * log2(e), then its delta. They cross the products of the tile before in a register that nothing
+  // reads, so that no thread waits for the load.
   float* const statistic = reinterpret_cast<float*>(shared + (2 * KEYS + 4 * QUERIES) * ROW);
   auto statistics = [&](u32 i) { return statistic + i % 2 * 2 * QUERIES; };
   auto fetch = [&](u32 i) {
     const u32 t = threadIdx.x, query = query_at(i) + t % QUERIES;
     const size_t row = b * H + head_at(i);
     if (t >= 2 * QUERIES || query >= T) return 0.0f;
-    return t < QUERIES ? lse[row * stride_lse + query] * LOG2_E : delta[row * stride_delta + query];
+    return t < QUERIES ? lse[row * stride_lse + query] : delta[row * stride_delta + query];
   };
 
   const u32 band = threadIdx.x / 32 * 16 * M;
@@ -398,7 +399,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   prefetch(0);
   float carried = fetch(0);
   for (u32 i = 0; i < group * tiles; i++) {
-    if (threadIdx.x < 2 * QUERIES) statistics(i)[threadIdx.x] = carried;
+    if (threadIdx.x < 2 * QUERIES) statistics(i)[threadIdx.x] = carried * (threadIdx.x < QUERIES ? LOG2_E : 1);
     cp_async_wait<0>();
     // Every thread's copies have arrived, and every warp is done with the other stage.
     __syncthreads();
@@ -436,8 +437,8 @@ DEVICE void add_tile_q(float (&dq)[M][D / 8][4], u32 queries, u32 douts, const u
   add_weighted(dq, ds, down_first(keys, 0));
 }
 
-// Least blocks on a multiprocessor, 0 for what ptxas finds best. For sm_120 it would make room for a third block by a spill
-// where D is 128; shared memory lets one in.
+// Least blocks on a multiprocessor, 0 for what ptxas finds best. For sm_120 it would make room for a third block by a
+// spill where D is 128; shared memory lets one in.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
 constexpr u32 BACKWARD_Q_BLOCKS = D == 128 ? 1 : 0;
 #else

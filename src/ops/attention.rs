@@ -150,10 +150,10 @@ const fn tile(owned: usize, streamed: usize) -> Tile {
 /// sm_100 and sm_120) and KiB of shared memory, each of forward, backward_kv, backward_q; and what stops the next
 /// larger:
 ///
-/// * 16 and 32: 160, 168, 140; 24, 24.5, 24. Larger tiles fit; they would waste more of the diagonal.
-/// * 64: 222, 253, 215; 48, 48.5, 48, so that an SM of sm_86 and sm_89 holds two blocks. backward_kv with 64 queries
+/// * 16 and 32: 160, 168, 141; 24, 24.5, 24. Larger tiles fit; they would waste more of the diagonal.
+/// * 64: 221, 252, 215; 48, 48.5, 48, so that an SM of sm_86 and sm_89 holds two blocks. backward_kv with 64 queries
 ///   spills 276 bytes, backward_q with 64 keys 16 bytes (sm_120).
-/// * 128: 168, 239, 168; 80, 64.5, 64. forward with 128 queries spills 52 bytes, backward_kv with 64 queries 4 bytes
+/// * 128: 168, 243, 206; 80, 64.5, 64. forward with 128 queries spills 52 bytes, backward_kv with 64 queries 4 bytes
 ///   (sm_90a); backward_q with 128 queries takes 96 KiB, so that an SM of sm_80 holds one block.
 const TILES: [Tiles; 4] = [
     Tiles { width: 16, forward: tile(128, 64), backward_kv: tile(128, 64), backward_q: tile(128, 64) },

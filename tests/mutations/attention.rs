@@ -94,8 +94,8 @@ pub const ATTENTION: &[Mutation] = &[
     row(
         "attention.cu",
         "backward_kv: lse and delta put into the other stage",
-        "statistics(i)[threadIdx.x] = carried;",
-        "statistics(i + 1)[threadIdx.x] = carried;",
+        "statistics(i)[threadIdx.x] = carried",
+        "statistics(i + 1)[threadIdx.x] = carried",
         BACKWARD_65,
         Fast,
     ),
@@ -162,8 +162,8 @@ pub const ATTENTION: &[Mutation] = &[
     row(
         "attention.cu",
         "backward_kv: lse not in base 2",
-        "lse[row * stride_lse + query] * LOG2_E",
-        "lse[row * stride_lse + query]",
+        "carried * (threadIdx.x < QUERIES ? LOG2_E : 1)",
+        "carried",
         BACKWARD_65,
         Fast,
     ),
