@@ -3,6 +3,7 @@
 //! end exactly at the page; the hooked build checks the exact ends of operands.)
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 const PAGE: usize = 4096;
@@ -49,7 +50,10 @@ impl Memory {
         };
         let start = (pages + pages_bytes - bytes) / ALIGNMENT * ALIGNMENT;
         let extent = Extent { pages, pages_bytes, start, bytes };
-        extent.slack().into_iter().for_each(|slack| slack.fill(CANARY));
+        for slack in extent.slack() {
+            // SAFETY: open pages of the new mapping, which nobody knows yet.
+            unsafe { std::ptr::write_bytes(slack.start as *mut u8, CANARY, slack.len()) };
+        }
         self.0.lock().expect("no panic while locked").insert(start as u64, extent);
         Some((start as u64, Owner { memory: self.clone(), extent }))
     }
@@ -61,22 +65,19 @@ impl Memory {
         *extent
     }
 
-    /// `bytes` from `address` on, which must be of one allocation.
-    ///
-    /// # Safety
-    /// No kernel runs, and no other slice of these bytes is alive.
-    #[allow(clippy::mut_from_ref)]
-    pub unsafe fn slice(&self, address: u64, bytes: usize) -> &mut [u8] {
+    /// Where `bytes` from `address` on lie, after a check that they are of one allocation.
+    pub fn pointer(&self, address: u64, bytes: usize) -> *mut u8 {
         let extent = self.holding(address);
         assert!(address as usize + bytes <= extent.start + extent.bytes, "{bytes} bytes, more than the allocation has");
-        // SAFETY: in bounds of a live mapping; not shared, by the caller's promise.
-        unsafe { std::slice::from_raw_parts_mut(address as *mut u8, bytes) }
+        address as *mut u8
     }
 
     /// An error if something was written just outside the allocation that holds `address`.
     pub fn check_surroundings(&self, address: u64) -> Result<(), String> {
         let extent = self.holding(address);
-        let [before, after] = extent.slack();
+        // SAFETY: open pages of a live mapping, which kernels may have written, but none runs now.
+        let bytes = |r: Range<usize>| unsafe { std::slice::from_raw_parts(r.start as *const u8, r.len()) };
+        let [before, after] = extent.slack().map(bytes);
         if let Some(i) = before.iter().rposition(|&b| b != CANARY) {
             return Err(format!("something was written {} bytes before an operand's allocation", before.len() - i));
         }
@@ -88,14 +89,9 @@ impl Memory {
 }
 
 impl Extent {
-    /// The bytes before and after it that belong to nobody.
-    fn slack(&self) -> [&mut [u8]; 2] {
-        let end = self.start + self.bytes;
-        // SAFETY: both lie in the open pages of this mapping and hold nothing but canaries; no kernel runs.
-        unsafe {
-            let before = std::slice::from_raw_parts_mut(self.pages as *mut u8, self.start - self.pages);
-            [before, std::slice::from_raw_parts_mut(end as *mut u8, self.pages + self.pages_bytes - end)]
-        }
+    /// The addresses before and after it that belong to nobody.
+    fn slack(&self) -> [Range<usize>; 2] {
+        [self.pages..self.start, self.start + self.bytes..self.pages + self.pages_bytes]
     }
 }
 

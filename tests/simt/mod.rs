@@ -188,14 +188,16 @@ impl Executor for Simt {
     }
     fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.not_recording("an upload");
-        // SAFETY: `&mut self`, so nothing runs; the slice is gone at the end of the line.
-        unsafe { self.runner.memory.slice(to.address(), bytes.len()) }.copy_from_slice(bytes);
+        let to = self.runner.memory.pointer(to.address(), bytes.len());
+        // SAFETY: memory of an allocation, which no slice of this process overlaps; `&mut self`, so no kernel runs.
+        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         Ok(())
     }
     fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
         self.not_recording("a download");
+        let from = self.runner.memory.pointer(from.address(), bytes.len());
         // SAFETY: as in `upload`.
-        bytes.copy_from_slice(unsafe { self.runner.memory.slice(from.address(), bytes.len()) });
+        unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
     fn begin_capture(&mut self) -> Result<bool> {
