@@ -1,7 +1,7 @@
 //! NVIDIA GPUs: launches compiled by NVRTC and queued on one stream through cudarc. Compute capability 8.0 and up, drivers
 //! of CUDA 12.0 and up. The driver is loaded at run time, so one binary runs on machines without it.
 //!
-//! cudarc panics where it finds no driver: [`driver_version`] stands before every other call.
+//! cudarc panics where it finds no driver: `found::driver_version` stands before every other call.
 
 mod found;
 mod nvtx;
