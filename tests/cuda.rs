@@ -66,6 +66,13 @@ fn training_has_the_same_bits_again_and_with_activations_computed_again() {
 }
 
 #[test]
+fn a_gradient_that_is_not_finite_changes_nothing() {
+    if has_gpu() {
+        training_on::a_gradient_that_is_not_finite_changes_nothing(gpu());
+    }
+}
+
+#[test]
 fn copies_of_every_size_arrive_whole_and_in_order() {
     if !has_gpu() {
         return;

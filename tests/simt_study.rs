@@ -8,9 +8,13 @@ mod training_on;
 use common::*;
 use serde_json::Value;
 use simt::{Mode, Simt};
+use std::any::Any;
 use std::fs;
 use std::path::Path;
-use stockpot::device::{DType, Device, Place};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use stockpot::device::{Buffer, DType, Device, Executor, Fetched, Graph, Launch, Place};
+use stockpot::error::{Error, Result};
 use stockpot::model::Architecture;
 use stockpot::study::{self, Options, Phase, Study};
 use training_on::{is_training_on_the_cpu_but_for_bf16, small, trained};
@@ -22,6 +26,11 @@ fn host_executor(mode: Mode) -> Device {
 #[test]
 fn training_on_kernels_is_training_on_the_cpu_but_for_bf16() {
     is_training_on_the_cpu_but_for_bf16(|| host_executor(Mode::FORWARD));
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_changes_nothing() {
+    training_on::a_gradient_that_is_not_finite_changes_nothing(host_executor(Mode::FORWARD));
 }
 
 #[test]
@@ -92,4 +101,62 @@ fn a_study_runs_on_kernels_alone() {
         tree(&dir.path().join("cpu/models")).keys().collect::<Vec<_>>(),
         tree(&dir.path().join("kernels/models")).keys().collect::<Vec<_>>()
     );
+}
+
+/// A device that is lost at the `left`-th result that is asked of it.
+struct Losing {
+    inner: Simt,
+    left: Arc<AtomicI64>,
+}
+
+impl Executor for Losing {
+    fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)> {
+        self.inner.allocate(bytes)
+    }
+    fn launch(&mut self, launch: &Launch) -> Result<()> {
+        self.inner.launch(launch)
+    }
+    fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+        self.inner.upload(to, bytes)
+    }
+    fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        self.inner.download(from, bytes)
+    }
+    fn fetch(&mut self, from: &Buffer) -> Result<Box<dyn Fetched>> {
+        match self.left.fetch_sub(1, Ordering::Relaxed) {
+            0 => Err(Error::numeric("the device is lost")),
+            _ => self.inner.fetch(from),
+        }
+    }
+    fn begin_capture(&mut self) -> Result<bool> {
+        self.inner.begin_capture()
+    }
+    fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
+        self.inner.end_capture()
+    }
+}
+
+#[test]
+fn a_study_whose_device_was_lost_goes_on_to_the_same_bits() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write_small_study(dir.path());
+    let left = Arc::new(AtomicI64::new(i64::MAX));
+    let shared = left.clone();
+    let place = Place::accelerator(move || {
+        let executor = Losing { inner: Simt::new(Mode::FORWARD), left: shared.clone() };
+        Ok(Device::with_executor("simt", Box::new(executor), DType::Bf16))
+    });
+    let place = place.expect("it opens");
+    run(dir.path(), "whole", place.clone());
+    let study = Study::read(&dir.path().join("study.toml")).expect("a study");
+    // Two results a step: within the seed, before and after its partial checkpoint, within a module, while scoring.
+    for lost_after in [3, 9, 13, 40] {
+        left.store(lost_after, Ordering::Relaxed);
+        let options = Options { until: Phase::Report, threads: 2, place: place.clone() };
+        let lost = study::run(&study, "", &dir.path().join("lost"), &options).expect_err("the device is lost");
+        assert!(lost.to_string().contains("the device is lost"), "{lost}");
+    }
+    left.store(i64::MAX, Ordering::Relaxed);
+    run(dir.path(), "lost", place);
+    assert_same_tree(&tree(&dir.path().join("whole")), &tree(&dir.path().join("lost")));
 }

@@ -3,7 +3,7 @@
 use stockpot::device::Device;
 use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, Model, Table, initial_weights};
 use stockpot::ops::IGNORED;
-use stockpot::train::{Optimizer, Settings};
+use stockpot::train::{Optimizer, Settings, Update};
 
 /// Two layers with grouped heads, sizes that tell every field apart.
 pub fn small(architecture: Architecture, tied: bool) -> Config {
@@ -54,6 +54,34 @@ pub fn trained(mut device: Device, config: &Config, recompute: bool) -> Trained 
     model.losses(device, &acts, SHAPE, &inputs).expect("losses");
     let after = device.to_vec(&acts.losses(SHAPE.rows())).expect("losses");
     Trained { losses: [losses, after], gradient, norms, weights: device.to_vec(&model.master).expect("weights") }
+}
+
+/// A step whose gradient is not finite changes no weight and is not counted; a NaN among the logits is not hidden.
+pub fn a_gradient_that_is_not_finite_changes_nothing(mut device: Device) {
+    let device = &mut device;
+    let config = small(Architecture::Llama, true);
+    let settings: Settings = toml::from_str("steps = 1\nbatch = 3\nlearning_rate = 1e-3").expect("settings");
+    let mut weights = initial_weights(&config, 7);
+    let model = Model::new(device, &config, &weights).expect("memory");
+    let acts = Activations::for_training(device, &config, SHAPE.rows(), false).expect("memory");
+    let optimizer = Optimizer::new(device, &model, None).expect("memory");
+    optimizer.set_learning_rate(device, 1e-3).expect("upload");
+    let inputs = Inputs::new(device, SHAPE.rows()).expect("memory");
+    let tokens: Vec<u32> = (0..SHAPE.rows() as u32).collect();
+    inputs.upload(device, &tokens, &tokens).expect("upload");
+    model.accumulate_gradient(device, &acts, &optimizer.arena, SHAPE, &inputs, f32::INFINITY).expect("gradients");
+    optimizer.update(device, &model, &settings).expect("an update");
+    assert!(Update::of(&device.to_vec::<f32>(&optimizer.arena.norm).expect("the norm")).skipped);
+    assert_eq!(optimizer.updates(device).expect("a count"), 0);
+    assert!(device.to_vec::<f32>(&model.master).expect("weights") == weights);
+    let rounded: Vec<half::bf16> = weights.iter().map(|&w| half::bf16::from_f32(w)).collect();
+    assert!(device.to_vec::<half::bf16>(&model.compute).expect("weights") == rounded);
+
+    weights[Table::new(&config).final_norm.start] = f32::NAN;
+    model.load(device, &weights).expect("upload");
+    model.losses(device, &acts, SHAPE, &inputs).expect("losses");
+    let losses: Vec<f32> = device.to_vec(&acts.losses(SHAPE.rows())).expect("losses");
+    assert!(losses.iter().all(|loss| loss.is_nan()));
 }
 
 /// |a - b| / |b| in the L2 norm.
