@@ -72,6 +72,7 @@ impl Train {
         let (config, start) = self.start(&settings, &tokenizer)?;
         let shards = self.shards(&settings, &tokenizer, &config)?;
         let identity = Identity {
+            device: place.name(),
             training: &settings.training,
             random_seed: settings.random_seed,
             model: &config,
@@ -183,6 +184,8 @@ impl Train {
 /// What makes the bits of a training, by content: paths, threads and `checkpoint_every` do not.
 #[derive(Serialize)]
 struct Identity<'a> {
+    /// Other kinds of device give other bits.
+    device: &'a str,
     training: &'a train::Settings,
     random_seed: u64,
     model: &'a Config,

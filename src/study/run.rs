@@ -177,7 +177,8 @@ fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<
         let rows = eval::rows(config.context, device.compute_dtype());
         let acts = Activations::for_evaluation(&mut device, config, rows)?;
         for &d in missing {
-            let score = eval::score(&mut device, &model, &acts, &shards[d], &mut |_, _| ())
+            let score = device
+                .range("score", |device| eval::score(device, &model, &acts, &shards[d], &mut |_, _| ()))
                 .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", subject.name(), domains[d].name)))?;
             let json = serde_json::to_vec(&score).expect("a struct of numbers");
             files::write_atomic(&opened.score_path(subject, d), |f| f.write_all(&json))?;

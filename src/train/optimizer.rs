@@ -87,12 +87,12 @@ impl Optimizer {
         })
     }
 
-    /// The moments, and the number of updates behind them.
-    pub fn state(&self, device: &mut Device) -> Result<(OptimizerState, u64)> {
-        let state = OptimizerState { m: device.to_vec(&self.arena.m)?, v: device.to_vec(&self.arena.v)? };
-        Ok((state, self.updates(device)?))
+    /// The moments.
+    pub fn state(&self, device: &mut Device) -> Result<OptimizerState> {
+        Ok(OptimizerState { m: device.to_vec(&self.arena.m)?, v: device.to_vec(&self.arena.v)? })
     }
 
+    /// Updates applied to these weights so far, those before this training included.
     pub fn updates(&self, device: &mut Device) -> Result<u64> {
         Ok(device.to_vec::<u32>(&self.arena.updates)?[0].into())
     }

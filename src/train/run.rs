@@ -220,7 +220,7 @@ impl<'a> Trainer<'a> {
         };
         let rows =
             metrics.iter().map(|m| serde_json::to_string(m).expect("a struct of numbers") + "\n").collect::<String>();
-        let moments = with_optimizer.then(|| optimizer.state(device)).transpose()?.map(|(moments, _)| moments);
+        let moments = with_optimizer.then(|| optimizer.state(device)).transpose()?;
         files::write_directory_atomic(to, |dir| {
             checkpoint::write_model(dir, run.config, &weights, StorageDType::F32, Some(run.tokenizer))?;
             if let Some(moments) = &moments {
