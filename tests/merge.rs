@@ -4,10 +4,10 @@ use rand::{Rng, SeedableRng};
 use std::fs;
 use std::path::{Path, PathBuf};
 use stockpot::checkpoint::{OptimizerState, Reader, StorageDType, write_model};
-use stockpot::merge::{
-    MergeOptions, MergeReport, average, average_weights, check_weights, merge_to_directory, normalized,
-};
-use stockpot::model::{Architecture, Config, Table};
+use stockpot::device::Device;
+use stockpot::error::Result;
+use stockpot::merge::{MergeOptions, MergeReport, Plan, check_weights, load_average, merge_to_directory, normalized};
+use stockpot::model::{Architecture, Config, Model, Table};
 use stockpot::ops::merge::round_to_bytes;
 use tempfile::TempDir;
 
@@ -99,6 +99,19 @@ fn refused<T>(result: stockpot::error::Result<T>, parts: &[&str]) {
 const BF16: StorageDType = StorageDType::Bf16;
 const F16: StorageDType = StorageDType::F16;
 const F32: StorageDType = StorageDType::F32;
+
+/// (P): the average in a model's memory.
+fn in_memory(plan: &Plan) -> Result<Vec<f32>> {
+    let mut device = Device::cpu();
+    let model = Model::without_weights(&mut device, plan.sources[0].config())?;
+    load_average(&mut device, plan, &model)?;
+    device.to_vec(&model.master)
+}
+
+fn average(members: &[(PathBuf, f64)]) -> Result<(Config, Vec<f32>)> {
+    let plan = Plan::of_one(members)?;
+    Ok((plan.sources[0].config().clone(), in_memory(&plan)?))
+}
 
 #[test]
 fn a_merge_is_the_plain_f64_average_rounded_once() {
@@ -300,8 +313,7 @@ fn models_that_differ_are_refused_by_both_names_and_the_tensor() {
         let all = [&paths[0], &path].map(Clone::clone);
         let result = merge(&members(&all, &[0.5, 0.5]), &dir.path().join("out"), None);
         refused(result, &[&[all[0].to_str().unwrap(), all[1].to_str().unwrap()], parts].concat());
-        let (a, b) = (Reader::open(&all[0]).unwrap(), Reader::open(&all[1]).unwrap());
-        refused(average_weights(&[(&a, 0.5), (&b, 0.5)], &mut vec![0.0; a.table().len]), parts);
+        refused(average(&members(&all, &[0.5, 0.5])), parts);
     };
     with(Config { vocabulary: 264, ..config() }, &["model.embed_tokens.weight", "[257, 64]", "[264, 64]"]);
     with(Config { layers: 2, ..config() }, &["model.layers.2.self_attn.q_proj.weight", "no such tensor"]);
@@ -338,12 +350,11 @@ fn the_output_replaces_only_an_earlier_merge() {
 #[test]
 fn a_file_cut_short_under_a_merge_is_an_error() {
     let (_dir, paths, _) = checkpoints(&[F32, F32]);
-    let (a, b) = (Reader::open(&paths[0]).unwrap(), Reader::open(&paths[1]).unwrap());
-    let mut out = vec![0.0; a.table().len];
-    average_weights(&[(&a, 0.5), (&b, 0.5)], &mut out).unwrap();
+    let plan = Plan::of_one(&members(&paths, &[0.5, 0.5])).unwrap();
+    in_memory(&plan).unwrap();
     let path = paths[1].join("model.safetensors");
     fs::File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
-    refused(average_weights(&[(&a, 0.5), (&b, 0.5)], &mut out), &[path.to_str().unwrap(), "changed while it was read"]);
+    refused(in_memory(&plan), &[path.to_str().unwrap(), "changed while it was read"]);
 }
 
 #[test]

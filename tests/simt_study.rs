@@ -10,12 +10,14 @@ use serde_json::Value;
 use simt::{Mode, Simt};
 use std::any::Any;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use stockpot::checkpoint::{StorageDType, write_model};
 use stockpot::device::{Buffer, DType, Device, Executor, Fetched, Graph, Launch, Place};
 use stockpot::error::{Error, Result};
-use stockpot::model::Architecture;
+use stockpot::merge::{Plan, load_average};
+use stockpot::model::{Architecture, Batch, Config, MemoryPlan, Model, initial_weights};
 use stockpot::study::{self, Options, Phase, Study};
 use training_on::{is_training_on_the_cpu_but_for_bf16, small, trained};
 
@@ -107,6 +109,8 @@ fn a_study_runs_on_kernels_alone() {
 struct Losing {
     inner: Simt,
     left: Arc<AtomicI64>,
+    /// Bytes that it says are free.
+    free: Option<u64>,
 }
 
 impl Executor for Losing {
@@ -128,6 +132,9 @@ impl Executor for Losing {
             _ => self.inner.fetch(from),
         }
     }
+    fn free_memory(&self) -> Option<u64> {
+        self.free
+    }
     fn begin_capture(&mut self) -> Result<bool> {
         self.inner.begin_capture()
     }
@@ -143,7 +150,7 @@ fn a_study_whose_device_was_lost_goes_on_to_the_same_bits() {
     let left = Arc::new(AtomicI64::new(i64::MAX));
     let shared = left.clone();
     let place = Place::accelerator(move || {
-        let executor = Losing { inner: Simt::new(Mode::FORWARD), left: shared.clone() };
+        let executor = Losing { inner: Simt::new(Mode::FORWARD), left: shared.clone(), free: None };
         Ok(Device::with_executor("simt", Box::new(executor), DType::Bf16))
     });
     let place = place.expect("it opens");
@@ -159,4 +166,65 @@ fn a_study_whose_device_was_lost_goes_on_to_the_same_bits() {
     left.store(i64::MAX, Ordering::Relaxed);
     run(dir.path(), "lost", place);
     assert_same_tree(&tree(&dir.path().join("whole")), &tree(&dir.path().join("lost")));
+}
+
+#[test]
+fn a_training_that_does_not_fit_the_memory_is_refused_with_the_micro_batch_that_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write_small_study(dir.path());
+    let study = Study::read(&dir.path().join("study.toml")).expect("a study");
+    let mut config = Config::preset("tiny", Architecture::Olmo2, 300, 0).expect("a preset");
+    (config.width, config.layers, config.heads, config.kv_heads, config.head_width) = (32, 1, 1, 1, 32);
+    (config.feed_forward, config.context) = (32, 16);
+    // The seed's batches are of 4 windows.
+    let bytes = |micro| {
+        let shape = Batch { batch: micro, context: 16 };
+        MemoryPlan::of_training(&config, DType::Bf16, shape, 4, false).expect("a plan").total()
+    };
+    assert!(bytes(1) < bytes(2) && bytes(2) < bytes(4));
+    let place = |free: u64| {
+        Place::accelerator(move || {
+            let left = Arc::new(AtomicI64::new(i64::MAX));
+            let executor = Losing { inner: Simt::new(Mode::FORWARD), left, free: Some(free) };
+            Ok(Device::with_executor("simt", Box::new(executor), DType::Bf16))
+        })
+    };
+    let run = |out: &str, free: u64| {
+        let options = Options { until: Phase::Seed, threads: 1, place: place(free).expect("it opens") };
+        study::run(&study, "", &dir.path().join(out), &options)
+    };
+    for (micro, fix) in [(2, "set micro_batch = 2"), (1, "set micro_batch = 1")] {
+        let refused = run("small", bytes(micro)).expect_err("less than micro-batches of 4 take").to_string();
+        assert!(refused.contains("does not fit") && refused.contains(fix), "{refused}");
+    }
+    let refused = run("small", 1 << 12).expect_err("next to nothing").to_string();
+    assert!(refused.contains("use a smaller model or context"), "{refused}");
+    run("large", bytes(4)).expect("it fits");
+}
+
+#[test]
+fn a_merge_on_kernels_has_the_bits_of_the_cpu() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = small(Architecture::Olmo2, false);
+    // More than one launch adds.
+    let members: Vec<(PathBuf, f64)> = (0..10)
+        .map(|k| {
+            let path = dir.path().join(k.to_string());
+            fs::create_dir(&path).expect("a directory");
+            write_model(&path, &config, &initial_weights(&config, k), StorageDType::F32, None).expect("a checkpoint");
+            (path, if k == 0 { -0.35 } else { 0.15 })
+        })
+        .collect();
+    let plan = Plan::of_one(&members).expect("checkpoints that fit each other");
+    let merged = |mut device: Device| -> (Vec<f32>, Model, Device) {
+        let model = Model::without_weights(&mut device, &config).expect("memory");
+        load_average(&mut device, &plan, &model).expect("an average");
+        (device.to_vec(&model.master).expect("weights"), model, device)
+    };
+    let (cpu, ..) = merged(Device::cpu());
+    let (kernels, model, mut device) = merged(host_executor(Mode::FORWARD));
+    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    assert!(bits(&cpu) == bits(&kernels));
+    let rounded: Vec<half::bf16> = cpu.iter().map(|&w| half::bf16::from_f32(w)).collect();
+    assert!(device.to_vec::<half::bf16>(&model.compute).expect("weights") == rounded);
 }

@@ -165,6 +165,18 @@ fn threads_and_the_steps_between_checkpoints_do_not_change_a_bit() {
 }
 
 #[test]
+fn activations_computed_again_change_no_bit_of_a_checkpoint() {
+    let dir = prepared("");
+    stockpot(dir.path(), &TRAIN).done();
+    let text = fs::read_to_string(dir.path().join("train.toml")).expect("settings");
+    let again = text.replace("[training]", "[training]\nrecompute = true");
+    assert_ne!(text, again);
+    fs::write(dir.path().join("again.toml"), again).expect("settings");
+    train(dir.path(), "again.toml", "again", &[]).done();
+    assert_same_tree(&tree(&dir.path().join("model")), &tree(&dir.path().join("again")));
+}
+
+#[test]
 fn a_checkpoint_opens_with_its_moments_and_tokenizer() {
     let dir = prepared("");
     let said = stockpot(dir.path(), &TRAIN).done();

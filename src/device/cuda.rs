@@ -232,6 +232,10 @@ impl Executor for Cuda {
     }
 
     fn begin_capture(&mut self) -> Result<bool> {
+        // A profiler shall see each op in its range; a graph's launches have none.
+        if self.ranges.is_some() {
+            return Ok(false);
+        }
         // Relaxed: what else this thread does (loading a kernel, say) goes on as always, outside the record.
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         self.stream.begin_capture(mode).map_err(|e| failed("record launches", e))?;

@@ -8,4 +8,4 @@ mod stream;
 
 pub use on_device::load_average;
 pub use plan::{Mixture, Plan, check_weights, normalized};
-pub use stream::{MergeOptions, MergeReport, average, average_weights, merge_to_directory};
+pub use stream::{MergeOptions, MergeReport, merge_to_directory};

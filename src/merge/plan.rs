@@ -73,7 +73,7 @@ fn finite_sum(weights: &[f64]) -> Result<f64> {
 
 /// Refuses checkpoints that differ from the first in a tensor's name or shape, or in a field of their configs. The
 /// standard deviation of initial weights may differ: it says nothing about the weights.
-pub(super) fn check_alike(sources: &[&Reader]) -> Result<()> {
+fn check_alike(sources: &[&Reader]) -> Result<()> {
     let Some((first, others)) = sources.split_first() else { return Ok(()) };
     for other in others {
         check_tensors(first, other)?;

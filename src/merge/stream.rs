@@ -5,11 +5,11 @@
 //! added to all mixtures that hold it, so memory is (8 M + a few) bytes per element of a chunk and thread, whatever K
 //! and P are. Elements are independent: the bits depend neither on the threads nor on the chunks.
 
-use super::plan::{self, Mixture, Plan, check_alike, check_weights};
+use super::plan::{self, Mixture, Plan};
 use crate::checkpoint::{CHUNK, Reader, StorageDType, WeightsFile, copy_companions};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::{Config, Table};
+use crate::model::Table;
 use crate::ops::merge::{all_finite, first_not_finite, round_to_bytes, round_to_f32};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -50,25 +50,6 @@ pub struct MergeMember {
     pub weight: f64,
     /// As given
     pub given: f64,
-}
-
-/// The weighted average of checkpoints, in memory: (P) in the layout of the config's [`Table`]. The same bits as the
-/// f32 file of [`merge_to_directory`].
-pub fn average(members: &[(PathBuf, f64)]) -> Result<(Config, Vec<f32>)> {
-    let plan = Plan::of_one(members)?;
-    let sources: Vec<&Reader> = plan.sources.iter().collect();
-    let mut weights = vec![0.0; sources[0].table().len];
-    to_memory(&sources, &plan.mixtures[0], &mut weights)?;
-    Ok((sources[0].config().clone(), weights))
-}
-
-/// The weighted average of opened checkpoints, in the given order, into `out` (P). Weights must sum to 1.
-pub fn average_weights(sources: &[(&Reader, f64)], out: &mut [f32]) -> Result<()> {
-    check_weights(&sources.iter().map(|s| s.1).collect::<Vec<_>>())?;
-    let readers: Vec<&Reader> = sources.iter().map(|s| s.0).collect();
-    check_alike(&readers)?;
-    let terms = sources.iter().enumerate().map(|(k, source)| (k, source.1)).collect();
-    to_memory(&readers, &Mixture { terms }, out)
 }
 
 /// Writes the weighted average of checkpoints as a checkpoint directory `out`, whole or not at all, with the first
