@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use stockpot::checkpoint::{OptimizerState, Reader, StorageDType, write_model};
 use stockpot::device::Device;
 use stockpot::error::Result;
-use stockpot::merge::{MergeOptions, MergeReport, Plan, check_weights, load_average, merge_to_directory, normalized};
+use stockpot::merge::{
+    MergeOptions, MergeReport, Mixture, Pool, check_weights, load_average, merge_to_directory, normalized,
+};
 use stockpot::model::{Architecture, Config, Model, Table};
-use stockpot::ops::merge::round_to_bytes;
+use stockpot::ops::storage::round_to_bytes;
 use tempfile::TempDir;
 
 /// Two chunks and a part, tensors that cross their borders.
@@ -101,16 +103,16 @@ const F16: StorageDType = StorageDType::F16;
 const F32: StorageDType = StorageDType::F32;
 
 /// (P): the average in a model's memory.
-fn in_memory(plan: &Plan) -> Result<Vec<f32>> {
+fn in_memory(pool: &Pool, mixture: &Mixture) -> Result<Vec<f32>> {
     let mut device = Device::cpu();
-    let model = Model::without_weights(&mut device, plan.sources[0].config())?;
-    load_average(&mut device, plan, &model)?;
+    let model = Model::without_weights(&mut device, pool.config())?;
+    load_average(&mut device, pool, mixture, &model)?;
     device.to_vec(&model.master)
 }
 
 fn average(members: &[(PathBuf, f64)]) -> Result<(Config, Vec<f32>)> {
-    let plan = Plan::of_one(members)?;
-    Ok((plan.sources[0].config().clone(), in_memory(&plan)?))
+    let (pool, mixture) = Pool::of_one(members)?;
+    Ok((pool.config().clone(), in_memory(&pool, &mixture)?))
 }
 
 #[test]
@@ -350,11 +352,11 @@ fn the_output_replaces_only_an_earlier_merge() {
 #[test]
 fn a_file_cut_short_under_a_merge_is_an_error() {
     let (_dir, paths, _) = checkpoints(&[F32, F32]);
-    let plan = Plan::of_one(&members(&paths, &[0.5, 0.5])).unwrap();
-    in_memory(&plan).unwrap();
+    let (pool, mixture) = Pool::of_one(&members(&paths, &[0.5, 0.5])).unwrap();
+    in_memory(&pool, &mixture).unwrap();
     let path = paths[1].join("model.safetensors");
     fs::File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
-    refused(in_memory(&plan), &[path.to_str().unwrap(), "changed while it was read"]);
+    refused(in_memory(&pool, &mixture), &[path.to_str().unwrap(), "changed while it was read"]);
 }
 
 #[test]

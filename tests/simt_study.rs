@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use stockpot::checkpoint::{StorageDType, write_model};
 use stockpot::device::{Buffer, DType, Device, Executor, Fetched, Graph, Launch, Place};
 use stockpot::error::{Error, Result};
-use stockpot::merge::{Plan, load_average};
+use stockpot::merge::{Pool, load_average};
 use stockpot::model::{Architecture, Batch, Config, MemoryPlan, Model, initial_weights};
 use stockpot::study::{self, Options, Phase, Study};
 use training_on::{is_training_on_the_cpu_but_for_bf16, small, trained};
@@ -215,10 +215,10 @@ fn a_merge_on_kernels_has_the_bits_of_the_cpu() {
             (path, if k == 0 { -0.35 } else { 0.15 })
         })
         .collect();
-    let plan = Plan::of_one(&members).expect("checkpoints that fit each other");
+    let (pool, mixture) = Pool::of_one(&members).expect("checkpoints that fit each other");
     let merged = |mut device: Device| -> (Vec<f32>, Model, Device) {
         let model = Model::without_weights(&mut device, &config).expect("memory");
-        load_average(&mut device, &plan, &model).expect("an average");
+        load_average(&mut device, &pool, &mixture, &model).expect("an average");
         (device.to_vec(&model.master).expect("weights"), model, device)
     };
     let (cpu, ..) = merged(Device::cpu());

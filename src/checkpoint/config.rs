@@ -8,7 +8,7 @@
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Architecture, Config};
-use crate::ops::merge::StorageDType;
+use crate::ops::storage::StorageDType;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 
 use super::tensors::{Tensor, TensorFile, weight_dtype};
 use crate::error::{Error, Result};
-use crate::ops::merge::{StorageDType, Values};
+use crate::ops::storage::{StorageDType, Values};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -11,7 +11,7 @@ mod state;
 mod tensors;
 mod write;
 
-pub use crate::ops::merge::StorageDType;
+pub use crate::ops::storage::StorageDType;
 pub use config::{config_json, read_config};
 pub(crate) use layout::CHUNK;
 pub use read::Reader;

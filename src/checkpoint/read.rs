@@ -7,7 +7,7 @@ use super::tensors::{Tensor, TensorFile};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Config, Table};
-use crate::ops::merge::{StorageDType, Values};
+use crate::ops::storage::{StorageDType, Values};
 use rayon::prelude::*;
 use serde::Deserialize;
 use std::collections::BTreeMap;

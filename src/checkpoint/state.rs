@@ -7,7 +7,7 @@ use super::write::write_json;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::Table;
-use crate::ops::merge::{StorageDType, first_not_finite};
+use crate::ops::storage::{StorageDType, first_not_finite};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;

@@ -7,7 +7,7 @@
 //! with an optional `__metadata__`; the tensors' bytes, without gap or overlap, to the end of the file.
 
 use crate::error::{Error, Result};
-use crate::ops::merge::StorageDType;
+use crate::ops::storage::StorageDType;
 use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};

@@ -8,7 +8,7 @@ use super::tensors;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Config, Table};
-use crate::ops::merge::{StorageDType, first_not_finite, narrow};
+use crate::ops::storage::{StorageDType, first_not_finite, narrow};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -96,6 +96,10 @@ impl WeightsFile {
         };
         let file = create().map_err(|e| Error::io("write", &path, &e))?;
         Ok(WeightsFile { path, file, data_start, dtype })
+    }
+
+    pub fn dtype(&self) -> StorageDType {
+        self.dtype
     }
 
     /// Writes the bytes of the elements of the arena from `first` on.

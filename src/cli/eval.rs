@@ -52,15 +52,15 @@ struct Domain {
 impl Eval {
     pub fn run(&self) -> Result<()> {
         let place = self.device.place()?;
-        let plan = self.plan()?;
-        let mut config = plan.sources[0].config().clone();
+        let (pool, mixture) = self.merged()?;
+        let mut config = pool.config().clone();
         if let Some(context) = self.context {
             if context == 0 || context > config.context {
                 return Err(Error::usage("--context is out of range").expected(format!("1 to {}", config.context)));
             }
             config.context = context;
         }
-        let first = plan.sources[0].directory();
+        let first = pool.checkpoints()[0].directory();
         let tokenizer = Tokenizer::load(&first.join("tokenizer.json"), None)?;
         if tokenizer.vocabulary() > config.vocabulary {
             return Err(Error::input("the tokenizer has more tokens than the model")
@@ -72,7 +72,7 @@ impl Eval {
         let domains = self.domains()?;
         let mut device = place.open()?;
         let model = Model::without_weights(&mut device, &config)?;
-        merge::load_average(&mut device, &plan, &model)?;
+        merge::load_average(&mut device, &pool, &mixture, &model)?;
         let rows = eval::rows(config.context, device.compute_dtype());
         let acts = Activations::for_evaluation(&mut device, &config, rows)?;
         let progress = Progress::new();
@@ -94,13 +94,13 @@ impl Eval {
     }
 
     /// What is scored: one checkpoint, or several with their weights.
-    fn plan(&self) -> Result<merge::Plan> {
+    fn merged(&self) -> Result<(merge::Pool, merge::Mixture)> {
         let members: Vec<(PathBuf, f64)> = match (&self.merge, &self.checkpoint) {
             (Some(merge), _) => merge.iter().map(|m| weighted(m)).collect::<Result<_>>()?,
             (None, Some(directory)) => vec![(directory.clone(), 1.0)],
             (None, None) => return Err(Error::usage("name a checkpoint, or --merge CKPT=WEIGHT,...")),
         };
-        merge::Plan::of_one(&members)
+        merge::Pool::of_one(&members)
     }
 
     fn name(&self) -> String {

@@ -1,11 +1,15 @@
-//! Weighted averages of checkpoints: `plan` checks what is to be summed with which weights, `stream` sums it in one
-//! pass over the files, in memory that does not grow with their number. Exact: f64 sums in the given order, rounded
-//! once. `on_device` does the same on a GPU, into a model.
+//! Weighted averages of checkpoints. `pool` opens checkpoints that fit each other, `mixture` is one weighted sum of them,
+//! `stream` sums many in one pass over the files, in memory that does not grow with the number of checkpoints, and `write`
+//! makes checkpoints of the sums. Exact: f64 sums in the given order, rounded once. `on_device` does the same on a GPU,
+//! into a model.
 
+mod mixture;
 mod on_device;
-mod plan;
+mod pool;
 mod stream;
+mod write;
 
+pub use mixture::{Mixture, check_weights, normalized};
 pub use on_device::load_average;
-pub use plan::{Mixture, Plan, check_weights, normalized};
-pub use stream::{MergeOptions, MergeReport, merge_to_directory};
+pub use pool::Pool;
+pub use write::{MergeOptions, MergeReport, merge_to_directory};

@@ -1,8 +1,9 @@
-//! A plan's average put straight into a model on a device: the checkpoints are read in chunks, the device sums them in
-//! f64 in the plan's order and rounds once, so the bits are those of the CPU. Memory does not grow with the number of
+//! A weighted average put straight into a model on a device: the checkpoints are read in chunks, the device sums them in
+//! f64 in the mixture's order and rounds once, so the bits are those of the CPU. Memory does not grow with the number of
 //! checkpoints.
 
-use super::plan::Plan;
+use super::mixture::Mixture;
+use super::pool::Pool;
 use super::stream::{overflow, to_memory};
 use crate::checkpoint::Reader;
 use crate::device::{Buffer, DType, Device};
@@ -15,19 +16,20 @@ use std::ops::Range;
 /// Elements of each checkpoint that are on the device at a time.
 const CHUNK: usize = 1 << 22;
 
-/// Gives `model` the weights of the plan's first mixture.
-pub fn load_average(device: &mut Device, plan: &Plan, model: &Model) -> Result<()> {
-    let sources: Vec<&Reader> = plan.sources.iter().collect();
+/// Gives `model` the weights of `mixture`.
+pub fn load_average(device: &mut Device, pool: &Pool, mixture: &Mixture, model: &Model) -> Result<()> {
+    let sources = pool.checkpoints();
     if !device.is_asynchronous() {
         let mut weights = vec![0.0; model.table.len];
-        to_memory(&sources, &plan.mixtures[0], &mut weights)?;
+        to_memory(pool, mixture, 0, &mut weights)?;
+        pool.check_unchanged()?;
         return model.load(device, &weights);
     }
-    let mut staging = Staging::new(device, model.table.len.min(CHUNK), plan.mixtures[0].terms.len())?;
+    let mut staging = Staging::new(device, model.table.len.min(CHUNK), mixture.terms.len())?;
     for start in (0..model.table.len).step_by(CHUNK) {
         let range = start..model.table.len.min(start + CHUNK);
-        for (i, terms) in plan.mixtures[0].terms.chunks(MERGE_SOURCES).enumerate() {
-            let terms: Vec<(&Reader, f64)> = terms.iter().map(|&(k, weight)| (sources[k], weight)).collect();
+        for (i, terms) in mixture.terms.chunks(MERGE_SOURCES).enumerate() {
+            let terms: Vec<(&Reader, f64)> = terms.iter().map(|&(k, weight)| (&sources[k], weight)).collect();
             staging.add(device, &terms, range.clone(), i == 0)?;
         }
         let separate = model.compute.dtype() != model.master.dtype();
@@ -37,8 +39,8 @@ pub fn load_average(device: &mut Device, plan: &Plan, model: &Model) -> Result<(
             copy: separate.then(|| model.compute.slice(range).vector()),
         })?;
     }
-    sources.iter().try_for_each(|s| s.check_unchanged())?;
-    check_finite(device, &sources, model)
+    pool.check_unchanged()?;
+    check_finite(device, sources, model)
 }
 
 struct Staging {
@@ -73,7 +75,7 @@ impl Staging {
 }
 
 /// Refuses an average that is not finite, by the checkpoint and tensor at fault.
-fn check_finite(device: &mut Device, sources: &[&Reader], model: &Model) -> Result<()> {
+fn check_finite(device: &mut Device, sources: &[Reader], model: &Model) -> Result<()> {
     let out = device.alloc(DType::F32, GRAD_NORM_OUT)?;
     let parts = device.alloc(DType::F64, GRAD_NORM_PARTS)?.vector();
     device.run(&GradNorm { grads: model.master.vector(), out: out.vector(), parts, max_norm: f32::INFINITY })?;

@@ -17,6 +17,7 @@ mod parallel;
 mod product;
 mod rope;
 pub mod simd;
+pub mod storage;
 mod swiglu;
 
 pub use adamw::{ADAMW_CONSTANTS, AdamW, AdamWStep};

@@ -194,6 +194,9 @@ fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<
 fn load(device: &mut Device, subject: &Subject, model: &Model) -> Result<()> {
     match subject {
         Subject::Checkpoint { directory, .. } => model.load(device, &train::read_weights(directory, &model.config)?),
-        Subject::Merge { members, .. } => merge::load_average(device, &merge::Plan::of_one(members)?, model),
+        Subject::Merge { members, .. } => {
+            let (pool, mixture) = merge::Pool::of_one(members)?;
+            merge::load_average(device, &pool, &mixture, model)
+        }
     }
 }

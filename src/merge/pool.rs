@@ -1,80 +1,59 @@
-//! What a pass over checkpoints computes: M mixtures, each a weighted sum of some of K checkpoints of one shape.
-//! Everything that can be refused before a weight is read is refused here.
+//! The checkpoints that merges are made of: opened once, and checked to fit each other. Everything that can be refused
+//! before a weight is read is refused here.
 
+use super::mixture::Mixture;
 use crate::checkpoint::Reader;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::Config;
+use crate::model::{Config, Table};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// How far from 1 a sum of weights may lie.
-const SUM_TOLERANCE: f64 = 1e-6;
-
-/// One weighted sum: the checkpoint's position among the plan's and its weight, in the order of summation, which is
-/// ascending in the position. A checkpoint may occur more than once.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Mixture {
-    pub terms: Vec<(usize, f64)>,
-}
-
-/// M mixtures over K opened checkpoints, which fit each other.
+/// K checkpoints of one model, opened.
 #[derive(Debug)]
-pub struct Plan {
-    pub sources: Vec<Reader>,
-    pub mixtures: Vec<Mixture>,
+pub struct Pool {
+    checkpoints: Vec<Reader>,
 }
 
-impl Plan {
-    /// Opens the checkpoints and plans their one mixture, summed in the given order. Refused: no member, weights that
-    /// [`check_weights`] refuses, and checkpoints that differ in a tensor or in their config.
-    pub fn of_one(members: &[(PathBuf, f64)]) -> Result<Plan> {
-        check_weights(&members.iter().map(|m| m.1).collect::<Vec<_>>())?;
-        let sources = members.iter().map(|(path, _)| Reader::open(path)).collect::<Result<Vec<_>>>()?;
-        check_alike(&sources.iter().collect::<Vec<_>>())?;
-        let terms = members.iter().enumerate().map(|(k, member)| (k, member.1)).collect();
-        Ok(Plan { sources, mixtures: vec![Mixture { terms }] })
+impl Pool {
+    /// Opens the checkpoints, at least one. Refused: checkpoints that differ in a tensor or in their config.
+    pub fn open(paths: &[PathBuf]) -> Result<Pool> {
+        let checkpoints = paths.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>>>()?;
+        if checkpoints.is_empty() {
+            return Err(Error::usage("a merge needs at least one checkpoint"));
+        }
+        check_alike(&checkpoints)?;
+        Ok(Pool { checkpoints })
     }
-}
 
-/// Refuses no weights, weights that are not finite, and weights whose sum is not 1 within 1e-6. Negative weights are
-/// fine (a scaled merge needs them).
-pub fn check_weights(weights: &[f64]) -> Result<()> {
-    let sum = finite_sum(weights)?;
-    if (sum - 1.0).abs() <= SUM_TOLERANCE {
-        return Ok(());
+    /// The checkpoints and the one mixture of them, summed in the given order.
+    pub fn of_one(members: &[(PathBuf, f64)]) -> Result<(Pool, Mixture)> {
+        let mixture = Mixture::new(members.iter().map(|member| member.1).enumerate().collect())?;
+        let paths: Vec<PathBuf> = members.iter().map(|member| member.0.clone()).collect();
+        Ok((Pool::open(&paths)?, mixture))
     }
-    Err(Error::usage("the weights of a merge must sum to 1")
-        .expected(format!("1 within {SUM_TOLERANCE:e}"))
-        .got(format!("{sum}, from {weights:?}"))
-        .fix("correct the weights; `stockpot merge --normalize` divides them by their sum"))
-}
 
-/// The weights divided by their sum; those of sum 1 come back as they are.
-pub fn normalized(weights: &[f64]) -> Result<Vec<f64>> {
-    let sum = finite_sum(weights)?;
-    let divided: Vec<f64> = weights.iter().map(|w| w / sum).collect();
-    // A sum near 0 (weights of both signs) gives quotients that do not sum to 1, or none.
-    if divided.iter().all(|w| w.is_finite()) && (divided.iter().sum::<f64>() - 1.0).abs() <= SUM_TOLERANCE {
-        return Ok(divided);
+    /// K of them, in the order in which they were given.
+    pub fn checkpoints(&self) -> &[Reader] {
+        &self.checkpoints
     }
-    Err(Error::usage("these weights cannot be normalized").got(format!("a sum of {sum}, from {weights:?}")))
-}
-
-fn finite_sum(weights: &[f64]) -> Result<f64> {
-    if weights.is_empty() {
-        return Err(Error::usage("a merge needs at least one checkpoint"));
+    /// Of the first, which all others fit.
+    pub fn config(&self) -> &Config {
+        self.checkpoints[0].config()
     }
-    match weights.iter().find(|w| !w.is_finite()) {
-        Some(w) => Err(Error::usage("a weight of a merge must be a finite number").got(w.to_string())),
-        None => Ok(weights.iter().sum()),
+    pub fn table(&self) -> &Table {
+        self.checkpoints[0].table()
+    }
+    /// Refuses files that changed since they were opened.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.checkpoints.iter().try_for_each(Reader::check_unchanged)
     }
 }
 
 /// Refuses checkpoints that differ from the first in a tensor's name or shape, or in a field of their configs. The
 /// standard deviation of initial weights may differ: it says nothing about the weights.
-fn check_alike(sources: &[&Reader]) -> Result<()> {
-    let Some((first, others)) = sources.split_first() else { return Ok(()) };
+fn check_alike(checkpoints: &[Reader]) -> Result<()> {
+    let Some((first, others)) = checkpoints.split_first() else { return Ok(()) };
     for other in others {
         check_tensors(first, other)?;
         check_vocabulary(first, other)?;
