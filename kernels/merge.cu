@@ -5,8 +5,8 @@
 // checkpoint of weight 1 keeps its negative zeros. Elements are independent, so nothing hangs on the launch.
 //
 // Bound by memory: sums stay in registers, however many terms there are, and loads of AHEAD terms are under way at once.
-// With two terms in bf16 and four blocks of 256 on a multiprocessor that is 32 KB, about twice what an H100 needs on
-// their way (3.35 TB/s times 0.7 us, shared out among 132).
+// With two terms in bf16 and three blocks of 256 on a multiprocessor that is 24 KB; an H100 needs 18 KB on their way
+// (3.35 TB/s times 0.7 us, shared out among 132). A bound that makes room for a fourth block spills on sm_100.
 #include "common.cuh"
 
 static_assert(BLOCK % 32 == 0, "whole warps");
