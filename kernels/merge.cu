@@ -6,7 +6,7 @@
 //
 // Bound by memory: sums stay in registers, however many terms there are, and loads of AHEAD terms are under way at once.
 // With two terms in bf16 and three blocks of 256 on a multiprocessor that is 24 KB; an H100 needs 18 KB on their way
-// (3.35 TB/s times 0.7 us, shared out among 132). A bound that makes room for a fourth block spills on sm_100.
+// (3.35 TB/s times 0.7 us, shared out among 132). Registers for a fourth block would be spilled (NVRTC 13.2).
 #include "common.cuh"
 
 static_assert(BLOCK % 32 == 0, "whole warps");
@@ -19,17 +19,20 @@ template <int N> DEVICE void merged(const POOL_TYPE* pool, const u32* rows, cons
   double sum[N] = {};
   for (u32 first = 0; first < TERMS; first += AHEAD) {
     float x[AHEAD][N] = {};
+    double weight[AHEAD] = {};
 #pragma unroll
     for (u32 j = 0; j < AHEAD; j++) {
-      if (first + j < TERMS) load(pool + (size_t)rows[first + j] * stride_pool + i, x[j]);
+      if (first + j < TERMS) {
+        load(pool + (size_t)rows[first + j] * stride_pool + i, x[j]);
+        weight[j] = weights[first + j];
+      }
     }
 #pragma unroll
     for (u32 j = 0; j < AHEAD; j++) {
       if (first + j < TERMS) {
-        const double weight = weights[first + j];
 #pragma unroll
         for (int e = 0; e < N; e++) {
-          const double product = __dmul_rn(weight, x[j][e]);
+          const double product = __dmul_rn(weight[j], x[j][e]);
           sum[e] = first + j == 0 ? product : __dadd_rn(sum[e], product);
         }
       }
