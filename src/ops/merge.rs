@@ -4,6 +4,7 @@
 use super::Op;
 use super::arguments::{Define, Layout, expect_shape, flag, launch, number, type_of};
 use super::storage::{Values, round_to_f32};
+use super::weighted_sum::add_terms;
 use crate::device::{Arg, DType, Host, Launch, Matrix, Operands};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -64,10 +65,9 @@ impl Op for MergeAdd {
     fn cpu(&self, host: &Host) {
         self.check();
         let sum = host.write::<f64>(&self.sum).flat();
-        for (k, (source, &weight)) in self.sources.iter().zip(&self.weights).enumerate() {
-            let values = Values::F32(host.read::<f32>(source).flat());
-            values.add_to(sum, weight, self.first && k == 0, &mut Vec::new());
-        }
+        let values = |m: &Matrix| Values::of_f32(host.read::<f32>(m).flat());
+        let terms: Vec<(Values, f64)> = self.sources.iter().map(values).zip(self.weights.iter().copied()).collect();
+        add_terms(&terms, self.first, sum);
     }
     /// Scalars: n, then the weights.
     fn launches(&self) -> Vec<Launch> {
