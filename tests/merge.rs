@@ -360,6 +360,21 @@ fn a_file_cut_short_under_a_merge_is_an_error() {
 }
 
 #[test]
+fn a_file_replaced_under_a_merge_is_an_error() {
+    let (dir, paths, _) = checkpoints(&[F32, F32, F32]);
+    let (pool, mixture) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
+    let path = paths[1].join("model.safetensors");
+    fs::rename(paths[2].join("model.safetensors"), &path).unwrap();
+    refused(in_memory(&pool, &mixture), &[path.to_str().unwrap(), "changed while it was read", "another length, time"]);
+    // rewritten in place: the same length, another time
+    let (pool, mixture) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(3)).unwrap();
+    refused(in_memory(&pool, &mixture), &[path.to_str().unwrap(), "changed while it was read"]);
+    assert!(dir.path().exists());
+}
+
+#[test]
 fn a_scaled_merge_is_a_merge_with_the_seed() {
     // seed + lambda (mean of two - seed), and files that are no weights are left behind
     let (dir, paths, stored) = checkpoints(&[F32, F32, F32]);

@@ -195,3 +195,158 @@ pub(super) fn overflow(table: &Table, i: usize) -> Error {
     let parameter = &table.parameters[table.parameters.partition_point(|p| p.range().end <= i)];
     Error::numeric("the weighted sum overflows").tensor(&parameter.name).fix("use smaller weights")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{StorageDType, write_model};
+    use crate::model::{Architecture, Config};
+    use half::{bf16, f16};
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use safetensors::tensor::TensorView;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    const DTYPES: [StorageDType; 3] = [StorageDType::F32, StorageDType::Bf16, StorageDType::F16];
+
+    fn config(rng: &mut ChaCha8Rng) -> Config {
+        let (kv_heads, head_width) = (rng.random_range(1..3), 8 * rng.random_range(1..3));
+        let heads = kv_heads * rng.random_range(1..3);
+        Config {
+            architecture: if rng.random() { Architecture::Olmo2 } else { Architecture::Llama },
+            width: 8 * rng.random_range(1..6),
+            layers: rng.random_range(1..4),
+            heads,
+            kv_heads,
+            head_width,
+            feed_forward: 8 * rng.random_range(1..9),
+            vocabulary: rng.random_range(2..5000),
+            context: 8,
+            tied: rng.random(),
+            rope_base: 10000.0,
+            norm_epsilon: 1e-6,
+            init_std: 0.02,
+            eos: 0,
+        }
+    }
+
+    /// `model.safetensors` as two shards, with a header length that leaves their numbers on odd addresses.
+    fn cut_in_shards(directory: &Path) {
+        let whole = directory.join("model.safetensors");
+        let bytes = fs::read(&whole).expect("a file");
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+        let names = tensors.names();
+        let mut map = serde_json::Map::new();
+        for (i, part) in names.chunks(names.len().div_ceil(2)).enumerate() {
+            let name = format!("model-0000{}-of-00002.safetensors", i + 1);
+            let views: Vec<(&str, TensorView)> =
+                part.iter().map(|n| (*n, tensors.tensor(n).expect("a tensor"))).collect();
+            part.iter().for_each(|n| drop(map.insert(n.to_string(), name.clone().into())));
+            let shard = safetensors::serialize(views, None).expect("a shard");
+            let length = u64::from_le_bytes(shard[..8].try_into().expect("eight")) + 1;
+            let shard =
+                [&length.to_le_bytes()[..], &shard[8..7 + length as usize], b" ", &shard[7 + length as usize..]];
+            fs::write(directory.join(name), shard.concat()).expect("written");
+        }
+        let index = serde_json::json!({"weight_map": map}).to_string();
+        fs::write(directory.join("model.safetensors.index.json"), index).expect("written");
+        fs::remove_file(whole).expect("removed");
+    }
+
+    /// The nearest value of `dtype`, by comparing candidates in f64: independent of the code under test.
+    fn nearest(x: f64, dtype: StorageDType) -> Vec<u8> {
+        let widen = |bits: u16| match dtype {
+            StorageDType::Bf16 => bf16::from_bits(bits).to_f64(),
+            _ => f16::from_bits(bits).to_f64(),
+        };
+        let near = match dtype {
+            StorageDType::F32 => return (x as f32).to_le_bytes().to_vec(),
+            StorageDType::Bf16 => bf16::from_f32(x as f32).to_bits(),
+            StorageDType::F16 => f16::from_f32(x as f32).to_bits(),
+        };
+        let candidates = [near.wrapping_sub(1), near, near.wrapping_add(1)].into_iter();
+        let valid = candidates.filter(|b| widen(*b).is_finite() && (b ^ near) & 0x8000 == 0);
+        let distance = |b: &u16| (widen(*b) - x).abs();
+        let best = valid.min_by(|a, b| distance(a).total_cmp(&distance(b)).then((a & 1).cmp(&(b & 1))));
+        best.expect("a neighbour").to_le_bytes().to_vec()
+    }
+
+    /// Random shapes, architectures, types, shards, K and M; every output of one pass, of a pass of its own, and in memory
+    /// has the bits of the plain f64 loop rounded once.
+    #[test]
+    fn a_pass_over_anything_has_the_bits_of_the_plain_loop() {
+        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        for case in 0..25 {
+            let directory = tempfile::tempdir().expect("a directory");
+            let config = config(&mut rng);
+            let table = Table::new(&config);
+            let (k, m) = (rng.random_range(1..21), rng.random_range(1..6));
+            let mut stored: Vec<Vec<f32>> = Vec::new();
+            let paths: Vec<PathBuf> = (0..k).map(|i| directory.path().join(i.to_string())).collect();
+            for path in &paths {
+                fs::create_dir(path).expect("a directory");
+                let values: Vec<f32> =
+                    (0..table.len).map(|_| (rng.random::<f32>() - 0.5) * 2f32.powi(rng.random_range(-18..3))).collect();
+                write_model(path, &config, &values, DTYPES[rng.random_range(0..3)], None).expect("written");
+                let mut weights = vec![0.0; table.len];
+                crate::checkpoint::Reader::open(path).expect("opens").read_weights(&mut weights).expect("reads");
+                stored.push(weights);
+                if rng.random() {
+                    cut_in_shards(path);
+                }
+            }
+            let mixtures: Vec<Mixture> = (0..m)
+                .map(|_| {
+                    let n = rng.random_range(1..=k + 2);
+                    let terms = (0..n).map(|_| (rng.random_range(0..k), rng.random::<f64>() * 1.5 - 0.5));
+                    Mixture { terms: terms.collect() }
+                })
+                .collect();
+            let expected: Vec<Vec<f64>> = mixtures
+                .iter()
+                .map(|mixture| {
+                    let at = |(k, weight): (usize, f64), i: usize| weight * f64::from(stored[k][i]);
+                    let (first, rest) = mixture.terms.split_first().expect("a term");
+                    let sum = |i| rest.iter().fold(at(*first, i), |sum, term| sum + at(*term, i));
+                    (0..table.len).map(sum).collect()
+                })
+                .collect();
+            let pool = Pool::open(&paths).expect("a pool");
+            let dtypes: Vec<StorageDType> = (0..m).map(|_| DTYPES[rng.random_range(0..3)]).collect();
+            let out = |what: &str, m: usize| {
+                let path = directory.path().join(format!("{what}{m}"));
+                fs::create_dir(&path).expect("a directory");
+                path
+            };
+            let data = |path: &Path, dtype: StorageDType| {
+                let bytes = fs::read(path.join("model.safetensors")).expect("a file");
+                bytes[bytes.len() - table.len * dtype.bytes()..].to_vec()
+            };
+            let together: Vec<PathBuf> = (0..m).map(|m| out("together", m)).collect();
+            let files: Vec<WeightsFile> =
+                (0..m).map(|m| WeightsFile::create(&together[m], &table, dtypes[m]).expect("created")).collect();
+            to_files(&pool, &mixtures, &files, None).expect("a pass");
+            for m in 0..m {
+                let bytes: Vec<u8> = expected[m].iter().flat_map(|&x| nearest(x, dtypes[m])).collect();
+                assert!(
+                    data(&together[m], dtypes[m]) == bytes,
+                    "case {case}, mixture {m} of one pass, {:?}",
+                    dtypes[m]
+                );
+                let alone = out("alone", m);
+                let file = WeightsFile::create(&alone, &table, dtypes[m]).expect("created");
+                to_files(&pool, &mixtures[m..m + 1], &[file], None).expect("a pass");
+                assert!(data(&alone, dtypes[m]) == bytes, "case {case}, mixture {m} of its own pass");
+                let cut = rng.random_range(0..table.len);
+                let mut memory = vec![0.0; table.len];
+                let (begin, end) = memory.split_at_mut(cut);
+                to_memory(&pool, &mixtures[m], 0, begin).expect("a pass");
+                to_memory(&pool, &mixtures[m], cut, end).expect("a pass");
+                let bits = |x: &f32| x.to_bits();
+                let expected: Vec<u32> = expected[m].iter().map(|&x| (x as f32).to_bits()).collect();
+                assert!(memory.iter().map(bits).collect::<Vec<_>>() == expected, "case {case}, mixture {m} in memory");
+            }
+        }
+    }
+}
