@@ -2,6 +2,8 @@
 //! median and spread of several samples. A sample is as many repetitions as take a while, ended by one read-back, so that
 //! a device that queues its work is timed by what it did.
 
+mod merge;
+
 use crate::device::{Buffer, DType, Device, Matrix, Repeat};
 use crate::error::Result;
 use crate::eval;
@@ -51,6 +53,9 @@ pub struct Row {
     pub bytes: f64,
     /// In training and scoring.
     pub tokens: f64,
+    /// Bytes per second as a fraction of a copy's in the same run, where that is the measure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_copy: Option<f64>,
 }
 
 /// All rows of one run.
@@ -195,6 +200,9 @@ impl Bench<'_> {
     }
 
     fn merge(&mut self) -> Result<()> {
+        if !self.device.is_asynchronous() {
+            return merge::on_cpu(&mut |row| self.push(row));
+        }
         let n = if self.device.compute_dtype() == DType::F32 { 1 << 22 } else { 1 << 26 };
         for count in [2, MERGE_SOURCES] {
             let sources = (0..count).map(|_| self.random_of(DType::F32, 1, n)).collect::<Result<Vec<_>>>()?;
@@ -255,10 +263,13 @@ impl Bench<'_> {
         let mut seconds = (0..SAMPLES).map(|_| sample(repetitions)).collect::<Result<Vec<_>>>()?;
         seconds.sort_by(f64::total_cmp);
         let (seconds, fastest, slowest) = (seconds[SAMPLES / 2], seconds[0], seconds[SAMPLES - 1]);
-        let row = Row { subject, name, seconds, fastest, slowest, flops, bytes, tokens };
+        self.push(Row { subject, name, seconds, fastest, slowest, flops, bytes, tokens, of_copy: None });
+        Ok(())
+    }
+
+    fn push(&mut self, row: Row) {
         (self.progress)(&row);
         self.rows.push(row);
-        Ok(())
     }
 
     fn inputs(&mut self, config: &Config, batch: Batch) -> Result<Inputs> {
@@ -294,12 +305,15 @@ impl Bench<'_> {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let spread = (self.slowest - self.fastest) / self.seconds * 100.0;
-        write!(f, "{:40} {:>10.1} us  spread {spread:>4.1}%", self.name, self.seconds * 1e6)?;
+        write!(f, "{:48} {:>10.1} us  spread {spread:>4.1}%", self.name, self.seconds * 1e6)?;
         if self.flops > 0.0 {
             write!(f, "  {:>8.3} TFLOP/s", self.flops / self.seconds / 1e12)?;
         }
         if self.bytes > 0.0 {
             write!(f, "  {:>8.1} GB/s", self.bytes / self.seconds / 1e9)?;
+        }
+        if let Some(fraction) = self.of_copy {
+            write!(f, "  {:>4.2} of a copy", fraction)?;
         }
         if self.tokens > 0.0 {
             write!(f, "  {:>9.1}k tok/s", self.tokens / self.seconds / 1e3)?;

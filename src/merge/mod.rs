@@ -12,4 +12,5 @@ mod write;
 pub use mixture::{Mixture, check_weights, normalized};
 pub use on_device::load_average;
 pub use pool::Pool;
+pub use stream::{for_each_block, to_files, to_memory};
 pub use write::{MergeOptions, MergeReport, merge_to_directory};

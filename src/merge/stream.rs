@@ -29,8 +29,8 @@ const WIDE: usize = 1 << 14;
 /// The least elements of one checkpoint that are widened at a time, however many checkpoints there are.
 const SMALLEST_BLOCK: usize = 64;
 
-/// Elements of the arena from `start` on, in f32, as many as `out` has. Call [`Pool::check_unchanged`] after the last.
-pub(super) fn to_memory(pool: &Pool, mixture: &Mixture, start: usize, out: &mut [f32]) -> Result<()> {
+/// Elements of the arena of `mixture` from `start` on, in f32, as many as `out` has. Call [`Pool::check_unchanged`] after the last.
+pub fn to_memory(pool: &Pool, mixture: &Mixture, start: usize, out: &mut [f32]) -> Result<()> {
     let mixtures = std::slice::from_ref(mixture);
     out.par_chunks_mut(TASK).enumerate().try_for_each_init(Scratch::default, |scratch, (i, out)| {
         let range = start + i * TASK..start + i * TASK + out.len();
@@ -48,7 +48,7 @@ pub(super) fn to_memory(pool: &Pool, mixture: &Mixture, start: usize, out: &mut 
 
 /// Mixture m goes to `files[m]`, in that file's type. `progress` is told, by any thread, how many of the P elements are
 /// done. Fails when a checkpoint changed meanwhile.
-pub(super) fn to_files(
+pub fn to_files(
     pool: &Pool,
     mixtures: &[Mixture],
     files: &[WeightsFile],
@@ -81,6 +81,25 @@ pub(super) fn to_files(
             progress(done.fetch_add(n, Ordering::Relaxed) + n, table.len as u64);
         }
         Ok(())
+    })?;
+    pool.check_unchanged()
+}
+
+/// Hands the f64 sums of every mixture to `take`, block by block, by any thread: the mixture, the elements, their sums;
+/// `take` tells whether they are finite. Nothing that was handed out is good before this has returned.
+pub fn for_each_block(
+    pool: &Pool,
+    mixtures: &[Mixture],
+    take: impl Fn(usize, Range<usize>, &[f64]) -> bool + Sync,
+) -> Result<()> {
+    let length = pool.table().len;
+    (0..length.div_ceil(TASK)).into_par_iter().try_for_each_init(Scratch::default, |scratch, i| {
+        let range = i * TASK..length.min((i + 1) * TASK);
+        let mut finite = true;
+        sum(pool, mixtures, range.clone(), scratch, |m, block, sums| {
+            finite &= take(m, block, sums);
+        });
+        check(pool, mixtures, range, finite)
     })?;
     pool.check_unchanged()
 }
