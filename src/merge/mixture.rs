@@ -1,6 +1,8 @@
-//! One weighted sum of checkpoints of a pool.
+//! Weighted sums of checkpoints of a pool.
 
+use super::pool::Pool;
 use crate::error::{Error, Result};
+use std::path::PathBuf;
 
 /// How far from 1 a sum of weights may lie.
 const SUM_TOLERANCE: f64 = 1e-6;
@@ -17,6 +19,50 @@ impl Mixture {
     pub fn new(terms: Vec<(usize, f64)>) -> Result<Mixture> {
         check_weights(&terms.iter().map(|term| term.1).collect::<Vec<_>>())?;
         Ok(Mixture { terms })
+    }
+}
+
+/// Opens the checkpoints that several sums need. Each sum comes back as a mixture whose terms lie in the pool in the
+/// order of the sum, since that is how the pool is read; so its bits do not depend on the sums beside it. A checkpoint
+/// is in the pool once, however many name it (by whatever path), unless sums need it at two places: before another
+/// checkpoint in one, behind it in the other.
+pub fn open_for(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
+    // Checkpoints by number, in the order in which they are first named.
+    let (mut names, mut paths) = (Vec::new(), Vec::new());
+    let mut number = |path: &PathBuf| {
+        // What does not exist is refused when it is opened.
+        let name = path.canonicalize().unwrap_or_else(|_| path.clone());
+        names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            names.push(name);
+            paths.push(path.clone());
+            names.len() - 1
+        })
+    };
+    let sequences: Vec<Vec<usize>> =
+        sums.iter().map(|sum| sum.iter().map(|(path, _)| number(path)).collect()).collect();
+    let (order, positions) = reading_order(&sequences);
+    let pool = Pool::open(&order.into_iter().map(|k| paths[k].clone()).collect::<Vec<_>>())?;
+    let weights = |sum: &[(PathBuf, f64)]| sum.iter().map(|term| term.1).collect::<Vec<_>>();
+    let mixtures = sums.iter().zip(positions);
+    let mixtures = mixtures.map(|(sum, at)| Mixture { terms: at.into_iter().zip(weights(sum)).collect() }).collect();
+    Ok((pool, mixtures))
+}
+
+/// A sequence that holds every given one in its order, and where: next is always an element that no other sequence
+/// needs further on, while there is one.
+fn reading_order(sequences: &[Vec<usize>]) -> (Vec<usize>, Vec<Vec<usize>>) {
+    let mut order = Vec::new();
+    let mut positions: Vec<Vec<usize>> = vec![Vec::new(); sequences.len()];
+    loop {
+        let rest: Vec<&[usize]> = sequences.iter().zip(&positions).map(|(s, p)| &s[p.len()..]).collect();
+        let mut heads = rest.iter().filter_map(|rest| rest.first());
+        let is_later = |k: &usize| rest.iter().any(|rest| rest.first() != Some(k) && rest.contains(k));
+        let Some(&next) = heads.clone().find(|k| !is_later(k)).or(heads.next()) else { return (order, positions) };
+        for (rest, positions) in rest.iter().zip(&mut positions) {
+            let run = rest.iter().take_while(|k| **k == next).count();
+            positions.extend(std::iter::repeat_n(order.len(), run));
+        }
+        order.push(next);
     }
 }
 
@@ -51,5 +97,37 @@ fn finite_sum(weights: &[f64]) -> Result<f64> {
     match weights.iter().find(|w| !w.is_finite()) {
         Some(w) => Err(Error::usage("a weight of a merge must be a finite number").got(w.to_string())),
         None => Ok(weights.iter().sum()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(sequences: &[&[usize]]) -> Vec<usize> {
+        let sequences: Vec<Vec<usize>> = sequences.iter().map(|s| s.to_vec()).collect();
+        let (order, positions) = reading_order(&sequences);
+        for (sequence, positions) in sequences.iter().zip(positions) {
+            assert!(positions.is_sorted(), "{sequence:?} at {positions:?}");
+            assert_eq!(positions.iter().map(|&i| order[i]).collect::<Vec<_>>(), *sequence);
+        }
+        order
+    }
+
+    #[test]
+    fn a_checkpoint_is_read_once_where_one_order_fits_all() {
+        assert_eq!(read(&[]), []);
+        assert_eq!(read(&[&[0, 1, 2]]), [0, 1, 2]);
+        assert_eq!(read(&[&[0, 0, 1]]), [0, 1]);
+        assert_eq!(read(&[&[0, 2], &[1, 2], &[0, 1]]), [0, 1, 2]);
+        assert_eq!(read(&[&[3], &[0, 1, 2, 3]]), [0, 1, 2, 3]);
+        assert_eq!(read(&[&[4, 2], &[2, 0], &[1, 0], &[4, 1]]), [4, 2, 1, 0]);
+    }
+
+    #[test]
+    fn and_again_where_orders_contradict() {
+        assert_eq!(read(&[&[0, 1, 0]]), [0, 1, 0]);
+        assert_eq!(read(&[&[0, 1], &[1, 0]]), [0, 1, 0]);
+        assert_eq!(read(&[&[0, 1, 2], &[2, 1, 0]]).len(), 5);
     }
 }
