@@ -187,6 +187,10 @@ fn several_outputs_are_each_whole_or_absent_and_replace_only_merges() {
     run(&["normalized.yaml", "narrowed.yaml"]).done();
     let before = tree(dir.path());
     assert_eq!(before.keys().filter(|name| name.ends_with("merge.json")).count(), 3);
+    // Nor does a merge hold others, which would go when it is replaced.
+    let inside = dir.path().join("out/scaled");
+    let args = ["merge", "--out", inside.to_str().unwrap(), "normalized.yaml", "narrowed.yaml"];
+    stockpot(&fixtures(), &args).fails(2, &["out/scaled: this directory is a merge itself", "--out"]);
     // One output that may not be replaced keeps all from being written.
     fs::remove_file(dir.path().join("out/scaled/merge.json")).expect("a file");
     fs::remove_dir_all(dir.path().join("out/normalized")).expect("a directory");

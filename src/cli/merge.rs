@@ -177,6 +177,12 @@ impl Merge {
             return Err(Error::usage(format!("{option} cannot be given with a recipe"))
                 .fix("say it in the recipe: `weight` and `normalize` of `parameters`, `out_dtype`"));
         }
+        // A later merge into this directory would take those inside it away.
+        if self.inputs.len() > 1 && self.out.join("merge.json").exists() {
+            return Err(Error::usage("this directory is a merge itself and cannot hold those of several recipes")
+                .at(&self.out)
+                .fix("choose another --out, or remove it first"));
+        }
         let mut merges: Vec<merge::Merge> = Vec::new();
         for path in &self.inputs {
             let out = match self.inputs.len() {
