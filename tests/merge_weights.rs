@@ -158,6 +158,24 @@ fn schemes_are_their_explicit_lists_bit_for_bit() {
     }
 }
 
+/// Sizes for which (units / all units) * (1 / units) is not 1 / all units; no file is read to weigh units.
+#[test]
+fn a_micro_merge_gives_every_unit_the_very_same_weight() {
+    let paths: Vec<PathBuf> = (0..60).map(|i| i.to_string().into()).collect();
+    let mut through_partitions_differs = 0;
+    for all in 2..60 {
+        for size in 1..all {
+            let cut = partitions(&paths[..all], &[size, all - size]);
+            let weights = Weights::new(&cut, &Scheme::Units, false, None).unwrap();
+            assert!(weights.members.iter().all(|m| m.weight == 1.0 / all as f64), "{size} of {all}");
+            let partition = size as f64 / all as f64;
+            assert_eq!(weights.partitions[0].weight, partition);
+            through_partitions_differs += usize::from(partition * (1.0 / size as f64) != 1.0 / all as f64);
+        }
+    }
+    assert!(through_partitions_differs > 0);
+}
+
 #[test]
 fn merge_json_says_how_the_weights_came_to_be() {
     let (dir, paths) = checkpoints(5);
