@@ -49,8 +49,8 @@ pub fn open_for(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
     Ok((pool, mixtures))
 }
 
-/// A sequence that holds every given one in its order, and where. Next is always an element that no other sequence needs
-/// further on, or, where there is none, the one that the others need last.
+/// A sequence that holds every given one in its order, and where. Next is always an element that no other sequence
+/// needs further on, or, where there is none, the one that the others need last.
 fn reading_order(sequences: &[Vec<usize>]) -> (Vec<usize>, Vec<Vec<usize>>) {
     let mut order = Vec::new();
     let mut positions: Vec<Vec<usize>> = vec![Vec::new(); sequences.len()];

@@ -238,8 +238,8 @@ impl File<'_> {
         })
     }
 
-    /// With `tokenizer_source` mergekit builds a tokenizer, reorders the embeddings' rows to its tokens and cuts them to
-    /// its length. Accepted where that changes nothing.
+    /// With `tokenizer_source` mergekit builds a tokenizer, reorders the embeddings' rows to its tokens and cuts them
+    /// to its length. Accepted where that changes nothing.
     fn check_tokenizer_source(&self, field: &Field, models: &[Model], companions: usize) -> Result<()> {
         let source = self.text(field, "tokenizer_source")?;
         let refused = |why: String| {
