@@ -1,5 +1,5 @@
-//! Weights that are said in words (uniform, by tokens, by base units, scaled) are those of the explicit list, bit for bit,
-//! and every merge says what was used.
+//! Weights that are said in words (uniform, by tokens, by base units, scaled) are those of the explicit list, bit for
+//! bit, and every merge says what was used.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -191,7 +191,10 @@ fn merge_json_says_how_the_weights_came_to_be() {
     let written: Value = serde_json::from_str(&fs::read_to_string(out.join("merge.json")).unwrap()).unwrap();
     let p = Table::new(&config()).len;
     let path = |i: usize| paths[i].to_str().unwrap();
-    let unit = |i: usize, tokens: u64| json!({"path": path(i), "weight": 1.25 * (1.0 / 3.0), "given": 0.625 * (1.0 / 3.0), "partition": "p1", "tokens": tokens});
+    let unit = |i: usize, tokens: u64| {
+        let (given, weight) = (0.625 * (1.0 / 3.0), 2.0 * (0.625 * (1.0 / 3.0)));
+        json!({"path": path(i), "weight": weight, "given": given, "partition": "p1", "tokens": tokens})
+    };
     assert_eq!(
         written,
         json!({

@@ -1,5 +1,5 @@
-//! mergekit's recipes: the same averages as mergekit's own, alone and several in one pass; and every recipe that would mean
-//! something else here is refused by its field and line.
+//! mergekit's recipes: the same averages as mergekit's own, alone and several in one pass; and every recipe that would
+//! mean something else here is refused by its field and line.
 
 mod common;
 
@@ -83,10 +83,10 @@ fn rounded(x: f64, dtype: Dtype) -> f64 {
     bf16(finite.min_by(|a, b| near(a).total_cmp(&near(b)).then((a & 1).cmp(&(b & 1)))).expect("a number"))
 }
 
-/// Ours is the f64 average rounded once, in every bit. mergekit sums in f32 (u = 2^-24): each weight is rounded, then K
-/// fused multiply-adds, then the sum of K weights by which it divides, then the division, so to first order it is within
-/// (2K + 2) u S R, where S = sum |w x| / |sum w| and R = sum |w| / |sum w|; 2K + 4 leaves room for the second order. Where
-/// it stores bf16 another half unit of bf16 comes on top: 2^-8 of the number.
+/// Ours is the f64 average rounded once, in every bit. mergekit sums in f32 (u = 2^-24): each weight is rounded, then
+/// K fused multiply-adds, then the sum of K weights by which it divides, then the division, so to first order it is
+/// within (2K + 2) u S R, where S = sum |w x| / |sum w| and R = sum |w| / |sum w|; 2K + 4 leaves room for the second
+/// order. Where it stores bf16 another half unit of bf16 comes on top: 2^-8 of the number.
 #[test]
 fn averages_are_those_of_mergekit() {
     let out = tempfile::tempdir().expect("a directory");
