@@ -237,7 +237,8 @@ fn weights_must_sum_to_1_unless_normalized() {
     refused::<()>(Err(error), &["4", "--normalize"]);
     refused(average(&given), &["4", "--normalize"]);
     assert!(!out.exists());
-    let report = merge_to_directory(&given, &out, &MergeOptions { normalize: true, ..Default::default() }).unwrap();
+    let report =
+        merge_to_directory(&given, &out, &MergeOptions { normalize: true, ..Default::default() }).unwrap().weights;
     assert_eq!((report.members[1].given, report.members[1].weight, report.normalized), (3.0, 0.75, true));
     let expected: Vec<u8> = plain(&stored, &[0.25, 0.75]).iter().flat_map(|&x| (x as f32).to_le_bytes()).collect();
     assert!(data(&out) == expected);

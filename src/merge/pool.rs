@@ -1,7 +1,7 @@
 //! The checkpoints that merges are made of: opened once, and checked to fit each other. Everything that can be refused
 //! before a weight is read is refused here.
 
-use super::mixture::Mixture;
+use super::mixture::{Mixture, check_weights};
 use crate::checkpoint::Reader;
 use crate::error::{Error, Result};
 use crate::files;
@@ -27,11 +27,29 @@ impl Pool {
         Ok(Pool { checkpoints })
     }
 
-    /// The checkpoints and the one mixture of them, summed in the given order.
+    /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum as a
+    /// mixture of them, its terms in their order, with weights that the caller has checked.
+    pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
+        let (mut names, mut paths) = (Vec::new(), Vec::new());
+        let mut position = |path: &PathBuf| {
+            // What does not exist is refused when it is opened.
+            let name = path.canonicalize().unwrap_or_else(|_| path.clone());
+            names.iter().position(|known| *known == name).unwrap_or_else(|| {
+                names.push(name);
+                paths.push(path.clone());
+                names.len() - 1
+            })
+        };
+        let mut term = |(path, weight): &(PathBuf, f64)| (position(path), *weight);
+        let mixtures = sums.iter().map(|sum| Mixture { terms: sum.iter().map(&mut term).collect() }).collect();
+        Ok((Pool::open(&paths)?, mixtures))
+    }
+
+    /// [`Pool::of_sums`] of one, whose weights are refused as by [`check_weights`].
     pub fn of_one(members: &[(PathBuf, f64)]) -> Result<(Pool, Mixture)> {
-        let mixture = Mixture::new(members.iter().map(|member| member.1).enumerate().collect())?;
-        let paths: Vec<PathBuf> = members.iter().map(|member| member.0.clone()).collect();
-        Ok((Pool::open(&paths)?, mixture))
+        check_weights(&members.iter().map(|member| member.1).collect::<Vec<_>>())?;
+        let (pool, mut mixtures) = Pool::of_sums(&[members.to_vec()])?;
+        Ok((pool, mixtures.remove(0)))
     }
 
     /// K of them, in the order in which they were given.
