@@ -1,8 +1,15 @@
 //! Timings of kernels and of whole steps on one device, at the shapes of model presets: random data, a warm-up, the
-//! median and spread of several samples. A sample is as many repetitions as take a while, ended by one read-back, so that
-//! a device that queues its work is timed by what it did.
+//! median and spread of several samples. A sample is as many repetitions as take a while, ended by one read-back, so
+//! that a device that queues its work is timed by what it did. The same rows can be predicted for a GPU that is not
+//! there (`predict.rs`).
 
+pub mod gpus;
 mod merge;
+pub mod model;
+mod predict;
+pub mod work;
+
+pub use predict::{PredictedRow, Predictions, predict};
 
 use crate::device::{Buffer, DType, Device, Matrix, Repeat};
 use crate::error::Result;
@@ -36,6 +43,17 @@ pub enum Subject {
 
 impl Subject {
     pub const ALL: [Subject; 5] = [Subject::Gemm, Subject::Attention, Subject::Train, Subject::Merge, Subject::Eval];
+
+    /// As it is given on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Subject::Gemm => "gemm",
+            Subject::Attention => "attention",
+            Subject::Train => "train",
+            Subject::Merge => "merge",
+            Subject::Eval => "eval",
+        }
+    }
 }
 
 /// One line of results.
@@ -68,23 +86,16 @@ pub struct Timings {
 /// Times `subjects` on `device`; `progress` is told of each row.
 pub fn run(device: &mut Device, subjects: &[Subject], progress: &mut dyn FnMut(&Row)) -> Result<Timings> {
     let mut timings = Timings { device: device.name().to_string(), rows: vec![] };
-    let mut bench = Bench { device, rows: &mut timings.rows, progress };
-    for subject in subjects {
-        match subject {
-            Subject::Gemm => bench.gemm()?,
-            Subject::Attention => bench.attention()?,
-            Subject::Train => bench.train()?,
-            Subject::Merge => bench.merge()?,
-            Subject::Eval => bench.eval()?,
-        }
-    }
+    Bench { device, rows: &mut timings.rows, progress, predictor: None }.all(subjects)?;
     Ok(timings)
 }
 
-struct Bench<'a> {
+struct Bench<'a, 'p> {
     device: &'a mut Device,
     rows: &'a mut Vec<Row>,
     progress: &'a mut dyn FnMut(&Row),
+    /// In place of the clock, on a device that computes nothing.
+    predictor: Option<&'a mut predict::Predictor<'p>>,
 }
 
 const SAMPLES: usize = 7;
@@ -99,7 +110,17 @@ fn presets(compute: DType) -> &'static [(&'static str, usize)] {
 const VOCABULARY: usize = 50_304;
 const SMALL_VOCABULARY: usize = 4096;
 
-impl Bench<'_> {
+impl Bench<'_, '_> {
+    fn all(&mut self, subjects: &[Subject]) -> Result<()> {
+        subjects.iter().try_for_each(|subject| match subject {
+            Subject::Gemm => self.gemm(),
+            Subject::Attention => self.attention(),
+            Subject::Train => self.train(),
+            Subject::Merge => self.merge(),
+            Subject::Eval => self.eval(),
+        })
+    }
+
     fn configs(&self) -> Vec<(&'static str, Config, Batch)> {
         let compute = self.device.compute_dtype();
         let vocabulary = if compute == DType::F32 { SMALL_VOCABULARY } else { VOCABULARY };
@@ -178,7 +199,7 @@ impl Bench<'_> {
         for (preset, config, batch) in self.configs() {
             let text = format!("steps = 1\nbatch = {}\nlearning_rate = 1e-4", batch.batch);
             let Ok(settings) = toml::from_str::<Settings>(&text) else { unreachable!("complete settings") };
-            let model = Model::new(self.device, &config, &initial_weights(&config, 0))?;
+            let model = self.model(&config)?;
             let optimizer = Optimizer::new(self.device, &model, None)?;
             optimizer.set_learning_rate(self.device, 1e-4)?;
             let acts = Activations::for_training(self.device, &config, batch.rows(), false)?;
@@ -218,7 +239,7 @@ impl Bench<'_> {
         for (preset, config, _) in self.configs() {
             let rows = eval::rows(config.context, self.device.compute_dtype());
             let batch = Batch { batch: rows / config.context, context: config.context };
-            let model = Model::new(self.device, &config, &initial_weights(&config, 0))?;
+            let model = self.model(&config)?;
             let acts = Activations::for_evaluation(self.device, &config, rows)?;
             let inputs = self.inputs(&config, batch)?;
             let flops = batch.rows() as f64 * config.forward_flops_per_token();
@@ -246,6 +267,9 @@ impl Bench<'_> {
         wait: &Buffer,
         work: &mut dyn FnMut(&mut Device) -> Result<()>,
     ) -> Result<()> {
+        if let Some(predictor) = &mut self.predictor {
+            return predictor.row(self.device, (subject, name), (flops, bytes, tokens), work);
+        }
         let device = &mut *self.device;
         let mut sample = |repetitions: usize| -> Result<f64> {
             let start = Instant::now();
@@ -272,6 +296,13 @@ impl Bench<'_> {
         self.rows.push(row);
     }
 
+    fn model(&mut self, config: &Config) -> Result<Model> {
+        match self.predictor {
+            Some(_) => Model::without_weights(self.device, config),
+            None => Model::new(self.device, config, &initial_weights(config, 0)),
+        }
+    }
+
     fn inputs(&mut self, config: &Config, batch: Batch) -> Result<Inputs> {
         let v = config.vocabulary as u64;
         let tokens: Vec<u32> = (0..batch.rows() as u64).map(|i| (i * 7919 % v) as u32).collect();
@@ -288,6 +319,9 @@ impl Bench<'_> {
 
     fn random_of(&mut self, dtype: DType, rows: usize, cols: usize) -> Result<Matrix> {
         let buffer = self.device.alloc(dtype, rows * cols)?;
+        if self.predictor.is_some() {
+            return Ok(buffer.matrix(rows, cols));
+        }
         let mut rng = ChaCha8Rng::seed_from_u64((rows * 31 + cols) as u64);
         // A stretch of random numbers again and again: what the arithmetic costs does not depend on more.
         let stretch: Vec<f32> = (0..65_521).map(|_| StandardNormal.sample(&mut rng)).collect();
