@@ -14,8 +14,8 @@ pub use predict::{PredictedRow, Predictions, predict};
 use crate::device::{Buffer, DType, Device, Matrix, Repeat};
 use crate::error::Result;
 use crate::eval;
-use crate::model::{Activations, Architecture, Batch, Config, Inputs, Model, initial_weights};
-use crate::ops::merge::{MERGE_SOURCES, MergeAdd};
+use crate::model::{Activations, Architecture, Batch, Config, Inputs, Model, Table, initial_weights};
+use crate::ops::merge::Merge;
 use crate::ops::{Attention, AttentionBackward, AttentionShape, Epilogue, Gemm, Op};
 use crate::train::{Optimizer, Settings};
 use rand::SeedableRng;
@@ -224,13 +224,27 @@ impl Bench<'_, '_> {
         if !self.device.is_asynchronous() {
             return merge::on_cpu(&mut |row| self.push(row));
         }
-        let n = if self.device.compute_dtype() == DType::F32 { 1 << 22 } else { 1 << 26 };
-        for count in [2, MERGE_SOURCES] {
-            let sources = (0..count).map(|_| self.random_of(DType::F32, 1, n)).collect::<Result<Vec<_>>>()?;
-            let sum = self.device.alloc(DType::F64, n)?.vector();
-            let weights = vec![1.0 / count as f64; count];
-            let name = format!("{count} checkpoints of {:.1}M weights", n as f64 / 1e6);
-            self.op(Subject::Merge, name, &MergeAdd { sum, sources, weights, first: true })?;
+        // Eight checkpoints of the largest preset take more than most devices have.
+        for (preset, config, _) in self.configs().into_iter().filter(|(preset, ..)| *preset != "1b") {
+            let p = Table::new(&config).len;
+            let compute = self.device.compute_dtype();
+            for count in [2, 8] {
+                let weights = self.device.alloc(DType::F64, count)?;
+                self.device.upload(&weights, &vec![1.0 / count as f64; count])?;
+                let rows = self.device.alloc(DType::U32, count)?;
+                self.device.upload(&rows, &(0..count as u32).collect::<Vec<_>>())?;
+                let merge = Merge {
+                    pool: self.random(count, p.next_multiple_of(8))?.col_range(0..p),
+                    rows: rows.vector(),
+                    weights: weights.vector(),
+                    out: self.device.alloc(DType::F32, p)?.vector(),
+                    copy: match compute {
+                        DType::F32 => None,
+                        compute => Some(self.device.alloc(compute, p)?.vector()),
+                    },
+                };
+                self.op(Subject::Merge, format!("{preset} {count} checkpoints of {p} weights"), &merge)?;
+            }
         }
         Ok(())
     }

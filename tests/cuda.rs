@@ -1,8 +1,9 @@
-//! The kernels and whole trainings on the GPU cuda:0: the cases and bounds of the host executor, and equal bits each time.
+//! The kernels, merges and whole trainings on the GPU cuda:0: the cases and bounds of the host executor, and equal bits each time.
 //! Without a GPU these are skipped, unless `STOCKPOT_REQUIRE_CUDA=1` (benches/gpu.sh).
 
 mod cases;
 mod lab;
+mod merging_on;
 mod reference;
 mod training_on;
 
@@ -94,6 +95,13 @@ fn copies_of_every_size_arrive_whole_and_in_order() {
         for (values, pending) in pending {
             assert!(pending.wait().expect("the copy") == values, "{len} elements");
         }
+    }
+}
+
+#[test]
+fn merges_have_the_bits_of_the_cpu_whatever_the_memory() {
+    if has_gpu() {
+        merging_on::merges_have_the_bits_of_the_cpu(gpu);
     }
 }
 

@@ -7,7 +7,7 @@ use stockpot::checkpoint::{OptimizerState, Reader, StorageDType, write_model};
 use stockpot::device::Device;
 use stockpot::error::Result;
 use stockpot::merge::{
-    MergeOptions, MergeReport, Mixture, Pool, check_weights, load_average, merge_to_directory, normalized,
+    MergeOptions, MergeReport, Merger, Mixture, Pool, check_weights, merge_to_directory, normalized,
 };
 use stockpot::model::{Architecture, Config, Model, Table};
 use stockpot::ops::storage::round_to_bytes;
@@ -106,7 +106,7 @@ const F32: StorageDType = StorageDType::F32;
 fn in_memory(pool: &Pool, mixture: &Mixture) -> Result<Vec<f32>> {
     let mut device = Device::cpu();
     let model = Model::without_weights(&mut device, pool.config())?;
-    load_average(&mut device, pool, mixture, &model)?;
+    Merger::new(&mut device, pool, std::slice::from_ref(mixture), 0)?.load(&mut device, 0, &model)?;
     device.to_vec(&model.master)
 }
 

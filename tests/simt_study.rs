@@ -10,14 +10,12 @@ use serde_json::Value;
 use simt::{Mode, Simt};
 use std::any::Any;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use stockpot::checkpoint::{StorageDType, write_model};
 use stockpot::device::{Buffer, DType, Device, Executor, Fetched, Graph, Launch, Place};
 use stockpot::error::{Error, Result};
-use stockpot::merge::{Pool, load_average};
-use stockpot::model::{Architecture, Batch, Config, MemoryPlan, Model, initial_weights};
+use stockpot::model::{Architecture, Batch, Config, MemoryPlan};
 use stockpot::study::{self, Options, Phase, Study};
 use training_on::{is_training_on_the_cpu_but_for_bf16, small, trained};
 
@@ -123,6 +121,15 @@ impl Executor for Losing {
     fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.inner.upload(to, bytes)
     }
+    fn fork_uploads(&mut self) -> Result<()> {
+        self.inner.fork_uploads()
+    }
+    fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+        self.inner.upload_aside(to, bytes)
+    }
+    fn join_uploads(&mut self) -> Result<()> {
+        self.inner.join_uploads()
+    }
     fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
         self.inner.download(from, bytes)
     }
@@ -200,31 +207,4 @@ fn a_training_that_does_not_fit_the_memory_is_refused_with_the_micro_batch_that_
     let refused = run("small", 1 << 12).expect_err("next to nothing").to_string();
     assert!(refused.contains("use a smaller model or context"), "{refused}");
     run("large", bytes(4)).expect("it fits");
-}
-
-#[test]
-fn a_merge_on_kernels_has_the_bits_of_the_cpu() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let config = small(Architecture::Olmo2, false);
-    // More than one launch adds.
-    let members: Vec<(PathBuf, f64)> = (0..10)
-        .map(|k| {
-            let path = dir.path().join(k.to_string());
-            fs::create_dir(&path).expect("a directory");
-            write_model(&path, &config, &initial_weights(&config, k), StorageDType::F32, None).expect("a checkpoint");
-            (path, if k == 0 { -0.35 } else { 0.15 })
-        })
-        .collect();
-    let (pool, mixture) = Pool::of_one(&members).expect("checkpoints that fit each other");
-    let merged = |mut device: Device| -> (Vec<f32>, Model, Device) {
-        let model = Model::without_weights(&mut device, &config).expect("memory");
-        load_average(&mut device, &pool, &mixture, &model).expect("an average");
-        (device.to_vec(&model.master).expect("weights"), model, device)
-    };
-    let (cpu, ..) = merged(Device::cpu());
-    let (kernels, model, mut device) = merged(host_executor(Mode::FORWARD));
-    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-    assert!(bits(&cpu) == bits(&kernels));
-    let rounded: Vec<half::bf16> = cpu.iter().map(|&w| half::bf16::from_f32(w)).collect();
-    assert!(device.to_vec::<half::bf16>(&model.compute).expect("weights") == rounded);
 }

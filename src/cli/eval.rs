@@ -84,9 +84,10 @@ impl Eval {
         let domains = self.domains()?;
         let mut device = place.open()?;
         let model = Model::without_weights(&mut device, &config)?;
-        merge::load_average(&mut device, &pool, &mixture, &model)?;
         let rows = eval::rows(config.context, device.compute_dtype());
         let acts = Activations::for_evaluation(&mut device, &config, rows)?;
+        let (mixtures, set_aside) = ([mixture], merge::memory_set_aside(&device));
+        merge::Merger::new(&mut device, &pool, &mixtures, set_aside)?.load(&mut device, 0, &model)?;
         let progress = Progress::new();
         let merge = self.checkpoint.is_none().then_some(weights);
         let mut scores = Scores { model: name, merge, domains: vec![], macro_perplexity: 0.0 };
@@ -96,7 +97,7 @@ impl Eval {
         for (name, files) in domains {
             let shard = Scratch::shard(&name, &files, &tokenizer)?;
             let task = progress.task(&name, 100);
-            let score = eval::score(&mut device, &model, &acts, &shard.shard, &mut |done, windows| {
+            let score = eval::score(&mut device, &model, &acts, &shard.shard, &mut |_, done, windows| {
                 task.update(100 * done / windows, "% of the windows");
             });
             let score = score.map_err(|e| if e.has_place() { e } else { e.at(format!("--data {name}")) })?;

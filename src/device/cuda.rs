@@ -1,8 +1,9 @@
-//! NVIDIA GPUs: launches compiled by NVRTC and queued on one stream through cudarc. Compute capability 8.0 and up, drivers
-//! of CUDA 12.0 and up. The driver is loaded at run time, so one binary runs on machines without it.
+//! NVIDIA GPUs: launches compiled by NVRTC and queued on one stream through cudarc; uploads aside have a stream of their
+//! own (`aside.rs`). Compute capability 8.0 and up, drivers of CUDA 12.0 and up. The driver is loaded at run time, so one binary runs on machines without it.
 //!
 //! cudarc panics where it finds no driver: `found::driver_version` stands before every other call.
 
+mod aside;
 mod found;
 mod nvtx;
 mod pinned;
@@ -13,6 +14,7 @@ use super::launch::{Arg, Executor, Fetched, Graph, Launch};
 use super::memory::{Buffer, Matrix};
 use super::nvrtc::Nvrtc;
 use crate::error::{Error, Kind, Result};
+use aside::Aside;
 use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUgraphInstantiate_flags, CUstreamCaptureMode};
 use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DevicePtr, DriverError, result};
 use cudarc::nvrtc::Ptx;
@@ -27,7 +29,7 @@ type Defines = Vec<(&'static str, String)>;
 /// What a block may use of shared memory without asking for more.
 const SHARED_BYTES: u32 = 48 << 10;
 
-/// One GPU: its context, one stream, the modules that were loaded, pinned memory for copies.
+/// One GPU: its context, its streams, the modules that were loaded, pinned memory for copies.
 pub struct Cuda {
     stream: Arc<CudaStream>,
     compiler: Nvrtc,
@@ -37,6 +39,8 @@ pub struct Cuda {
     functions: Vec<Function>,
     staging: Staging,
     returning: Returning,
+    /// From the first use on: most work has none.
+    aside: Option<Aside>,
     /// While launches are recorded: the operands they hold alive.
     recording: Option<Vec<Matrix>>,
     ranges: Option<Ranges>,
@@ -59,7 +63,7 @@ pub fn open(ordinal: usize) -> Result<Cuda> {
     let (compiler, architecture, name) = found::ready(ordinal)?;
     let context = CudaContext::new(ordinal).map_err(|e| failed("open the device", e))?;
     // SAFETY: (1) nothing has been allocated yet; (2) all work goes to one stream, in order, so no event is needed between
-    // any two uses of an allocation.
+    // any two uses of an allocation; uploads aside have events of their own.
     unsafe { context.disable_event_tracking() };
     // Not the default stream: that one cannot be recorded.
     let stream = context.new_stream().map_err(|e| failed("make a stream", e))?;
@@ -67,6 +71,7 @@ pub fn open(ordinal: usize) -> Result<Cuda> {
     Ok(Cuda {
         staging: Staging::new(&stream)?,
         returning: Returning::default(),
+        aside: None,
         stream,
         compiler,
         architecture,
@@ -118,6 +123,14 @@ impl Cuda {
         let (file, kernel, defines) = (launch.file, launch.kernel, launch.defines.clone());
         self.functions.push(Function { file, kernel, defines, function, shared_bytes });
         Ok(self.functions.len() - 1)
+    }
+
+    fn aside(&mut self) -> Result<&mut Aside> {
+        let aside = match self.aside.take() {
+            Some(aside) => aside,
+            None => Aside::new(&self.stream)?,
+        };
+        Ok(self.aside.insert(aside))
     }
 
     /// A file with its defines, loaded once for all its kernels.
@@ -215,6 +228,20 @@ impl Executor for Cuda {
 
     fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.staging.upload(&self.stream, to.address(), bytes)
+    }
+
+    fn fork_uploads(&mut self) -> Result<()> {
+        let stream = self.stream.clone();
+        self.aside()?.fork(&stream)
+    }
+
+    fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+        self.aside()?.upload(to, bytes)
+    }
+
+    fn join_uploads(&mut self) -> Result<()> {
+        let stream = self.stream.clone();
+        self.aside()?.join(&stream)
     }
 
     fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {

@@ -30,7 +30,8 @@ pub struct Launch {
     pub args: Vec<Arg>,
 }
 
-/// Runs launches and owns the memory they work on. Everything is queued, and done in the order in which it was queued.
+/// Runs launches and owns the memory they work on. Everything is queued, and done in the order in which it was queued, but
+/// for uploads aside.
 pub trait Executor: Send {
     /// Zeroed memory: its address, and what frees it when dropped. On a 256-byte boundary.
     fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)>;
@@ -45,6 +46,20 @@ pub trait Executor: Send {
     }
     /// Queues a copy to the device; `bytes` may be reused at once.
     fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()>;
+    /// Uploads aside that follow wait for everything queued so far.
+    fn fork_uploads(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// Queues a copy to the device on a second queue, beside the launches of the first that follow the last
+    /// `fork_uploads`; `bytes` may be reused at once. The executor keeps the memory of `to` up to the next `join_uploads`.
+    /// Where there is one queue, it is done in its turn.
+    fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+        self.upload(to, bytes)
+    }
+    /// Everything that is queued from now on waits for the uploads aside so far.
+    fn join_uploads(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// Copies from the device, after everything queued has finished.
     fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()>;
     /// Queues a copy from the device whose bytes are waited for later, so that the queue does not run dry meanwhile.

@@ -145,6 +145,34 @@ impl Device {
         }
     }
 
+    /// As [`Device::upload`], but beside the work that is queued meanwhile. Three rules hold: nothing queued after the last
+    /// [`Device::fork_uploads`] uses that memory (what was queued before may, and memory is allocated before it too);
+    /// nothing uses it before [`Device::join_uploads`]; uploads aside keep their order among themselves.
+    pub fn upload_aside<T: Element>(&mut self, to: &Buffer, from: &[T]) -> Result<()> {
+        assert!(to.dtype() == T::DTYPE && from.len() <= to.len(), "upload of the wrong type or size");
+        assert_eq!(to.slab.device, self.id, "the buffer lies on another device");
+        match &mut self.backend {
+            Backend::Cpu => self.upload(to, from),
+            Backend::Kernels(executor) => executor.upload_aside(to, bytemuck::cast_slice(from)),
+        }
+    }
+
+    /// Uploads aside that follow wait for everything queued so far.
+    pub fn fork_uploads(&mut self) -> Result<()> {
+        match &mut self.backend {
+            Backend::Cpu => Ok(()),
+            Backend::Kernels(executor) => executor.fork_uploads(),
+        }
+    }
+
+    /// Everything that is queued from now on waits for the uploads aside so far.
+    pub fn join_uploads(&mut self) -> Result<()> {
+        match &mut self.backend {
+            Backend::Cpu => Ok(()),
+            Backend::Kernels(executor) => executor.join_uploads(),
+        }
+    }
+
     /// Copies the start of `from` to `to`.
     pub fn download<T: Element>(&mut self, from: &Buffer, to: &mut [T]) -> Result<()> {
         assert!(from.dtype() == T::DTYPE && to.len() <= from.len(), "download of the wrong type or size");

@@ -44,13 +44,14 @@ pub fn rows(context: usize, compute: DType) -> usize {
 }
 
 /// Scores every document of `shard`. Batches hold windows of like length; each window's sum is taken in token order, and
-/// the windows' sums are added up in document order. `progress` is told how many windows of how many are done.
+/// the windows' sums are added up in document order. `after_pass` is called each time a pass was queued, which the device is
+/// still at work on: with the device, and with how many windows of how many are done or queued.
 pub fn score(
     device: &mut Device,
     model: &Model,
     acts: &Activations,
     shard: &Shard,
-    progress: &mut dyn FnMut(u64, u64),
+    after_pass: &mut dyn FnMut(&mut Device, u64, u64),
 ) -> Result<DomainScore> {
     let windows = windows(shard, model.config.context);
     if windows.is_empty() {
@@ -78,7 +79,7 @@ pub fn score(
                 nats[i] = sum;
             }
         }
-        progress((order.len() - rest.len()) as u64, order.len() as u64);
+        after_pass(device, (order.len() - rest.len()) as u64, order.len() as u64);
     }
     if let Some(bad) = nats.iter().position(|n| !n.is_finite()) {
         return Err(Error::numeric(format!("the loss of window {bad} of {} is {}", nats.len(), nats[bad]))

@@ -1,112 +1,117 @@
-//! Weighted sums of checkpoints on a device: f32 values in, an f64 sum, and values rounded once out. Products and sums
-//! are rounded apart, in the order of the sources, so every device gives the same bits.
+//! Weighted sums of checkpoints that lie in a device's memory: an f64 sum of each element, rounded once. Products and
+//! sums are rounded apart, in the order of the terms, so every device gives the same bits.
 
-use super::Op;
-use super::arguments::{Define, Layout, expect_shape, flag, launch, number, type_of};
+use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of, vector_with_tail};
 use super::storage::{Values, round_to_f32};
 use super::weighted_sum::add_terms;
-use crate::device::{Arg, DType, Host, Launch, Matrix, Operands};
+use super::{Cost, Op, parallel};
+use crate::device::{DType, Host, Launch, Matrix, Operands, Rows};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
-/// Most checkpoints that one [`MergeAdd`] adds.
-pub const MERGE_SOURCES: usize = 8;
-
-/// sum += sum_k weights\[k\] * sources\[k\], each product and each sum rounded to f64, in the order of the sources.
-pub struct MergeAdd {
+/// out = sum_i weights\[i\] * pool\[rows\[i\]\], each product and each sum rounded to f64, then the whole to f32, to
+/// nearest, ties to even; copy = out, rounded again.
+pub struct Merge {
+    /// (slots, P) bf16 or f32, a checkpoint to a row
+    pub pool: Matrix,
+    /// (1, n) u32: each term's row, which may occur again
+    pub rows: Matrix,
     /// (1, n) f64
-    pub sum: Matrix,
-    /// (1, n) f32 each, 1 to [`MERGE_SOURCES`] of them
-    pub sources: Vec<Matrix>,
-    pub weights: Vec<f64>,
-    /// sum = instead of sum +=
-    pub first: bool,
-}
-
-/// out = sum, rounded to nearest, ties to even; copy = out, rounded again.
-pub struct MergeRound {
-    /// (1, n) f64
-    pub sum: Matrix,
-    /// (1, n) f32
+    pub weights: Matrix,
+    /// (1, P) f32
     pub out: Matrix,
-    /// (1, n) in the device's compute type, when that is not f32
+    /// (1, P) in the device's compute type, when that is not f32
     pub copy: Option<Matrix>,
 }
 
-/// Threads of a block of the kernels.
+/// Threads of a block of the kernel.
 const BLOCK: usize = 256;
 /// Elements of a thread.
-const ELEMENTS: usize = 4;
+const ELEMENTS: usize = 8;
+/// Terms whose loads are under way at once. Eight would take the registers of a block more.
+const AHEAD: usize = 4;
 
-fn layout(n: usize, mut defines: Vec<Define>) -> Layout {
-    defines.extend([("BLOCK", BLOCK.to_string()), ("ELEMENTS", ELEMENTS.to_string())]);
-    Layout { grid: [n.div_ceil(BLOCK * ELEMENTS), 1, 1], block: BLOCK as u32, shared: 0, defines }
-}
-
-impl MergeAdd {
+impl Merge {
     fn check(&self) {
-        let n = self.sources.len();
-        assert!((1..=MERGE_SOURCES).contains(&n) && n == self.weights.len(), "a weight for each of 1 to 8 sources");
-        self.sources.iter().for_each(|m| expect_shape("source", m, 1, self.sum.cols()));
+        let (n, p) = (self.rows.cols(), self.pool.cols());
+        assert!(n > 0, "a merge has at least one term");
+        expect_shape("rows", &self.rows, 1, n);
+        expect_shape("weights", &self.weights, 1, n);
+        expect_shape("out", &self.out, 1, p);
+        self.copy.iter().for_each(|copy| expect_shape("copy", copy, 1, p));
     }
 }
 
-impl Op for MergeAdd {
+impl Op for Merge {
     fn name(&self) -> &'static str {
-        "merge_add"
+        "merge"
     }
     fn operands(&self) -> Operands {
-        let sum = Operands::default().write_or_update(&self.sum, !self.first);
-        self.sources.iter().fold(sum, |operands, m| operands.read(m))
-    }
-    fn flops(&self) -> u64 {
-        (2 * self.sources.len() * self.sum.elements()) as u64
-    }
-    fn cpu(&self, host: &Host) {
-        self.check();
-        let sum = host.write::<f64>(&self.sum).flat();
-        let values = |m: &Matrix| Values::of_f32(host.read::<f32>(m).flat());
-        let terms: Vec<(Values, f64)> = self.sources.iter().map(values).zip(self.weights.iter().copied()).collect();
-        add_terms(&terms, self.first, sum);
-    }
-    /// Scalars: n, then the weights.
-    fn launches(&self) -> Vec<Launch> {
-        self.check();
-        let n = self.sum.cols();
-        let defines = vec![("COUNT", self.sources.len().to_string()), ("FIRST", flag(self.first))];
-        let operands: Vec<&Matrix> = std::iter::once(&self.sum).chain(&self.sources).collect();
-        let scalars = std::iter::once(number(n)).chain(self.weights.iter().map(|&w| Arg::F64(w)));
-        vec![launch("merge", "merge_add", layout(n, defines), &operands, scalars)]
-    }
-}
-
-impl Op for MergeRound {
-    fn name(&self) -> &'static str {
-        "merge_round"
-    }
-    fn operands(&self) -> Operands {
-        let operands = Operands::default().read(&self.sum).write(&self.out);
+        let operands = Operands::default().read(&self.pool).read(&self.rows).read(&self.weights).write(&self.out);
         self.copy.iter().fold(operands, |operands, copy| operands.write(copy))
     }
     fn flops(&self) -> u64 {
-        0
+        2 * (self.rows.cols() * self.out.cols()) as u64
+    }
+    /// The rows of the terms, not the whole pool.
+    fn cost(&self) -> Cost {
+        let row = (self.pool.cols() * self.pool.dtype().bytes()) as u64;
+        let written = self.out.bytes() + self.copy.as_ref().map_or(0, Matrix::bytes);
+        Cost { bytes: self.rows.cols() as u64 * row + written, flops: self.flops() }
     }
     fn cpu(&self, host: &Host) {
+        self.check();
+        let (rows, weights) = (host.read::<u32>(&self.rows).flat(), host.read::<f64>(&self.weights).flat());
+        let terms: Vec<(usize, f64)> = rows.iter().map(|&row| row as usize).zip(weights.iter().copied()).collect();
         let out = host.write::<f32>(&self.out).flat();
-        round_to_f32(host.read::<f64>(&self.sum).flat(), out);
+        match self.pool.dtype() {
+            DType::Bf16 => {
+                let pool = host.read::<bf16>(&self.pool);
+                sum(&terms, pool, |row| Values::of_bf16(row), out);
+            }
+            _ => sum(&terms, host.read::<f32>(&self.pool), |row| Values::of_f32(row), out),
+        }
         match &self.copy {
             None => {}
             Some(copy) if copy.dtype() == DType::Bf16 => host.write::<bf16>(copy).flat().convert_from_f32_slice(out),
             Some(copy) => host.write::<f32>(copy).flat().copy_from_slice(out),
         }
     }
-    /// Scalars: n.
+    /// Scalars: terms, P, the pool's stride.
     fn launches(&self) -> Vec<Launch> {
-        let n = self.sum.cols();
-        expect_shape("out", &self.out, 1, n);
-        let operands: Vec<&Matrix> = [&self.sum, &self.out].into_iter().chain(&self.copy).collect();
-        let copy = self.copy.as_ref().unwrap_or(&self.out);
-        let defines = vec![("HAS_COPY", flag(self.copy.is_some())), ("COPY_TYPE", type_of(copy))];
-        vec![launch("merge", "merge_round", layout(n, defines), &operands, [number(n)])]
+        self.check();
+        let p = self.pool.cols();
+        let mut vectors = vec![&self.pool, &self.out];
+        vectors.extend(&self.copy);
+        let layout = Layout {
+            grid: [p.div_ceil(BLOCK * ELEMENTS), 1, 1],
+            block: BLOCK as u32,
+            shared: 0,
+            defines: vec![
+                ("POOL_TYPE", type_of(&self.pool)),
+                ("HAS_COPY", flag(self.copy.is_some())),
+                ("COPY_TYPE", type_of(self.copy.as_ref().unwrap_or(&self.out))),
+                ("BLOCK", BLOCK.to_string()),
+                ("AHEAD", AHEAD.to_string()),
+                vector_with_tail(&vectors),
+            ],
+        };
+        let mut operands = vec![&self.pool, &self.rows, &self.weights, &self.out];
+        operands.extend(&self.copy);
+        let scalars = [number(self.rows.cols()), number(p), stride(&self.pool)];
+        vec![launch("merge", "merge", layout, &operands, scalars)]
     }
+}
+
+/// The sum of the terms in runs of elements, so that its f64 stay in a core's cache.
+fn sum<T: Sync>(terms: &[(usize, f64)], pool: Rows<T>, values: impl Fn(&[T]) -> Values + Sync, out: &mut [f32]) {
+    let run = parallel::rows_per_chunk(1);
+    parallel::for_each(out.chunks_mut(run).enumerate().collect(), |(i, out)| {
+        let range = i * run..i * run + out.len();
+        let mut sum = vec![0.0; out.len()];
+        let terms: Vec<(Values, f64)> =
+            terms.iter().map(|&(row, weight)| (values(&pool.row(row)[range.clone()]), weight)).collect();
+        add_terms(&terms, true, &mut sum);
+        round_to_f32(&sum, out);
+    });
 }

@@ -13,14 +13,14 @@ use super::workers::Workers;
 use crate::data::{Shard, Stream};
 use crate::device::{Device, Place};
 use crate::error::{Error, Result};
-use crate::eval;
+use crate::eval::{self, DomainScore};
 use crate::files;
 use crate::merge;
-use crate::model::{Activations, Model, Table};
+use crate::model::{Activations, Config, Model, Table};
 use crate::report::Report;
 use crate::train::{self, Start};
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -121,7 +121,8 @@ fn train_all(opened: &Opened, trainings: &[&Training], options: &Options, progre
         ));
     }
     let workers = Workers::new(options, missing.len(), Table::new(config).len);
-    workers.run(&missing, |training| train_one(opened, training, start.clone(), &options.place, progress))?;
+    let each = |(): &mut (), training: &&Training| train_one(opened, training, start.clone(), &options.place, progress);
+    workers.run(&missing, || Ok(()), each)?;
     Ok(())
 }
 
@@ -154,6 +155,49 @@ fn train_one(
     progress.training(&training.name, place, &run)
 }
 
+/// What is to be scored: a trained model, or the merge at a position of its merger's order.
+enum Job {
+    Checkpoint(usize),
+    Merge(usize),
+}
+
+/// One worker's device, and what lies on it for all of its jobs.
+struct Scorer<'a> {
+    device: Device,
+    model: Model,
+    acts: Activations,
+    merger: Option<merge::Merger<'a>>,
+}
+
+impl<'a> Scorer<'a> {
+    /// `merges` and the pool they are of, if there are any.
+    fn new(
+        place: &Place,
+        config: &Config,
+        pool: Option<&'a merge::Pool>,
+        merges: &'a [merge::Mixture],
+    ) -> Result<Scorer<'a>> {
+        let mut device = place.open()?;
+        let model = Model::without_weights(&mut device, config)?;
+        let rows = eval::rows(config.context, device.compute_dtype());
+        let acts = Activations::for_evaluation(&mut device, config, rows)?;
+        let set_aside = merge::memory_set_aside(&device);
+        let merger = pool.map(|pool| merge::Merger::new(&mut device, pool, merges, set_aside)).transpose()?;
+        Ok(Scorer { device, model, acts, merger })
+    }
+
+    /// The score of what was loaded last; meanwhile the next merge's modules come in.
+    fn score(&mut self, shard: &Shard) -> Result<DomainScore> {
+        let Scorer { device, model, acts, merger } = self;
+        let mut after_pass = |device: &mut Device, _, _| {
+            if let Some(merger) = merger {
+                merger.prefetch(device);
+            }
+        };
+        device.range("score", |device| eval::score(device, model, acts, shard, &mut after_pass))
+    }
+}
+
 /// Scores every subject on the domains on which it has no score yet.
 fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<()> {
     let config = &opened.prepared.config;
@@ -163,22 +207,35 @@ fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<
     let missing = |subject: &Subject| (0..domains.len()).filter(|&d| !opened.has_score(subject, d)).collect::<Vec<_>>();
     let mut keys = BTreeSet::new();
     let each_once = opened.subjects().into_iter().filter(|s| keys.insert(s.key().to_string()));
-    let jobs: Vec<(Subject, Vec<usize>)> =
+    let subjects: Vec<(Subject, Vec<usize>)> =
         each_once.map(|s| (s.clone(), missing(&s))).filter(|(_, m)| !m.is_empty()).collect();
-    if jobs.is_empty() {
+    if subjects.is_empty() {
         return Ok(());
     }
+    let is_merge = |i: &usize| matches!(subjects[*i].0, Subject::Merge { .. });
+    let (merged, trained): (Vec<usize>, Vec<usize>) = (0..subjects.len()).partition(is_merge);
+    let (pool, mixtures) = pool_of(opened, merged.iter().map(|&i| &subjects[i].0))?;
+    let jobs: Vec<Job> = trained.into_iter().map(Job::Checkpoint).chain((0..merged.len()).map(Job::Merge)).collect();
     let (task, done) = (progress.task("scoring", jobs.len() as u64), AtomicU64::new(0));
     let workers = Workers::new(options, jobs.len(), Table::new(config).len);
-    workers.run(&jobs, |(subject, missing)| {
-        let mut device = options.place.open()?;
-        let model = Model::without_weights(&mut device, config)?;
-        load(&mut device, subject, &model)?;
-        let rows = eval::rows(config.context, device.compute_dtype());
-        let acts = Activations::for_evaluation(&mut device, config, rows)?;
+    let begin = || Scorer::new(&options.place, config, pool.as_ref(), &mixtures);
+    workers.run(&jobs, begin, |scorer, job| {
+        let Scorer { device, model, merger, .. } = scorer;
+        let subject = match (job, merger) {
+            (Job::Merge(position), Some(merger)) => {
+                merger.load(device, *position, model)?;
+                merged[merger.order()[*position]]
+            }
+            (Job::Merge(_), None) => unreachable!("merges have a pool"),
+            (Job::Checkpoint(i), _) => *i,
+        };
+        let (subject, missing) = &subjects[subject];
+        if let Subject::Checkpoint { directory, .. } = subject {
+            model.load(device, &train::read_weights(directory, config)?)?;
+        }
         for &d in missing {
-            let score = device
-                .range("score", |device| eval::score(device, &model, &acts, &shards[d], &mut |_, _| ()))
+            let score = scorer
+                .score(&shards[d])
                 .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", subject.name(), domains[d].name)))?;
             let json = serde_json::to_vec(&score).expect("a struct of numbers");
             files::write_atomic(&opened.score_path(subject, d), |f| f.write_all(&json))?;
@@ -190,13 +247,29 @@ fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<
     Ok(())
 }
 
-/// Gives `model` a checkpoint's weights, or the average of several.
-fn load(device: &mut Device, subject: &Subject, model: &Model) -> Result<()> {
-    match subject {
-        Subject::Checkpoint { directory, .. } => model.load(device, &train::read_weights(directory, &model.config)?),
-        Subject::Merge { members, .. } => {
-            let (pool, mixture) = merge::Pool::of_one(members)?;
-            merge::load_average(device, &pool, &mixture, model)
-        }
+/// The modules of these merges, opened once, and the merges as mixtures of them.
+fn pool_of<'a>(
+    opened: &Opened,
+    merges: impl Iterator<Item = &'a Subject>,
+) -> Result<(Option<merge::Pool>, Vec<merge::Mixture>)> {
+    let members = |subject: &'a Subject| match subject {
+        Subject::Merge { members, .. } => Some(members),
+        Subject::Checkpoint { .. } => None,
+    };
+    let merges: Vec<&BTreeMap<String, f64>> = merges.filter_map(members).collect();
+    // In the order of the partitions, which is that of the terms, each with a place of its own: partitions of equal text
+    // share a module.
+    let used: BTreeSet<&String> = merges.iter().flat_map(|members| members.keys()).collect();
+    if used.is_empty() {
+        return Ok((None, vec![]));
     }
+    let used: Vec<&String> = used.into_iter().collect();
+    let modules = &opened.trainings.modules;
+    let paths: Vec<PathBuf> = used.iter().map(|name| opened.layout.model(&modules[*name].key)).collect();
+    let position = |name: &String| used.binary_search(&name).expect("it is used");
+    let terms = |members: &BTreeMap<String, f64>| merge::Mixture {
+        terms: members.iter().map(|(name, weight)| (position(name), *weight)).collect(),
+    };
+    let mixtures = merges.into_iter().map(terms).collect();
+    Ok((Some(merge::Pool::open(&paths)?), mixtures))
 }

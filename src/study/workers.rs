@@ -24,8 +24,14 @@ impl Workers {
         Workers { workers, threads_each: (threads / workers).max(1) }
     }
 
-    /// Runs all jobs; results in the order of the jobs. After an error no new job is begun, those under way end.
-    pub fn run<J: Sync, R: Send>(self, jobs: &[J], each: impl Fn(&J) -> Result<R> + Sync) -> Result<Vec<R>> {
+    /// Runs all jobs, each with what `begin` made once for its worker; results in the order of the jobs. One worker takes the
+    /// jobs in their order. After an error no new job is begun, those under way end.
+    pub fn run<J: Sync, S, R: Send>(
+        self,
+        jobs: &[J],
+        begin: impl Fn() -> Result<S> + Sync,
+        each: impl Fn(&mut S, &J) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
         let next = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
         let results: Vec<Mutex<Option<Result<R>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
@@ -35,15 +41,16 @@ impl Workers {
                 .build()
                 .map_err(|e| Error::new(Kind::Io, format!("cannot start threads: {e}")))?;
             pool.install(|| {
+                let mut state = begin().inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 while !failed.load(Ordering::Relaxed) {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(job) = jobs.get(i) else { break };
-                    let result = each(job);
+                    let result = each(&mut state, job);
                     failed.fetch_or(result.is_err(), Ordering::Relaxed);
                     *results[i].lock().unwrap_or_else(|e| e.into_inner()) = Some(result);
                 }
-            });
-            Ok(())
+                Ok(())
+            })
         };
         std::thread::scope(|scope| -> Result<()> {
             let handles: Vec<_> = (0..self.workers).map(|_| scope.spawn(work)).collect();
@@ -65,7 +72,8 @@ mod tests {
     fn results_keep_the_order_of_the_jobs() {
         let jobs: Vec<u64> = (0..50).collect();
         for workers in [1, 3, 8] {
-            let results = Workers { workers, threads_each: 1 }.run(&jobs, |j| Ok(j * j)).expect("no job fails");
+            let results = Workers { workers, threads_each: 1 }.run(&jobs, || Ok(()), |(), j| Ok(j * j));
+            let results = results.expect("no job fails");
             assert_eq!(results, jobs.iter().map(|j| j * j).collect::<Vec<_>>());
         }
     }
@@ -74,11 +82,25 @@ mod tests {
     fn an_error_stops_the_rest() {
         let jobs: Vec<u64> = (0..1000).collect();
         let begun = AtomicUsize::new(0);
-        let error = Workers { workers: 2, threads_each: 1 }.run(&jobs, |&j| {
+        let job = |(): &mut (), &j: &u64| {
             begun.fetch_add(1, Ordering::Relaxed);
             if j == 3 { Err(Error::input("job 3")) } else { Ok(()) }
-        });
+        };
+        let error = Workers { workers: 2, threads_each: 1 }.run(&jobs, || Ok(()), job);
         assert_eq!(error.expect_err("job 3 fails").to_string(), "job 3");
         assert!(begun.load(Ordering::Relaxed) < 1000);
+    }
+
+    #[test]
+    fn each_worker_begins_once_and_one_that_cannot_begin_is_an_error() {
+        let jobs: Vec<u64> = (0..100).collect();
+        let begun = AtomicUsize::new(0);
+        let begin = || Ok(begun.fetch_add(1, Ordering::Relaxed));
+        let workers = Workers { workers: 3, threads_each: 1 };
+        let states = workers.run(&jobs, begin, |state, _| Ok(*state)).expect("no job fails");
+        assert_eq!(begun.load(Ordering::Relaxed), 3);
+        assert!(states.iter().all(|&state| state < 3));
+        let error = workers.run(&jobs, || Err::<(), _>(Error::input("no device")), |(), _| Ok(()));
+        assert_eq!(error.expect_err("nobody begins").to_string(), "no device");
     }
 }

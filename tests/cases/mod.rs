@@ -8,7 +8,7 @@ pub mod kernels;
 use crate::lab::Lab;
 use crate::reference::{self, AdamWConstants};
 use stockpot::device::DType;
-use stockpot::ops::merge::{MERGE_SOURCES, MergeAdd, MergeRound};
+use stockpot::ops::merge::Merge;
 use stockpot::ops::*;
 
 /// How far f32 may be from the f64 reference: `bound` times the larger of 0.1 and the largest expected magnitude.
@@ -23,7 +23,7 @@ const fn row(op: &'static str, bound: f64, reason: &'static str) -> Tolerance {
 }
 
 /// One unit in the last place of an f32 near 1 is 1.2e-7. Bounds are about three times the worst error seen with AVX2.
-pub const TOLERANCES: [Tolerance; 19] = [
+pub const TOLERANCES: [Tolerance; 18] = [
     row("gemm", 2e-6, "sums of up to 300 products; the error of a sum grows as the square root of its length"),
     row("rms_norm_forward", 5e-7, "one sum of squares, then three roundings"),
     row("rms_norm_backward", 2e-6, "a difference of two terms of the same size; dweight sums up to 700 rows"),
@@ -39,8 +39,7 @@ pub const TOLERANCES: [Tolerance; 19] = [
     row("grad_norm", 1e-7, "sums in f64, rounded once"),
     row("fill", 0.0, "a copy"),
     row("loss_sum", 1e-14, "sums in f64, in another order"),
-    row("merge_add", 0.0, "the same roundings to f64 in the same order"),
-    row("merge_round", 0.0, "one rounding"),
+    row("merge", 0.0, "the same roundings in the same order"),
     row("adamw_step", 1e-7, "computed in f64, rounded once"),
     row("adamw", 3e-7, "eight roundings in a row, on values below 2"),
 ];
@@ -168,6 +167,20 @@ pub fn all() -> Vec<Case> {
                 add(format!("attention_backward {s:?}"), Box::new(move |lab| attention_backward(lab, fill, s)));
             }
         }
+        // One element, less than a vector's row, a tile of the kernel and one, many tiles.
+        for p in [1, 31, 2049, 100_003] {
+            for (i, terms) in MERGES.into_iter().enumerate().filter(|(i, _)| p < 10_000 || *i == CANCELLING) {
+                // Rows as they come, and rows of whole vectors, of which the last is used in part.
+                for gap in [0, 8 - p % 8] {
+                    for (wide, copy) in [(false, false), (false, true), (true, false), (true, true)] {
+                        let pool = if wide { "f32" } else { "compute" };
+                        let name = format!("merge {i} pool {pool} copy {copy} {p} {fill:?} gap {gap}");
+                        let build = Box::new(move |lab: &mut Lab| merge(lab, fill, p, terms, wide, copy));
+                        cases.push(Case { name, gap, build });
+                    }
+                }
+            }
+        }
         for p in [1, 31, 1025, 100_003] {
             let mut add = |name: String, build: Box<dyn Fn(&mut Lab) -> Built + Send + Sync>| {
                 cases.push(Case { name: format!("{name} {p} {fill:?}"), gap: 0, build });
@@ -177,13 +190,6 @@ pub fn all() -> Vec<Case> {
             }
             if fill == Fill::Ones {
                 add("fill".into(), Box::new(move |lab| fill_with(lab, p)));
-            }
-            for (count, first) in [(1, true), (3, false), (8, true)] {
-                let name = format!("merge_add of {count} first {first}");
-                add(name, Box::new(move |lab| merge_add(lab, fill, p, count, first)));
-            }
-            for copy in [false, true] {
-                add(format!("merge_round copy {copy}"), Box::new(move |lab| merge_round(lab, fill, p, copy)));
             }
             if p == 1 {
                 for (step, finite) in [(1, true), (2, false), (1000, true)] {
@@ -479,33 +485,46 @@ fn loss_sum(lab: &mut Lab, fill: Fill, r: usize, c: usize, accumulate: bool) -> 
     built(LossSum { losses, out: lab.update_f64("out", &before), accumulate }, expected)
 }
 
-/// Values that f32 rounds differently from f64, as sums of checkpoints are.
-fn sums(fill: Fill, salt: u64, n: usize) -> Vec<f64> {
-    fill.values(salt, n).iter().map(|x| x / 3.0).collect()
-}
+/// Rows of the pools that are merged.
+const SLOTS: usize = 5;
 
-fn merge_add(lab: &mut Lab, fill: Fill, n: usize, count: usize, first: bool) -> Built {
-    let mut sum = sums(fill, 9, n);
-    let before = lab.update_f64("sum", &sum);
-    let values: Vec<Vec<f64>> = (0..count as u64).map(|k| fill.values(k, n)).collect();
-    let weights: Vec<f64> = (0..count).map(|k| (k as f64 - 1.5) / 7.0).collect();
-    for (k, (values, weight)) in values.iter().zip(&weights).enumerate() {
-        let begin = first && k == 0;
-        sum.iter_mut().zip(values).for_each(|(s, x)| *s = if begin { weight * x } else { *s + weight * x });
-    }
-    const NAMES: [&str; MERGE_SOURCES] = ["0", "1", "2", "3", "4", "5", "6", "7"];
-    let sources = NAMES.iter().zip(&values).map(|(name, values)| lab.input_f32(name, 1, n, values)).collect();
-    built(MergeAdd { sum: before, sources, weights, first }, vec![("sum", sum)])
-}
+/// Terms of merges: rows of the pool, each with its weight.
+const CANCELLING: usize = 3;
+const MERGES: [&[(u32, f64)]; 5] = [
+    // Rounded to f32, then to bf16: of ones, 1 + 2^-8 + 2^-40 becomes a tie, which goes down; rounded at once it goes up.
+    &[(1, 1.0), (3, 0.003_906_25), (0, 9.094_947_017_729_282e-13)],
+    &[(4, 1.0)],
+    // A third twice, so that nothing is left; fused with the sum, the product leaves what its rounding loses.
+    &[(2, 1.0 / 3.0), (2, -1.0 / 3.0)],
+    // In order, what the small terms add before the large one goes is lost; in any other order it is not.
+    &[(0, 1e15), (1, 0.7), (2, -0.3), (3, 1.1), (0, -1e15), (4, 0.1), (1, 1.0 / 7.0), (1, 1.0 / 7.0), (3, -0.9)],
+    &[(3, 0.5), (1, -0.25), (4, 0.75)],
+];
 
-fn merge_round(lab: &mut Lab, fill: Fill, n: usize, copy: bool) -> Built {
-    let sum = sums(fill, 9, n);
-    let rounded: Vec<f64> = sum.iter().map(|&x| x as f32 as f64).collect();
-    let (out, copied) = (lab.output_f32("out", 1, n), copy.then(|| lab.output("copy", 1, n)));
+/// Sum of the terms, as plainly as can be.
+fn merge(lab: &mut Lab, fill: Fill, p: usize, terms: &'static [(u32, f64)], wide: bool, copy: bool) -> Built {
+    // Zeros of both signs among them.
+    let row =
+        |k: u64| fill.values(k, p).into_iter().enumerate().map(move |(i, x)| if i % 11 == 5 { x * -0.0 } else { x });
+    let values: Vec<f64> = (0..SLOTS as u64).flat_map(row).collect();
+    let (values, pool) = if wide {
+        let pool = lab.input_f32("pool", SLOTS, p, &values);
+        (values, pool)
+    } else {
+        let values = lab.rounded(values);
+        let pool = lab.input("pool", SLOTS, p, &values);
+        (values, pool)
+    };
+    let term = |i: usize, e: usize| terms[i].1 * values[terms[i].0 as usize * p + e];
+    let sum = |e: usize| (1..terms.len()).fold(term(0, e), |sum, i| sum + term(i, e));
+    let rounded: Vec<f64> = (0..p).map(|e| sum(e) as f32 as f64).collect();
+    let (out, copied) = (lab.output_f32("out", 1, p), copy.then(|| lab.output("copy", 1, p)));
     let mut expected = vec![("out", rounded.clone())];
     if copy {
         expected.push(("copy", lab.rounded(rounded)));
     }
-    expected.push(("sum", sum.clone()));
-    built(MergeRound { sum: lab.update_f64("sum", &sum), out, copy: copied }, expected)
+    let rows: Vec<u32> = terms.iter().map(|term| term.0).collect();
+    let weights: Vec<f64> = terms.iter().map(|term| term.1).collect();
+    let op = Merge { pool, rows: lab.tokens(&rows), weights: lab.input_f64(&weights), out, copy: copied };
+    built(op, expected)
 }

@@ -89,6 +89,12 @@ impl Lab {
         self.wide.push((name, buffer.clone()));
         buffer.vector()
     }
+    /// f64 that are read.
+    pub fn input_f64(&mut self, values: &[f64]) -> Matrix {
+        let buffer = self.device.alloc(DType::F64, values.len()).expect("memory");
+        self.device.upload(&buffer, values).expect("upload");
+        buffer.vector()
+    }
     /// Memory that kernels may use as they like.
     pub fn scratch(&mut self, dtype: DType, rows: usize, cols: usize) -> Matrix {
         self.device.alloc(dtype, rows * cols).expect("memory").matrix(rows, cols)

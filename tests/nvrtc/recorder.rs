@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use stockpot::device::{Arg, Buffer, DType, Device, Executor, Launch};
 use stockpot::error::Result;
 use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, Model};
+use stockpot::ops::merge::Merge;
 use stockpot::ops::{IGNORED, LossSum};
 use stockpot::train::{Optimizer, Settings};
 
@@ -114,5 +115,18 @@ fn step(device: &mut Device, config: &Config) -> Result<()> {
     model.losses(device, &acts, shape, &inputs)?;
     let losses = acts.losses(rows).matrix(shape.batch, shape.context);
     let sums = device.alloc(DType::F64, shape.batch)?;
-    device.run(&LossSum { losses, out: sums.vector(), accumulate: false })
+    device.run(&LossSum { losses, out: sums.vector(), accumulate: false })?;
+    merges(device, &model)
+}
+
+/// Merges of two checkpoints, stored in bf16 and in f32, into the model.
+fn merges(device: &mut Device, model: &Model) -> Result<()> {
+    let (p, stride) = (model.table.len, model.table.len.next_multiple_of(8));
+    let (rows, weights) = (device.alloc(DType::U32, 2)?, device.alloc(DType::F64, 2)?);
+    for dtype in [DType::Bf16, DType::F32] {
+        let pool = device.alloc(dtype, 2 * stride)?.matrix(2, stride).col_range(0..p);
+        let (out, copy) = (model.master.vector(), Some(model.compute.vector()));
+        device.run(&Merge { pool, rows: rows.vector(), weights: weights.vector(), out, copy })?;
+    }
+    Ok(())
 }

@@ -87,8 +87,7 @@ impl Executor for Reference {
             "grad_norm" => self.grad_norm(&mut call),
             "adamw_step" => self.adamw_step(&mut call),
             "adamw" => self.adamw(&mut call),
-            "merge_add" => self.merge_add(&mut call),
-            "merge_round" => self.merge_round(&mut call),
+            "merge" => self.merge(&mut call),
             "loss_sum" => self.loss_sum(&mut call),
             "fill" => self.fill(&mut call),
             other => panic!("no kernel is named {other}"),
@@ -376,25 +375,16 @@ impl Reference {
         }
     }
 
-    fn merge_add(&mut self, call: &mut Call) {
-        let n = call.n();
-        let (count, first) = (call.define("COUNT"), call.flag("FIRST"));
-        let mut sum = if first { vec![0.0; n] } else { self.read_f64(call.matrices[0], n) };
-        for k in 0..count {
-            let weight = call.x();
-            let values = self.read(call.matrices[1 + k], 1, n, n);
-            let begin = first && k == 0;
-            sum.iter_mut().zip(values).for_each(|(s, x)| *s = if begin { weight * x } else { *s + weight * x });
-        }
-        self.write_f64(call.matrices[0], &sum);
-    }
-
-    fn merge_round(&mut self, call: &mut Call) {
-        let n = call.n();
-        let sum = self.read_f64(call.matrices[0], n);
-        self.write(call.matrices[1], 1, n, n, &sum);
+    fn merge(&mut self, call: &mut Call) {
+        let [terms, p, stride] = call.counts();
+        let [pool, rows, weights, out] = call.matrices[..4] else { panic!("four operands and perhaps a copy") };
+        let (rows, weights) = (self.read_u32(rows, terms), self.read_f64(weights, terms));
+        let values = self.read(pool, pool.rows(), p, stride);
+        let term = |i: usize, e: usize| weights[i] * values[rows[i] as usize * p + e];
+        let sum: Vec<f64> = (0..p).map(|e| (1..terms).fold(term(0, e), |sum, i| sum + term(i, e))).collect();
+        self.write(out, 1, p, p, &sum);
         if call.flag("HAS_COPY") {
-            self.write(call.matrices[2], 1, n, n, &sum);
+            self.write(call.matrices[4], 1, p, p, &sum);
         }
     }
 

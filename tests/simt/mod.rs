@@ -37,7 +37,8 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mode {
     pub order: Order,
-    /// Asynchronous copies arrive when they are waited for, instead of at once.
+    /// Asynchronous copies, those of a kernel and uploads aside, arrive when they are waited for, instead of at once. Uploads
+    /// that arrive at once overtake the launches for which they need not wait.
     pub late: bool,
     pub build: Build,
 }
@@ -71,6 +72,9 @@ pub fn run_sanitized(test: &str) -> (bool, String) {
     (child.status.success() && said.contains("1 passed"), said)
 }
 
+/// Bytes of this value fill the target of a copy under way: NaN as f32 and as bf16.
+const POISON: u8 = 0xff;
+
 /// Runs launches as one mode says.
 #[derive(Clone)]
 struct Runner {
@@ -80,8 +84,18 @@ struct Runner {
     memory: Memory,
 }
 
+/// Work of the main queue that is held back.
+enum Queued {
+    Launch(Launch),
+    Upload(Buffer, Vec<u8>),
+}
+
 pub struct Simt {
     runner: Runner,
+    /// Uploads aside that arrive when they are waited for.
+    aside: Vec<(Buffer, Vec<u8>)>,
+    /// What uploads aside overtake, in modes in which they arrive at once; from the first of them on.
+    queue: Option<Vec<Queued>>,
     /// The launches of the graph that is being recorded.
     recorded: Option<Vec<Launch>>,
 }
@@ -94,7 +108,8 @@ struct Recorded {
 impl Simt {
     pub fn new(mode: Mode) -> Simt {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        Simt { runner: Runner { mode, folder, patch: None, memory: Memory::default() }, recorded: None }
+        let runner = Runner { mode, folder, patch: None, memory: Memory::default() };
+        Simt { runner, aside: vec![], queue: None, recorded: None }
     }
     /// Kernels come from `folder` (of the repository) instead of `kernels/`; headers still from there.
     pub fn with_folder(mut self, folder: &str) -> Simt {
@@ -111,6 +126,21 @@ impl Simt {
     }
     fn not_recording(&self, what: &str) {
         assert!(self.recorded.is_none(), "{what} while a graph is recorded: CUDA refuses that");
+    }
+    fn write(&self, to: &Buffer, bytes: &[u8]) {
+        let to = self.runner.memory.pointer(to.address(), bytes.len());
+        // SAFETY: memory of an allocation, which no slice of this process overlaps; no kernel runs meanwhile.
+        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+    }
+    /// Does what was held back.
+    fn catch_up(&mut self) -> Result<()> {
+        for work in self.queue.iter_mut().flat_map(std::mem::take).collect::<Vec<_>>() {
+            match work {
+                Queued::Launch(launch) => self.runner.run(&launch)?,
+                Queued::Upload(to, bytes) => self.write(&to, &bytes),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -180,28 +210,56 @@ impl Executor for Simt {
         Ok((address, Box::new(owner)))
     }
     fn launch(&mut self, launch: &Launch) -> Result<()> {
-        match &mut self.recorded {
-            Some(launches) => launches.push(launch.clone()),
-            None => self.runner.run(launch)?,
+        match (&mut self.recorded, &mut self.queue) {
+            (Some(launches), _) => launches.push(launch.clone()),
+            (None, Some(queue)) => queue.push(Queued::Launch(launch.clone())),
+            (None, None) => self.runner.run(launch)?,
         }
         Ok(())
     }
     fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.not_recording("an upload");
-        let to = self.runner.memory.pointer(to.address(), bytes.len());
-        // SAFETY: memory of an allocation, which no slice of this process overlaps; `&mut self`, so no kernel runs.
-        unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        match &mut self.queue {
+            Some(queue) => queue.push(Queued::Upload(to.clone(), bytes.to_vec())),
+            None => self.write(to, bytes),
+        }
+        Ok(())
+    }
+    fn fork_uploads(&mut self) -> Result<()> {
+        self.not_recording("a fork");
+        self.catch_up()
+    }
+    fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+        self.not_recording("an upload aside");
+        if self.runner.mode.late {
+            self.write(to, &vec![POISON; bytes.len()]);
+            self.aside.push((to.clone(), bytes.to_vec()));
+        } else {
+            self.queue.get_or_insert_default();
+            self.write(to, bytes);
+        }
+        Ok(())
+    }
+    fn join_uploads(&mut self) -> Result<()> {
+        self.not_recording("a join");
+        for (to, bytes) in std::mem::take(&mut self.aside) {
+            self.write(&to, &bytes);
+        }
         Ok(())
     }
     fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
         self.not_recording("a download");
+        self.catch_up()?;
         let from = self.runner.memory.pointer(from.address(), bytes.len());
-        // SAFETY: as in `upload`.
+        // SAFETY: as in `write`.
         unsafe { from.copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) };
         Ok(())
     }
     fn begin_capture(&mut self) -> Result<bool> {
         self.not_recording("another recording");
+        // A record runs where it stands, not in the queue: what was queued before comes first, and nothing is held back.
+        self.catch_up()?;
+        self.queue = None;
         self.recorded = Some(Vec::new());
         Ok(true)
     }

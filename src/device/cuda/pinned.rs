@@ -81,7 +81,8 @@ impl Pinned {
         let staged = &mut self.bytes()?[..part.len()];
         staged.copy_from_slice(part);
         // SAFETY: (1) the buffer at `to` holds as many bytes (checked by `Device::upload`) and is freed in the order of the
-        // stream; (2) the slot is not touched until the event recorded below has come.
+        // stream, or held until the stream that frees it waits for this one (`aside.rs`); (2) the slot is not touched until
+        // the event recorded below has come.
         unsafe { result::memcpy_htod_async(to, staged, stream.cu_stream())? };
         self.copied.record(stream)
     }
