@@ -1,6 +1,15 @@
 //! Timings of kernels and of whole steps on one device, at the shapes of model presets: random data, a warm-up, the
-//! median and spread of several samples. A sample is as many repetitions as take a while, ended by one read-back, so that
-//! a device that queues its work is timed by what it did.
+//! median and spread of several samples. A sample is as many repetitions as take a while, ended by one read-back, so
+//! that a device that queues its work is timed by what it did. The same rows can be predicted for a GPU that is not
+//! there (`predict.rs`).
+
+pub mod gpus;
+mod merge;
+pub mod model;
+mod predict;
+pub mod work;
+
+pub use predict::{PredictedRow, Predictions, predict};
 
 use crate::device::{Buffer, DType, Device, Matrix, Repeat};
 use crate::error::Result;
@@ -34,6 +43,17 @@ pub enum Subject {
 
 impl Subject {
     pub const ALL: [Subject; 5] = [Subject::Gemm, Subject::Attention, Subject::Train, Subject::Merge, Subject::Eval];
+
+    /// As it is given on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Subject::Gemm => "gemm",
+            Subject::Attention => "attention",
+            Subject::Train => "train",
+            Subject::Merge => "merge",
+            Subject::Eval => "eval",
+        }
+    }
 }
 
 /// One line of results.
@@ -51,6 +71,9 @@ pub struct Row {
     pub bytes: f64,
     /// In training and scoring.
     pub tokens: f64,
+    /// Bytes per second as a fraction of a copy's in the same run, where that is the measure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_copy: Option<f64>,
 }
 
 /// All rows of one run.
@@ -63,23 +86,16 @@ pub struct Timings {
 /// Times `subjects` on `device`; `progress` is told of each row.
 pub fn run(device: &mut Device, subjects: &[Subject], progress: &mut dyn FnMut(&Row)) -> Result<Timings> {
     let mut timings = Timings { device: device.name().to_string(), rows: vec![] };
-    let mut bench = Bench { device, rows: &mut timings.rows, progress };
-    for subject in subjects {
-        match subject {
-            Subject::Gemm => bench.gemm()?,
-            Subject::Attention => bench.attention()?,
-            Subject::Train => bench.train()?,
-            Subject::Merge => bench.merge()?,
-            Subject::Eval => bench.eval()?,
-        }
-    }
+    Bench { device, rows: &mut timings.rows, progress, predictor: None }.all(subjects)?;
     Ok(timings)
 }
 
-struct Bench<'a> {
+struct Bench<'a, 'p> {
     device: &'a mut Device,
     rows: &'a mut Vec<Row>,
     progress: &'a mut dyn FnMut(&Row),
+    /// In place of the clock, on a device that computes nothing.
+    predictor: Option<&'a mut predict::Predictor<'p>>,
 }
 
 const SAMPLES: usize = 7;
@@ -94,7 +110,17 @@ fn presets(compute: DType) -> &'static [(&'static str, usize)] {
 const VOCABULARY: usize = 50_304;
 const SMALL_VOCABULARY: usize = 4096;
 
-impl Bench<'_> {
+impl Bench<'_, '_> {
+    fn all(&mut self, subjects: &[Subject]) -> Result<()> {
+        subjects.iter().try_for_each(|subject| match subject {
+            Subject::Gemm => self.gemm(),
+            Subject::Attention => self.attention(),
+            Subject::Train => self.train(),
+            Subject::Merge => self.merge(),
+            Subject::Eval => self.eval(),
+        })
+    }
+
     fn configs(&self) -> Vec<(&'static str, Config, Batch)> {
         let compute = self.device.compute_dtype();
         let vocabulary = if compute == DType::F32 { SMALL_VOCABULARY } else { VOCABULARY };
@@ -173,7 +199,7 @@ impl Bench<'_> {
         for (preset, config, batch) in self.configs() {
             let text = format!("steps = 1\nbatch = {}\nlearning_rate = 1e-4", batch.batch);
             let Ok(settings) = toml::from_str::<Settings>(&text) else { unreachable!("complete settings") };
-            let model = Model::new(self.device, &config, &initial_weights(&config, 0))?;
+            let model = self.model(&config)?;
             let optimizer = Optimizer::new(self.device, &model, None)?;
             optimizer.set_learning_rate(self.device, 1e-4)?;
             let acts = Activations::for_training(self.device, &config, batch.rows(), false)?;
@@ -195,6 +221,9 @@ impl Bench<'_> {
     }
 
     fn merge(&mut self) -> Result<()> {
+        if !self.device.is_asynchronous() {
+            return merge::on_cpu(&mut |row| self.push(row));
+        }
         // Eight checkpoints of the largest preset take more than most devices have.
         for (preset, config, _) in self.configs().into_iter().filter(|(preset, ..)| *preset != "1b") {
             let p = Table::new(&config).len;
@@ -224,7 +253,7 @@ impl Bench<'_> {
         for (preset, config, _) in self.configs() {
             let rows = eval::rows(config.context, self.device.compute_dtype());
             let batch = Batch { batch: rows / config.context, context: config.context };
-            let model = Model::new(self.device, &config, &initial_weights(&config, 0))?;
+            let model = self.model(&config)?;
             let acts = Activations::for_evaluation(self.device, &config, rows)?;
             let inputs = self.inputs(&config, batch)?;
             let flops = batch.rows() as f64 * config.forward_flops_per_token();
@@ -252,6 +281,9 @@ impl Bench<'_> {
         wait: &Buffer,
         work: &mut dyn FnMut(&mut Device) -> Result<()>,
     ) -> Result<()> {
+        if let Some(predictor) = &mut self.predictor {
+            return predictor.row(self.device, (subject, name), (flops, bytes, tokens), work);
+        }
         let device = &mut *self.device;
         let mut sample = |repetitions: usize| -> Result<f64> {
             let start = Instant::now();
@@ -269,10 +301,20 @@ impl Bench<'_> {
         let mut seconds = (0..SAMPLES).map(|_| sample(repetitions)).collect::<Result<Vec<_>>>()?;
         seconds.sort_by(f64::total_cmp);
         let (seconds, fastest, slowest) = (seconds[SAMPLES / 2], seconds[0], seconds[SAMPLES - 1]);
-        let row = Row { subject, name, seconds, fastest, slowest, flops, bytes, tokens };
+        self.push(Row { subject, name, seconds, fastest, slowest, flops, bytes, tokens, of_copy: None });
+        Ok(())
+    }
+
+    fn push(&mut self, row: Row) {
         (self.progress)(&row);
         self.rows.push(row);
-        Ok(())
+    }
+
+    fn model(&mut self, config: &Config) -> Result<Model> {
+        match self.predictor {
+            Some(_) => Model::without_weights(self.device, config),
+            None => Model::new(self.device, config, &initial_weights(config, 0)),
+        }
     }
 
     fn inputs(&mut self, config: &Config, batch: Batch) -> Result<Inputs> {
@@ -291,6 +333,9 @@ impl Bench<'_> {
 
     fn random_of(&mut self, dtype: DType, rows: usize, cols: usize) -> Result<Matrix> {
         let buffer = self.device.alloc(dtype, rows * cols)?;
+        if self.predictor.is_some() {
+            return Ok(buffer.matrix(rows, cols));
+        }
         let mut rng = ChaCha8Rng::seed_from_u64((rows * 31 + cols) as u64);
         // A stretch of random numbers again and again: what the arithmetic costs does not depend on more.
         let stretch: Vec<f32> = (0..65_521).map(|_| StandardNormal.sample(&mut rng)).collect();
@@ -308,12 +353,15 @@ impl Bench<'_> {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let spread = (self.slowest - self.fastest) / self.seconds * 100.0;
-        write!(f, "{:40} {:>10.1} us  spread {spread:>4.1}%", self.name, self.seconds * 1e6)?;
+        write!(f, "{:48} {:>10.1} us  spread {spread:>4.1}%", self.name, self.seconds * 1e6)?;
         if self.flops > 0.0 {
             write!(f, "  {:>8.3} TFLOP/s", self.flops / self.seconds / 1e12)?;
         }
         if self.bytes > 0.0 {
             write!(f, "  {:>8.1} GB/s", self.bytes / self.seconds / 1e9)?;
+        }
+        if let Some(fraction) = self.of_copy {
+            write!(f, "  {:>4.2} of a copy", fraction)?;
         }
         if self.tokens > 0.0 {
             write!(f, "  {:>9.1}k tok/s", self.tokens / self.seconds / 1e3)?;

@@ -41,7 +41,7 @@ fn plain_types(message: &str) -> String {
 
 /// The expected key nearest to the unknown one, from serde's message "unknown field `x`, expected one of `a`, `b`"
 /// (or "unknown variant").
-fn nearest_key(message: &str) -> Option<String> {
+pub(crate) fn nearest_key(message: &str) -> Option<String> {
     if !message.starts_with("unknown ") {
         return None;
     }

@@ -183,7 +183,25 @@ fn merges_that_cannot_be_are_refused() {
         .fails(1, &["wide", "tensor `model.embed_tokens.weight`", "[300, 16]", "[300, 32]", "from one seed model"]);
     merge(&["model", "absent"]).fails(1, &["absent/config.json: cannot read", "check the path"]);
     merge(&["model", "other", "--dtype", "f8"]).fails(2, &["--dtype f8 is unknown", "f32, bf16 or f16"]);
-    merge(&["recipe.yaml"]).fails(2, &["recipe.yaml: recipes in mergekit's YAML come in a later version"]);
+    merge(&["recipe.yaml"]).fails(1, &["recipe.yaml: cannot read", "check the path"]);
+    merge(&[]).fails(2, &["CKPT|RECIPE.yaml"]);
+    merge(&["model", "other", "--weights", "half"])
+        .fails(2, &["--weights half is unknown", "uniform, tokens, units", "`half`, which is no number"]);
+    merge(&["model", "other", "--weights", "0.5,,0.5"]).fails(2, &["--weights 0.5,,0.5 is unknown", "got: ``"]);
+    merge(&["model", "other", "--weights", "inf,0.5"]).fails(2, &["a finite number", "got: inf"]);
+    merge(&["--partition", "law=model,other", "--weights", "0.5,0.5"]).fails(2, &["the partitions", "1 weights"]);
+    merge(&["--partition", "law"]).fails(2, &["`law` is not NAME=CKPT,..."]);
+    merge(&["--partition", "law=model,,other"]).fails(2, &["`law=model,,other` is not NAME=CKPT,...", "no empty path"]);
+    merge(&["--partition", "law=model", "--partition", "law=other"]).fails(2, &["two partitions are named `law`"]);
+    merge(&["model", "--partition", "law=other"]).fails(2, &["cannot be used with", "--partition"]);
+    merge(&["model", "--seed", "other"]).fails(2, &["--lambda"]);
+    merge(&["model", "--lambda", "1.4"]).fails(2, &["--seed"]);
+    merge(&["model", "--seed", "other", "--lambda", "much"]).fails(2, &["--lambda", "much"]);
+    merge(&["model", "--seed", "absent", "--lambda", "1.4"]).fails(1, &["absent/config.json: cannot read"]);
+    merge(&["model", "other", "--weights", "0.5,0.4", "--seed", "model", "--lambda", "2"]).fails(2, &["got: 0.9"]);
+    fs::remove_file(dir.path().join("other/trainer.json")).expect("a file");
+    merge(&["model", "other", "--weights", "tokens"])
+        .fails(1, &["other/trainer.json: this checkpoint does not tell", "--weights 0.7,0.3"]);
     assert!(!dir.path().join("merged").exists());
     stockpot(dir.path(), &["merge", "--out", "model", "model", "other"])
         .fails(2, &["model: the output of a merge cannot be one of its inputs"]);
@@ -192,6 +210,99 @@ fn merges_that_cannot_be_are_refused() {
         .fails(2, &["wide: the output of a merge exists and is not an earlier merge"]);
     merge(&["model", "other", "--weights", "0.5,0.6", "--normalize", "--json"]).json();
     merge(&["model", "other", "--weights=-0.5,1.5"]).done();
+    merge(&["model", "other", "--weights", "-0.5,1.5"]).done();
+    // Nothing above an input is written over, even if it is an earlier merge.
+    fs::create_dir(dir.path().join("merged/inner")).expect("a directory");
+    fs::rename(dir.path().join("other"), dir.path().join("merged/inner/other")).expect("a move");
+    merge(&["model", "merged/inner/other"]).fails(2, &["merged: the output of a merge cannot be one of its inputs"]);
+}
+
+/// `merge` and `eval` take the same arguments, and score the same model.
+#[test]
+fn a_merge_that_is_scored_is_the_merge_that_is_written() {
+    let dir = trained();
+    for (name, steps) in [("other", 2), ("third", 5)] {
+        let training = format!("[training]\nsteps = {steps}\nbatch = 4\nlearning_rate = 1e-3\n");
+        fs::write(dir.path().join("on.toml"), format!("files = [\"law.jsonl\"]\n{training}")).expect("settings");
+        let args = ["train", "--config", "on.toml", "--init", "model", "--device", "cpu", "--out", name];
+        stockpot(dir.path(), &args).done();
+    }
+    let eval = |args: &[&str]| {
+        let rest = ["--data", "x=letters.jsonl", "--device", "cpu", "--json"];
+        stockpot(dir.path(), &[&["eval"], args, &rest].concat())
+    };
+    // model: 1 step of 2 windows of 16; other: 2 of 4; third: 5 of 4: 1 to 4 to 10.
+    let cases: [(&[&str], &str, &[f64]); 8] = [
+        (&["model", "other", "third"], "uniform", &[1.0 / 3.0; 3]),
+        (&["model", "other", "third", "--weights", "tokens"], "tokens", &[1.0 / 15.0, 4.0 / 15.0, 10.0 / 15.0]),
+        (&["model", "other", "--weights", "-0.5,1.5"], "given", &[-0.5, 1.5]),
+        (&["model", "other", "--weights=1,3", "--normalize"], "given", &[0.25, 0.75]),
+        (&["--partition", "p=model,other", "--partition", "q=third"], "uniform", &[0.25, 0.25, 0.5]),
+        (&["--partition", "p=model,other", "--partition", "q=third", "--weights", "units"], "units", &[1.0 / 3.0; 3]),
+        (&["other", "third", "--seed", "model", "--lambda", "1.4"], "uniform", &[1.0 - 1.4, 0.7, 0.7]),
+        (&["third", "--seed", "third", "--lambda", "-1"], "uniform", &[2.0, -1.0]),
+    ];
+    for (args, scheme, weights) in cases {
+        let written = stockpot(dir.path(), &[&["merge", "--json", "--out", "merged"], args].concat()).json();
+        let of_file = eval(&["merged"]).json();
+        assert!(of_file.get("merge").is_none(), "{of_file}");
+        let paths = args.iter().take_while(|a| !a.starts_with('-')).copied().collect::<Vec<_>>();
+        let mut scored = args[paths.len()..].to_vec();
+        let joined = paths.join(",");
+        if !paths.is_empty() {
+            scored.extend(["--merge", &joined]);
+        }
+        let in_memory = eval(&scored).json();
+        assert_eq!(in_memory["domains"], of_file["domains"], "{args:?}");
+        let merge = &in_memory["merge"];
+        assert_eq!(merge["scheme"], scheme, "{args:?}");
+        assert_eq!(merge["members"].as_array().expect("members").len(), weights.len(), "{args:?}");
+        for (member, weight) in merge["members"].as_array().expect("members").iter().zip(weights) {
+            assert_eq!(member["weight"].as_f64(), Some(*weight), "{args:?}: {member}");
+        }
+        for field in ["scheme", "normalized", "members", "partitions", "scaled"] {
+            assert_eq!(merge.get(field), written.get(field), "{args:?}: {field}");
+        }
+    }
+    // With weights beside the paths, as ever.
+    let given = eval(&["--merge", "model=0.25,third=0.75"]).json();
+    assert_eq!(
+        (&given["model"], &given["merge"]["scheme"]),
+        (&"merge of model=0.25,third=0.75".into(), &"given".into())
+    );
+    let scaled = eval(&["--merge", "model=1,third=3", "--normalize", "--seed", "other", "--lambda", "0.5"]).json();
+    let weights: Vec<f64> =
+        scaled["merge"]["members"].as_array().expect("members").iter().map(|m| m["weight"].as_f64().unwrap()).collect();
+    assert_eq!(weights, [0.5, 0.125, 0.375]);
+}
+
+/// The second domain is a pipe that gets its text only after the row of the first was read (a pattern takes it, a name
+/// would have to be a file).
+#[test]
+fn eval_prints_a_row_as_soon_as_it_is_scored() {
+    use std::io::{BufRead, BufReader};
+    let dir = trained();
+    let pipe = dir.path().join("late.jsonl");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let args = ["eval", "model", "--data", "first=letters.jsonl", "--data", "late=lat*.jsonl", "--device", "cpu"];
+    let mut child =
+        command(dir.path(), &args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map(|line| line.expect("text"));
+    let (rows, read) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || lines.try_for_each(|line| rows.send(line)));
+    let next = || read.recv_timeout(std::time::Duration::from_secs(60));
+    let before: Vec<String> = std::iter::from_fn(|| next().ok()).take(3).collect();
+    let is_there = before.get(2).is_some_and(|row| row.starts_with("first "));
+    if !is_there {
+        child.kill().expect("a child");
+    }
+    assert!(is_there && before[0] == "model" && before[1].starts_with("domain "), "{before:?}");
+    fs::copy(dir.path().join("law.jsonl"), &pipe).expect("the pipe takes text");
+    let after: Vec<String> = std::iter::from_fn(|| next().ok()).collect();
+    assert!(after.len() == 2 && after[0].starts_with("late ") && after[1].starts_with("macro average "), "{after:?}");
+    assert!(child.wait().expect("a child").success());
+    reader.join().expect("a thread").expect("rows that are read");
 }
 
 /// A safetensors file of this header and `data` bytes.
@@ -262,7 +373,13 @@ fn evaluations_that_cannot_be_are_refused() {
     eval(&["model", "--data", "letters.jsonl"]).fails(2, &["`letters.jsonl` is not NAME=FILES"]);
     eval(&["model", "--data", "x=absent.jsonl"]).fails(1, &["absent.jsonl: no such file"]);
     eval(&["--merge", "model=0.5,model=0.6", data[0], data[1]]).fails(2, &["must sum to 1", "got: 1.1"]);
-    eval(&["--merge", "model", data[0], data[1]]).fails(2, &["`model` is not CKPT=WEIGHT"]);
+    eval(&["--merge", "model=0.5,model", data[0], data[1]]).fails(2, &["`model` is not CKPT=WEIGHT", "`model=0.5`"]);
+    eval(&["--merge", "model=0.5,model=0.5", "--weights", "uniform", data[0], data[1]])
+        .fails(2, &["weights are given twice", "--weights uniform beside"]);
+    eval(&["--merge", "model,model", "--weights", "0.7", data[0], data[1]]).fails(2, &["does not fit", "2 weights"]);
+    eval(&["--merge", "model", "--partition", "p=model", data[0], data[1]]).fails(2, &["cannot be used with"]);
+    eval(&["model", "--weights", "uniform", data[0], data[1]]).fails(2, &["--weights is about a merge", "--merge"]);
+    eval(&["model", "--seed", "model", "--lambda", "2", data[0], data[1]]).fails(2, &["--seed is about a merge"]);
     eval(&["model", data[0], data[1], "--context", "17"]).fails(2, &["--context is out of range", "1 to 16"]);
     fs::write(dir.path().join("blank.jsonl"), "{\"text\": \"\"}\n").expect("a file");
     eval(&["model", "--data", "x=blank.jsonl"]).fails(1, &["--data x", "there is no text to score"]);

@@ -159,8 +159,8 @@ fn narrowing_from_f64_rounds_once() {
         (1e-300, 0x0000),
         (-0.0, 0x8000),
     ] {
-        let mut bytes = Vec::new();
-        round_to_bytes(&[x], BF16, &mut Vec::new(), &mut bytes);
+        let mut bytes = [0; 2];
+        assert!(round_to_bytes(&[x], BF16, &mut bytes));
         assert_eq!(u16::from_le_bytes([bytes[0], bytes[1]]), expected, "{x:e}");
     }
     // f16: the tie between 1 and the next, 2^-25 between 0 and the smallest subnormal
@@ -170,8 +170,8 @@ fn narrowing_from_f64_rounds_once() {
         (2f64.powi(-25), 0x0000),
         (2f64.powi(-25) + 2f64.powi(-70), 0x0001),
     ] {
-        let mut bytes = Vec::new();
-        round_to_bytes(&[x], F16, &mut Vec::new(), &mut bytes);
+        let mut bytes = [0; 2];
+        assert!(round_to_bytes(&[x], F16, &mut bytes));
         assert_eq!(u16::from_le_bytes([bytes[0], bytes[1]]), expected, "{x:e}");
     }
 }
@@ -237,7 +237,8 @@ fn weights_must_sum_to_1_unless_normalized() {
     refused::<()>(Err(error), &["4", "--normalize"]);
     refused(average(&given), &["4", "--normalize"]);
     assert!(!out.exists());
-    let report = merge_to_directory(&given, &out, &MergeOptions { normalize: true, ..Default::default() }).unwrap();
+    let report =
+        merge_to_directory(&given, &out, &MergeOptions { normalize: true, ..Default::default() }).unwrap().weights;
     assert_eq!((report.members[1].given, report.members[1].weight, report.normalized), (3.0, 0.75, true));
     let expected: Vec<u8> = plain(&stored, &[0.25, 0.75]).iter().flat_map(|&x| (x as f32).to_le_bytes()).collect();
     assert!(data(&out) == expected);
@@ -357,6 +358,21 @@ fn a_file_cut_short_under_a_merge_is_an_error() {
     let path = paths[1].join("model.safetensors");
     fs::File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
     refused(in_memory(&pool, &mixture), &[path.to_str().unwrap(), "changed while it was read"]);
+}
+
+#[test]
+fn a_file_replaced_under_a_merge_is_an_error() {
+    let (dir, paths, _) = checkpoints(&[F32, F32, F32]);
+    let (pool, mixture) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
+    let path = paths[1].join("model.safetensors");
+    fs::rename(paths[2].join("model.safetensors"), &path).unwrap();
+    refused(in_memory(&pool, &mixture), &[path.to_str().unwrap(), "changed while it was read", "another length, time"]);
+    // rewritten in place: the same length, another time
+    let (pool, mixture) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(3)).unwrap();
+    refused(in_memory(&pool, &mixture), &[path.to_str().unwrap(), "changed while it was read"]);
+    assert!(dir.path().exists());
 }
 
 #[test]

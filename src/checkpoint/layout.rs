@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// Elements that one task reads: 256 KiB of f32, so that a chunk stays in a core's cache. Nothing but speed hangs on
 /// it.
-pub(crate) const CHUNK: usize = 1 << 16;
+pub(super) const CHUNK: usize = 1 << 16;
 
 /// A tensor that must be there.
 pub(super) struct Wanted<'a> {
@@ -99,44 +99,28 @@ impl Layout {
         (&s.name, self.files[s.file].path())
     }
 
-    /// Reads elements `range` as they are stored and hands them out piece by piece, each with its first element's
-    /// position in `range`. `scratch` holds a piece.
-    pub(super) fn visit(
-        &self,
-        range: Range<usize>,
-        scratch: &mut Vec<f32>,
-        mut f: impl FnMut(usize, Values<'_>),
-    ) -> Result<()> {
-        scratch.resize(scratch.len().max(range.len()), 0.0);
-        self.pieces(range.clone(), |s, piece| {
-            let bytes = &mut bytemuck::cast_slice_mut(scratch)[..piece.len() * s.dtype.bytes()];
-            self.files[s.file].read(s.at(piece.start), bytes)?;
-            f(piece.start - range.start, Values::new(s.dtype, bytes));
-            Ok(())
-        })
+    /// Elements `range` as they are stored, where the file is mapped; all lie in one tensor. Ask
+    /// [`Layout::check_readable`] after reading.
+    pub(super) fn stored(&self, range: Range<usize>) -> Values<'_> {
+        let s = &self.segments[self.segments.partition_point(|s| s.range.end <= range.start)];
+        assert!(s.range.start <= range.start && range.end <= s.range.end, "elements {range:?} lie in several tensors");
+        s.values(&self.files, range)
     }
 
     /// Elements `range` as f32, exactly.
-    pub(super) fn read_chunk(&self, range: Range<usize>, scratch: &mut Vec<f32>, out: &mut [f32]) -> Result<()> {
+    pub(super) fn read_chunk(&self, range: Range<usize>, out: &mut [f32]) -> Result<()> {
         assert_eq!(range.len(), out.len(), "one value for each element");
-        self.pieces(range.clone(), |s, piece| {
-            let out = &mut out[piece.start - range.start..piece.end - range.start];
-            if s.dtype == StorageDType::F32 {
-                return self.files[s.file].read(s.at(piece.start), bytemuck::cast_slice_mut(out));
-            }
-            scratch.resize(scratch.len().max(piece.len()), 0.0);
-            let bytes = &mut bytemuck::cast_slice_mut(scratch)[..piece.len() * s.dtype.bytes()];
-            self.files[s.file].read(s.at(piece.start), bytes)?;
-            Values::new(s.dtype, bytes).widen(out);
-            Ok(())
-        })
+        for piece in self.pieces(range.clone()) {
+            self.stored(piece.clone()).widen(&mut out[piece.start - range.start..piece.end - range.start]);
+        }
+        self.check_readable()
     }
 
     /// Elements from `start` on, as f32, by all threads; then checks that the files did not change meanwhile.
     pub(super) fn read_all(&self, start: usize, out: &mut [f32]) -> Result<()> {
-        out.par_chunks_mut(CHUNK).enumerate().try_for_each_init(Vec::new, |scratch, (i, out)| {
+        out.par_chunks_mut(CHUNK).enumerate().try_for_each(|(i, out)| {
             let first = start + i * CHUNK;
-            self.read_chunk(first..first + out.len(), scratch, out)
+            self.read_chunk(first..first + out.len(), out)
         })?;
         self.check_unchanged()
     }
@@ -145,20 +129,24 @@ impl Layout {
         self.files.iter().try_for_each(TensorFile::check_unchanged)
     }
 
-    fn pieces(&self, range: Range<usize>, mut f: impl FnMut(&Segment, Range<usize>) -> Result<()>) -> Result<()> {
+    /// Refuses files of which some bytes could not be read so far.
+    pub(super) fn check_readable(&self) -> Result<()> {
+        self.files.iter().try_for_each(TensorFile::check_readable)
+    }
+
+    /// `range` cut where tensors end.
+    pub(super) fn pieces(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         assert!(range.end <= self.len(), "elements {range:?} of {}", self.len());
         let first = self.segments.partition_point(|s| s.range.end <= range.start);
-        for s in self.segments[first..].iter().take_while(|s| s.range.start < range.end) {
-            f(s, s.range.start.max(range.start)..s.range.end.min(range.end))?;
-        }
-        Ok(())
+        let overlapping = self.segments[first..].iter().take_while(move |s| s.range.start < range.end);
+        overlapping.map(move |s| s.range.start.max(range.start)..s.range.end.min(range.end))
     }
 }
 
 impl Segment {
-    /// Byte of the file at which element `i` of the arena lies.
-    fn at(&self, i: usize) -> u64 {
-        self.start + ((i - self.range.start) * self.dtype.bytes()) as u64
+    fn values<'a>(&self, files: &'a [TensorFile], range: Range<usize>) -> Values<'a> {
+        let at = self.start + ((range.start - self.range.start) * self.dtype.bytes()) as u64;
+        Values::new(self.dtype, files[self.file].bytes(at, range.len() * self.dtype.bytes()))
     }
 }
 

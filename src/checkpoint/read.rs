@@ -74,13 +74,23 @@ impl Reader {
 
     /// Elements `range` of the arena as f32. Call [`Reader::check_unchanged`] after the last chunk.
     pub fn chunk(&self, range: Range<usize>, out: &mut [f32]) -> Result<()> {
-        self.layout.read_chunk(range, &mut Vec::new(), out)
+        self.layout.read_chunk(range, out)
     }
 
-    /// Elements `range` of the arena as they are stored, piece by piece, each with its first element's position in
-    /// `range`. `scratch` is the caller's so that it is allocated once.
-    pub fn visit(&self, range: Range<usize>, scratch: &mut Vec<f32>, f: impl FnMut(usize, Values<'_>)) -> Result<()> {
-        self.layout.visit(range, scratch, f)
+    /// Elements `range` of the arena as they are stored, all of one tensor (see [`Reader::pieces`]), where the file is mapped.
+    /// Call [`Reader::check_readable`] before using what was read, and [`Reader::check_unchanged`] after the last.
+    pub fn stored(&self, range: Range<usize>) -> Values<'_> {
+        self.layout.stored(range)
+    }
+
+    /// `range` cut where tensors end.
+    pub fn pieces(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        self.layout.pieces(range)
+    }
+
+    /// Refuses files of which some bytes could not be read so far: what was read there are zeros.
+    pub fn check_readable(&self) -> Result<()> {
+        self.layout.check_readable()
     }
 
     /// Refuses files that changed since they were opened (see [`TensorFile::check_unchanged`]).
@@ -95,18 +105,16 @@ impl Reader {
 
     /// Refuses NaN and infinities among elements `range`, by file and tensor.
     pub fn check_finite_in(&self, range: Range<usize>) -> Result<()> {
-        let (mut scratch, mut fault) = (Vec::new(), None);
-        self.layout.visit(range.clone(), &mut scratch, |at, values| {
-            let mut widened = vec![0.0; values.len()];
-            values.widen(&mut widened);
-            if let (None, Some(i)) = (&fault, widened.iter().position(|x| !x.is_finite())) {
-                fault = Some((range.start + at + i, widened[i]));
+        let mut widened = Vec::new();
+        for piece in self.pieces(range) {
+            widened.resize(piece.len(), 0.0);
+            self.stored(piece.clone()).widen(&mut widened);
+            self.check_readable()?;
+            if let Some(i) = widened.iter().position(|x| !x.is_finite()) {
+                return Err(self.not_finite(piece.start + i, widened[i]));
             }
-        })?;
-        match fault {
-            Some((i, x)) => Err(self.not_finite(i, x)),
-            None => Ok(()),
         }
+        Ok(())
     }
 
     /// Refuses NaN and infinities, by the file and tensor of the first.
@@ -208,15 +216,9 @@ fn check_tied(files: &[TensorFile], file: &TensorFile, head: &Tensor) -> Result<
     if (head.dtype, &head.shape) != (embedding.dtype, &embedding.shape) {
         return fault("another shape or type");
     }
-    let block = 1 << 20;
-    let (mut a, mut b) = (vec![0u8; block], vec![0u8; block]);
-    for at in (0..head.bytes).step_by(block) {
-        let n = (head.bytes - at).min(block as u64) as usize;
-        file.read(head.start + at, &mut a[..n])?;
-        files[other].read(embedding.start + at, &mut b[..n])?;
-        if a[..n] != b[..n] {
-            return fault("other numbers");
-        }
-    }
-    Ok(())
+    let other = &files[other];
+    let same = file.bytes(head.start, head.bytes as usize) == other.bytes(embedding.start, embedding.bytes as usize);
+    file.check_readable()?;
+    other.check_readable()?;
+    if same { Ok(()) } else { fault("other numbers") }
 }

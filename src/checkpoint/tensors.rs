@@ -1,11 +1,9 @@
-//! One `.safetensors` file: its checked header, positioned reads of its tensors, and the header of a new one.
-//!
-//! Reads are `pread`s into the caller's memory rather than a mapping: a file that is cut short while it is read gives
-//! an error that names it, where a mapping ends the process with SIGBUS.
+//! One `.safetensors` file: its checked header, its tensors where they are mapped, and the header of a new one.
 //!
 //! Format (huggingface/safetensors): 8 bytes n, little-endian; n bytes of JSON, name -> {dtype, shape, data_offsets}
 //! with an optional `__metadata__`; the tensors' bytes, without gap or overlap, to the end of the file.
 
+use super::mapping::Mapping;
 use crate::error::{Error, Result};
 use crate::ops::storage::StorageDType;
 use safetensors::Dtype;
@@ -48,7 +46,7 @@ impl Fingerprint {
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
-    file: File,
+    mapping: Mapping,
     opened: Fingerprint,
     tensors: Vec<Tensor>,
 }
@@ -72,7 +70,11 @@ impl TensorFile {
             tensors.push(checked_tensor(path, name, &info, data_start)?);
         }
         check_tiling(path, &mut tensors, data_start, opened.length)?;
-        Ok(TensorFile { path: path.to_path_buf(), file, opened, tensors })
+        let mapping = Mapping::new(&file).map_err(|e| Error::io("map", path, &e))?;
+        if mapping.bytes().len() as u64 != opened.length {
+            return Err(changed(path, &opened, "another length"));
+        }
+        Ok(TensorFile { path: path.to_path_buf(), mapping, opened, tensors })
     }
 
     pub fn path(&self) -> &Path {
@@ -83,29 +85,36 @@ impl TensorFile {
         &self.tensors
     }
 
-    /// Fills `out` from byte `at` of the file.
-    pub(crate) fn read(&self, at: u64, out: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(out, at).map_err(|e| match e.kind() {
-            std::io::ErrorKind::UnexpectedEof => self.changed("it ends early"),
-            _ => Error::io("read", &self.path, &e),
-        })
+    /// `length` bytes from byte `at` of the file, which lie in its tensors. Whoever uses what it reads there asks
+    /// [`TensorFile::check_readable`] or [`TensorFile::check_unchanged`] after reading.
+    pub(crate) fn bytes(&self, at: u64, length: usize) -> &[u8] {
+        &self.mapping.bytes()[at as usize..][..length]
+    }
+
+    /// Refuses a file of which some bytes could not be read so far.
+    pub(crate) fn check_readable(&self) -> Result<()> {
+        if self.mapping.is_broken() { Err(changed(&self.path, &self.opened, "it ends early")) } else { Ok(()) }
     }
 
     /// Refuses a file that is not in the state in which it was opened: another length, another time of modification, or
     /// another file under its name. A file that is rewritten in place within one tick of the file system's clock (a few
     /// milliseconds) keeps its fingerprint and is not noticed.
     pub fn check_unchanged(&self) -> Result<()> {
+        self.check_readable()?;
         let now = std::fs::metadata(&self.path).map_err(|e| Error::io("read again", &self.path, &e))?;
-        if Fingerprint::of(&now) == self.opened { Ok(()) } else { Err(self.changed("another length, time or file")) }
+        if Fingerprint::of(&now) == self.opened {
+            return Ok(());
+        }
+        Err(changed(&self.path, &self.opened, "another length, time or file"))
     }
+}
 
-    fn changed(&self, got: &str) -> Error {
-        Error::input("the file changed while it was read")
-            .at(&self.path)
-            .expected(format!("the file of {} bytes that was opened", self.opened.length))
-            .got(got)
-            .fix("let whoever writes it finish, then run the same command again")
-    }
+fn changed(path: &Path, opened: &Fingerprint, got: &str) -> Error {
+    Error::input("the file changed while it was read")
+        .at(path)
+        .expected(format!("the file of {} bytes that was opened", opened.length))
+        .got(got)
+        .fix("let whoever writes it finish, then run the same command again")
 }
 
 fn read_header(path: &Path, file: &File, length: u64) -> Result<Vec<u8>> {

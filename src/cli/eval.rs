@@ -1,25 +1,32 @@
 //! `eval`: perplexity of a checkpoint or of a merge on named sets of documents.
 
-use super::{DeviceArg, split_once, weighted};
+use super::merge::WeightArgs;
+use super::{DeviceArg, print_now, split_once};
 use crate::data::{Shard, ShardWriter, Tokenizer, expand, for_each_document};
 use crate::error::{Error, Kind, Result};
 use crate::eval::{self, DomainScore};
 use crate::files;
-use crate::merge;
+use crate::merge::{self, Weights};
 use crate::model::{Activations, Model};
 use crate::study::Progress;
 use clap::Args;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Args)]
 pub struct Eval {
     /// A checkpoint directory
-    #[arg(value_name = "CKPT", required_unless_present = "merge", conflicts_with = "merge")]
+    #[arg(
+        value_name = "CKPT",
+        required_unless_present_any = ["merge", "partition"],
+        conflicts_with_all = ["merge", "partition"]
+    )]
     checkpoint: Option<PathBuf>,
-    /// Score the average of these instead, merged in memory
-    #[arg(long, value_name = "CKPT=WEIGHT,...", value_delimiter = ',')]
+    /// Score the average of these instead, merged in memory: CKPT=WEIGHT,..., or CKPT,... and --weights
+    #[arg(long, value_name = "CKPT=WEIGHT,...", value_delimiter = ',', conflicts_with = "partition")]
     merge: Option<Vec<String>>,
+    #[command(flatten)]
+    weights: WeightArgs,
     /// A domain's name and its documents; can be given many times, and many patterns can follow
     #[arg(long, value_name = "NAME=FILES", required = true, num_args = 1..)]
     data: Vec<String>,
@@ -36,6 +43,9 @@ pub struct Eval {
 #[derive(Serialize)]
 struct Scores {
     model: String,
+    /// Of a merge
+    #[serde(skip_serializing_if = "Option::is_none")]
+    merge: Option<Weights>,
     domains: Vec<Domain>,
     macro_perplexity: f64,
 }
@@ -52,7 +62,9 @@ struct Domain {
 impl Eval {
     pub fn run(&self) -> Result<()> {
         let place = self.device.place()?;
-        let (pool, mixture) = self.merged()?;
+        let (weights, name) = self.merged()?;
+        let (pool, mut mixtures) = merge::Pool::of_sums(&[weights.terms()])?;
+        let mixture = mixtures.remove(0);
         let mut config = pool.config().clone();
         if let Some(context) = self.context {
             if context == 0 || context > config.context {
@@ -77,7 +89,11 @@ impl Eval {
         let (mixtures, set_aside) = ([mixture], merge::memory_set_aside(&device));
         merge::Merger::new(&mut device, &pool, &mixtures, set_aside)?.load(&mut device, 0, &model)?;
         let progress = Progress::new();
-        let mut scores = Scores { model: self.name(), domains: vec![], macro_perplexity: 0.0 };
+        let merge = self.checkpoint.is_none().then_some(weights);
+        let mut scores = Scores { model: name, merge, domains: vec![], macro_perplexity: 0.0 };
+        if !self.json {
+            print_now(&scores.head())?;
+        }
         for (name, files) in domains {
             let shard = Scratch::shard(&name, &files, &tokenizer)?;
             let task = progress.task(&name, 100);
@@ -87,28 +103,32 @@ impl Eval {
             let score = score.map_err(|e| if e.has_place() { e } else { e.at(format!("--data {name}")) })?;
             let (perplexity, bits_per_byte) = (score.perplexity(), score.bits_per_byte());
             task.finish(&format!("perplexity {perplexity:.3}"));
-            scores.domains.push(Domain { name, score, perplexity, bits_per_byte });
+            let domain = Domain { name, score, perplexity, bits_per_byte };
+            if !self.json {
+                print_now(&domain.row())?;
+            }
+            scores.domains.push(domain);
         }
         scores.macro_perplexity =
             scores.domains.iter().map(|d| d.perplexity).sum::<f64>() / scores.domains.len() as f64;
-        super::print(self.json, &scores, || scores.to_text())
+        super::print(self.json, &scores, || scores.last_row())
     }
 
-    /// What is scored: one checkpoint, or several with their weights.
-    fn merged(&self) -> Result<(merge::Pool, merge::Mixture)> {
-        let members: Vec<(PathBuf, f64)> = match (&self.merge, &self.checkpoint) {
-            (Some(merge), _) => merge.iter().map(|m| weighted(m)).collect::<Result<_>>()?,
-            (None, Some(directory)) => vec![(directory.clone(), 1.0)],
-            (None, None) => return Err(Error::usage("name a checkpoint, or --merge CKPT=WEIGHT,...")),
-        };
-        merge::Pool::of_one(&members)
-    }
-
-    fn name(&self) -> String {
-        match (&self.merge, &self.checkpoint) {
-            (Some(merge), _) => format!("merge of {}", merge.join(",")),
-            (None, checkpoint) => checkpoint.as_deref().unwrap_or(Path::new("")).display().to_string(),
+    /// What is scored, one checkpoint of weight 1 or a merge, and its name.
+    fn merged(&self) -> Result<(Weights, String)> {
+        if let Some(directory) = &self.checkpoint {
+            if let Some(option) = self.weights.given() {
+                return Err(Error::usage(format!("{option} is about a merge"))
+                    .expected("--merge CKPT,...")
+                    .got("one checkpoint"));
+            }
+            let weights = self.weights.resolve(std::slice::from_ref(directory), None)?;
+            return Ok((weights, directory.display().to_string()));
         }
+        let texts = self.merge.as_deref().unwrap_or_default();
+        let (checkpoints, weights) = members(texts)?;
+        let named = if texts.is_empty() { self.weights.partitions() } else { texts };
+        Ok((self.weights.resolve(&checkpoints, weights)?, format!("merge of {}", named.join(","))))
     }
 
     /// `NAME=FILES` begins a domain; a value without a name is one more pattern of it.
@@ -127,20 +147,44 @@ impl Eval {
     }
 }
 
+/// `CKPT=WEIGHT` each, or `CKPT` each.
+fn members(texts: &[String]) -> Result<(Vec<PathBuf>, Option<Vec<f64>>)> {
+    let weighted: Vec<Option<(PathBuf, f64)>> = texts.iter().map(|text| weighted(text)).collect();
+    let Some(first) = weighted.iter().position(Option::is_some) else {
+        return Ok((texts.iter().map(PathBuf::from).collect(), None));
+    };
+    match weighted.iter().position(Option::is_none) {
+        None => Ok(weighted.into_iter().flatten().unzip()).map(|(paths, weights)| (paths, Some(weights))),
+        Some(i) => Err(Error::usage(format!("`{}` is not CKPT=WEIGHT", texts[i]))
+            .expected(format!("a weight, as `{}` has, or --weights for all", texts[first]))),
+    }
+}
+
+/// `CKPT=WEIGHT`; the path may hold `=` itself.
+fn weighted(text: &str) -> Option<(PathBuf, f64)> {
+    let (path, weight) = text.rsplit_once('=').filter(|(path, _)| !path.is_empty())?;
+    Some((path.into(), weight.trim().parse().ok()?))
+}
+
 impl Scores {
-    fn to_text(&self) -> String {
-        let mut text = format!(
-            "{}\n{:24} {:>9} {:>11} {:>12} {:>13}\n",
+    fn head(&self) -> String {
+        format!(
+            "{}\n{:24} {:>9} {:>11} {:>12} {:>13}",
             self.model, "domain", "documents", "tokens", "perplexity", "bits per byte"
-        );
-        for d in &self.domains {
-            let (score, name) = (&d.score, &d.name);
-            text += &format!(
-                "{name:24} {:>9} {:>11} {:>12.4} {:>13.4}\n",
-                score.documents, score.tokens, d.perplexity, d.bits_per_byte
-            );
-        }
-        text + &format!("{:24} {:>9} {:>11} {:>12.4}", "macro average", "", "", self.macro_perplexity)
+        )
+    }
+
+    fn last_row(&self) -> String {
+        format!("{:24} {:>9} {:>11} {:>12.4}", "macro average", "", "", self.macro_perplexity)
+    }
+}
+
+impl Domain {
+    fn row(&self) -> String {
+        format!(
+            "{:24} {:>9} {:>11} {:>12.4} {:>13.4}",
+            self.name, self.score.documents, self.score.tokens, self.perplexity, self.bits_per_byte
+        )
     }
 }
 

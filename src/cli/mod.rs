@@ -12,7 +12,6 @@ use crate::device::{Device, Place};
 use crate::error::{Error, Result};
 use crate::terminal::say;
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
 
 #[derive(Parser)]
 #[command(name = "stockpot", version, about = "Which mixture of data partitions to train on")]
@@ -129,9 +128,15 @@ fn later(command: &str, note: &str) -> Result<()> {
 
 /// A result on stdout: as JSON, or as text.
 fn print(json: bool, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<()> {
-    use std::io::Write;
     let text = if json { serde_json::to_string_pretty(value).expect("results are plain structs") } else { text() };
-    match writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n')) {
+    print_now(text.trim_end_matches('\n'))
+}
+
+/// A part of a result on stdout, there for a reader at once.
+fn print_now(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut stdout = std::io::stdout();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         // A reader that stopped reading (as `head` does) has what it wanted.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(e) => Err(Error::io("write to", "stdout", &e)),
@@ -144,14 +149,5 @@ fn split_once(text: &str, what: &str) -> Result<(String, String)> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.into(), value.into())),
         _ => Err(Error::usage(format!("`{text}` is not {what}"))),
-    }
-}
-
-/// `CKPT=WEIGHT`; the path may hold `=` itself.
-fn weighted(text: &str) -> Result<(PathBuf, f64)> {
-    let parsed = text.rsplit_once('=').and_then(|(path, weight)| Some((path, weight.trim().parse::<f64>().ok()?)));
-    match parsed {
-        Some((path, weight)) if !path.is_empty() => Ok((path.into(), weight)),
-        _ => Err(Error::usage(format!("`{text}` is not CKPT=WEIGHT")).expected("such as runs/a=0.5")),
     }
 }

@@ -1,6 +1,7 @@
 //! What a kernel launch is, for whoever executes it: NVRTC and cudarc on a GPU, a test executor elsewhere.
 
 use super::memory::{Buffer, Matrix};
+use super::op::Op;
 use crate::error::Result;
 use std::any::Any;
 
@@ -36,6 +37,13 @@ pub trait Executor: Send {
     fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)>;
     /// Queues a launch.
     fn launch(&mut self, launch: &Launch) -> Result<()>;
+    /// Queues the launches of an op, in a range of its name.
+    fn run(&mut self, op: &dyn Op) -> Result<()> {
+        self.push_range(op.name());
+        let done = op.launches().iter().try_for_each(|launch| self.launch(launch));
+        self.pop_range();
+        done
+    }
     /// Queues a copy to the device; `bytes` may be reused at once.
     fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()>;
     /// Uploads aside that follow wait for everything queued so far.

@@ -248,12 +248,7 @@ impl Device {
         let start = self.profile.is_some().then(Instant::now);
         match &mut self.backend {
             Backend::Cpu => op.cpu(&Host::new(&operands)),
-            Backend::Kernels(executor) => {
-                executor.push_range(op.name());
-                let done = op.launches().iter().try_for_each(|launch| executor.launch(launch));
-                executor.pop_range();
-                done?;
-            }
+            Backend::Kernels(executor) => executor.run(op)?,
         }
         if let (Some(start), Some(profile)) = (start, &mut self.profile) {
             let spent = profile.entry(op.name()).or_default();

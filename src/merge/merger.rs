@@ -7,10 +7,9 @@
 
 use super::mixture::Mixture;
 use super::pool::Pool;
-use super::resident::{Loading, Resident};
+use super::resident::{CHUNK, Loading, Resident};
 use super::schedule::{Uses, members, schedule};
 use super::stream::{overflow, to_memory};
-use crate::checkpoint::CHUNK;
 use crate::device::{Buffer, DType, Device, Matrix};
 use crate::error::Result;
 use crate::model::Model;

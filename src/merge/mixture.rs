@@ -12,14 +12,6 @@ pub struct Mixture {
     pub terms: Vec<(usize, f64)>,
 }
 
-impl Mixture {
-    /// Refuses weights that [`check_weights`] refuses.
-    pub fn new(terms: Vec<(usize, f64)>) -> Result<Mixture> {
-        check_weights(&terms.iter().map(|term| term.1).collect::<Vec<_>>())?;
-        Ok(Mixture { terms })
-    }
-}
-
 /// Refuses no weights, weights that are not finite, and weights whose sum is not 1 within 1e-6. Negative weights are
 /// fine (a scaled merge needs them).
 pub fn check_weights(weights: &[f64]) -> Result<()> {

@@ -1,13 +1,13 @@
 //! The checkpoints that merges are made of: opened once, and checked to fit each other. Everything that can be refused
 //! before a weight is read is refused here.
 
-use super::mixture::Mixture;
+use super::mixture::{Mixture, check_weights};
 use crate::checkpoint::Reader;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::{Config, Table};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// K checkpoints of one model, opened.
 #[derive(Debug)]
@@ -23,14 +23,33 @@ impl Pool {
             return Err(Error::usage("a merge needs at least one checkpoint"));
         }
         check_alike(&checkpoints)?;
+        check_vocabularies(&checkpoints)?;
         Ok(Pool { checkpoints })
     }
 
-    /// The checkpoints and the one mixture of them, summed in the given order.
+    /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum as a
+    /// mixture of them, its terms in their order, with weights that the caller has checked.
+    pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
+        let (mut names, mut paths) = (Vec::new(), Vec::new());
+        let mut position = |path: &PathBuf| {
+            // What does not exist is refused when it is opened.
+            let name = path.canonicalize().unwrap_or_else(|_| path.clone());
+            names.iter().position(|known| *known == name).unwrap_or_else(|| {
+                names.push(name);
+                paths.push(path.clone());
+                names.len() - 1
+            })
+        };
+        let mut term = |(path, weight): &(PathBuf, f64)| (position(path), *weight);
+        let mixtures = sums.iter().map(|sum| Mixture { terms: sum.iter().map(&mut term).collect() }).collect();
+        Ok((Pool::open(&paths)?, mixtures))
+    }
+
+    /// [`Pool::of_sums`] of one, whose weights are refused as by [`check_weights`].
     pub fn of_one(members: &[(PathBuf, f64)]) -> Result<(Pool, Mixture)> {
-        let mixture = Mixture::new(members.iter().map(|member| member.1).enumerate().collect())?;
-        let paths: Vec<PathBuf> = members.iter().map(|member| member.0.clone()).collect();
-        Ok((Pool::open(&paths)?, mixture))
+        check_weights(&members.iter().map(|member| member.1).collect::<Vec<_>>())?;
+        let (pool, mut mixtures) = Pool::of_sums(&[members.to_vec()])?;
+        Ok((pool, mixtures.remove(0)))
     }
 
     /// K of them, in the order in which they were given.
@@ -56,7 +75,6 @@ fn check_alike(checkpoints: &[Reader]) -> Result<()> {
     let Some((first, others)) = checkpoints.split_first() else { return Ok(()) };
     for other in others {
         check_tensors(first, other)?;
-        check_vocabulary(first, other)?;
         let fields = |config: &Config| serde_json::to_value(Config { init_std: 0.0, ..config.clone() });
         let (Ok(Value::Object(a)), Ok(Value::Object(b))) = (fields(first.config()), fields(other.config())) else {
             unreachable!("a config is an object of numbers");
@@ -74,25 +92,33 @@ fn check_alike(checkpoints: &[Reader]) -> Result<()> {
 
 /// Refuses tokenizers that give the same text other ids. How the files are written, and what else they hold, may differ;
 /// a checkpoint without a tokenizer fits any.
-fn check_vocabulary(first: &Reader, other: &Reader) -> Result<()> {
-    let vocabulary = |reader: &Reader| -> Result<Option<Value>> {
-        let path = reader.directory().join("tokenizer.json");
+fn check_vocabularies(checkpoints: &[Reader]) -> Result<()> {
+    let mut first: Option<(PathBuf, String)> = None;
+    for checkpoint in checkpoints {
+        let path = checkpoint.directory().join("tokenizer.json");
         if !path.exists() {
-            return Ok(None);
+            continue;
         }
         let text = files::read_to_string(&path)?;
-        let parsed: Value = serde_json::from_str(&text)
-            .map_err(|e| Error::input("not a tokenizer").at(&path).line(e.line() as u64).got(e.to_string()))?;
-        Ok(parsed.pointer("/model/vocab").cloned())
-    };
-    let (a, b) = (vocabulary(first)?, vocabulary(other)?);
-    if a.is_some() && b.is_some() && a != b {
-        return Err(Error::input("the checkpoints have different vocabularies")
-            .at(other.directory().join("tokenizer.json"))
-            .expected(format!("the ids of {}", first.directory().join("tokenizer.json").display()))
-            .fix("merge only models that were trained from one seed model"));
+        let Some((first_path, first_text)) = &first else {
+            first = Some((path, text));
+            continue;
+        };
+        // Nearly always the very same file, which need not be understood.
+        if text != *first_text && vocabulary(&path, &text)? != vocabulary(first_path, first_text)? {
+            return Err(Error::input("the checkpoints have different vocabularies")
+                .at(path)
+                .expected(format!("the ids of {}", first_path.display()))
+                .fix("merge only models that were trained from one seed model"));
+        }
     }
     Ok(())
+}
+
+fn vocabulary(path: &Path, text: &str) -> Result<Option<Value>> {
+    let parsed: Value = serde_json::from_str(text)
+        .map_err(|e| Error::input("not a tokenizer").at(path).line(e.line() as u64).got(e.to_string()))?;
+    Ok(parsed.pointer("/model/vocab").cloned())
 }
 
 fn check_tensors(first: &Reader, other: &Reader) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use super::pool::Pool;
 use super::schedule::Slots;
-use crate::checkpoint::{CHUNK, Reader, StorageDType};
+use crate::checkpoint::{Reader, StorageDType};
 use crate::device::{Buffer, DType, Device, Matrix};
 use crate::error::{Error, Result};
 use crate::ops::storage::Values;
@@ -17,6 +17,8 @@ use std::ops::Range;
 /// Elements that are read at a time: some MB, so that all threads read, and the device gets the first while the next are
 /// read.
 const BLOCK: usize = 1 << 22;
+/// Elements that one thread reads at a time.
+pub(super) const CHUNK: usize = 1 << 16;
 /// A kernel reads 16 bytes at a time where rows begin on multiples of so many elements.
 const VECTOR: usize = 8;
 
@@ -168,16 +170,19 @@ impl Resident {
 
 /// Elements from `start` on as they are stored, and their largest magnitude, infinite or NaN if one is.
 fn read_bf16(reader: &Reader, start: usize, out: &mut [u16]) -> Result<f32> {
-    let chunk = |scratch: &mut Vec<f32>, (i, out): (usize, &mut [u16])| -> Result<u16> {
+    let chunk = |(i, out): (usize, &mut [u16])| -> Result<u16> {
         let first = start + i * CHUNK;
-        reader.visit(first..first + out.len(), scratch, |at, values| match values {
-            Values::Bf16(values) => out[at..at + values.len()].copy_from_slice(values),
-            _ => unreachable!("memory in bf16 is for checkpoints that are stored so"),
-        })?;
+        for piece in reader.pieces(first..first + out.len()) {
+            let out = &mut out[piece.start - first..piece.end - first];
+            match reader.stored(piece) {
+                Values::Bf16(values) => bytemuck::cast_slice_mut(out).copy_from_slice(values.as_flattened()),
+                _ => unreachable!("memory in bf16 is for checkpoints that are stored so"),
+            }
+        }
+        reader.check_readable()?;
         Ok(out.iter().fold(0, |largest, bits| largest.max(bits & 0x7fff)))
     };
-    let largest =
-        out.par_chunks_mut(CHUNK).enumerate().map_init(Vec::new, chunk).try_reduce(|| 0, |a, b| Ok(a.max(b)))?;
+    let largest = out.par_chunks_mut(CHUNK).enumerate().map(chunk).try_reduce(|| 0, |a, b| Ok(a.max(b)))?;
     Ok(f32::from_bits(u32::from(largest) << 16))
 }
 

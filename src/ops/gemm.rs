@@ -130,13 +130,14 @@ impl GemmTile {
     fn count(&self, m: usize, n: usize) -> usize {
         m.div_ceil(self.m) * n.div_ceil(self.n)
     }
-    /// Time of a product, without a unit: the tiles of the busiest multiprocessor one after another.
-    fn time(&self, (m, n, k): (usize, usize, usize)) -> usize {
-        self.count(m, n).div_ceil(PROCESSORS) * self.m * self.n * (k + self.idle) * self.cost
+    /// Time of a product on `processors` multiprocessors, in hundredths of a multiply-add of the largest tile: the tiles
+    /// of the busiest multiprocessor one after another.
+    pub fn time(&self, (m, n, k): (usize, usize, usize), processors: usize) -> usize {
+        self.count(m, n).div_ceil(processors) * self.m * self.n * (k + self.idle) * self.cost
     }
     /// The fastest for (M, N, K).
     fn best(shape: (usize, usize, usize)) -> &'static GemmTile {
-        GEMM_TILES.iter().min_by_key(|tile| tile.time(shape)).expect("a table with rows")
+        GEMM_TILES.iter().min_by_key(|tile| tile.time(shape, PROCESSORS)).expect("a table with rows")
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::arguments::{Layout, expect_shape, flag, launch, number, stride, type_of, vector_with_tail};
 use super::storage::{Values, round_to_f32};
+use super::weighted_sum::add_terms;
 use super::{Cost, Op, parallel};
 use crate::device::{DType, Host, Launch, Matrix, Operands, Rows};
 use half::bf16;
@@ -66,9 +67,9 @@ impl Op for Merge {
         match self.pool.dtype() {
             DType::Bf16 => {
                 let pool = host.read::<bf16>(&self.pool);
-                sum(&terms, pool, |row| Values::Bf16(bytemuck::cast_slice(row)), out);
+                sum(&terms, pool, |row| Values::of_bf16(row), out);
             }
-            _ => sum(&terms, host.read::<f32>(&self.pool), |row| Values::F32(row), out),
+            _ => sum(&terms, host.read::<f32>(&self.pool), |row| Values::of_f32(row), out),
         }
         match &self.copy {
             None => {}
@@ -108,9 +109,9 @@ fn sum<T: Sync>(terms: &[(usize, f64)], pool: Rows<T>, values: impl Fn(&[T]) -> 
     parallel::for_each(out.chunks_mut(run).enumerate().collect(), |(i, out)| {
         let range = i * run..i * run + out.len();
         let mut sum = vec![0.0; out.len()];
-        for (k, &(row, weight)) in terms.iter().enumerate() {
-            values(&pool.row(row)[range.clone()]).add_to(&mut sum, weight, k == 0, &mut Vec::new());
-        }
+        let terms: Vec<(Values, f64)> =
+            terms.iter().map(|&(row, weight)| (values(&pool.row(row)[range.clone()]), weight)).collect();
+        add_terms(&terms, true, &mut sum);
         round_to_f32(&sum, out);
     });
 }

@@ -19,6 +19,7 @@ mod rope;
 pub mod simd;
 pub mod storage;
 mod swiglu;
+pub mod weighted_sum;
 
 pub use adamw::{ADAMW_CONSTANTS, AdamW, AdamWStep};
 pub use attention::{Attention, AttentionBackward, AttentionShape, WIDEST_KERNEL_HEAD};

@@ -1,17 +1,18 @@
-//! Weights as checkpoints store them, and the CPU's inner loops of a merge over n of them: stored values in, an f64 sum,
-//! and values of the output type out, rounded once. Linear passes bound by memory; each element is independent of the
-//! others, so the bits do not depend on how the elements are dealt out.
-//!
-//! Loops run under `pulp`'s dispatch: the compiler vectorises them for AVX2 or AVX-512, whichever the machine has. It
-//! does not fuse the product and the sum, so every machine rounds alike.
+//! Weights as checkpoints store them: from bytes to numbers, and from f64 sums to bytes, rounded once. Elements are
+//! independent of one another, so the bits do not depend on how they are dealt out. Loops run under `pulp`'s dispatch: the
+//! compiler vectorises them for AVX2 or AVX-512, whichever the machine has.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::Range;
 
 // Checkpoints are little-endian, and their bytes are viewed as numbers where they lie.
 const _: () = assert!(cfg!(target_endian = "little"), "Stockpot needs a little-endian machine");
+
+/// Elements that are converted at a time where a conversion needs scratch.
+const BLOCK: usize = 256;
 
 /// How a weight is stored in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,129 +49,186 @@ impl fmt::Display for StorageDType {
     }
 }
 
-/// Stored elements as they were read.
+/// Elements as a checkpoint stores them: bytes, which begin anywhere.
 #[derive(Clone, Copy)]
 pub enum Values<'a> {
-    F32(&'a [f32]),
-    /// Bits of bf16
-    Bf16(&'a [u16]),
-    F16(&'a [f16]),
+    F32(&'a [[u8; 4]]),
+    Bf16(&'a [[u8; 2]]),
+    F16(&'a [[u8; 2]]),
 }
 
 impl<'a> Values<'a> {
-    /// `bytes` on a 4-byte boundary.
     pub(crate) fn new(dtype: StorageDType, bytes: &'a [u8]) -> Values<'a> {
         match dtype {
-            StorageDType::F32 => Values::F32(bytemuck::cast_slice(bytes)),
-            StorageDType::Bf16 => Values::Bf16(bytemuck::cast_slice(bytes)),
-            StorageDType::F16 => Values::F16(bytemuck::cast_slice(bytes)),
+            StorageDType::F32 => Values::F32(bytes.as_chunks().0),
+            StorageDType::Bf16 => Values::Bf16(bytes.as_chunks().0),
+            StorageDType::F16 => Values::F16(bytes.as_chunks().0),
+        }
+    }
+    pub fn of_f32(values: &'a [f32]) -> Values<'a> {
+        Values::new(StorageDType::F32, bytemuck::cast_slice(values))
+    }
+    pub fn of_bf16(values: &'a [bf16]) -> Values<'a> {
+        Values::new(StorageDType::Bf16, bytemuck::cast_slice(values))
+    }
+    pub fn of_f16(values: &'a [f16]) -> Values<'a> {
+        Values::new(StorageDType::F16, bytemuck::cast_slice(values))
+    }
+
+    pub fn dtype(&self) -> StorageDType {
+        match self {
+            Values::F32(_) => StorageDType::F32,
+            Values::Bf16(_) => StorageDType::Bf16,
+            Values::F16(_) => StorageDType::F16,
         }
     }
     pub fn len(&self) -> usize {
         match self {
             Values::F32(v) => v.len(),
-            Values::Bf16(v) => v.len(),
-            Values::F16(v) => v.len(),
+            Values::Bf16(v) | Values::F16(v) => v.len(),
         }
     }
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    pub fn slice(&self, range: Range<usize>) -> Values<'a> {
+        match self {
+            Values::F32(v) => Values::F32(&v[range]),
+            Values::Bf16(v) => Values::Bf16(&v[range]),
+            Values::F16(v) => Values::F16(&v[range]),
+        }
+    }
+    /// The bytes of f32 values; none of others.
+    pub(super) fn f32(&self) -> &'a [[u8; 4]] {
+        if let Values::F32(v) = self { v } else { &[] }
+    }
+    pub(super) fn bf16(&self) -> &'a [[u8; 2]] {
+        if let Values::Bf16(v) = self { v } else { &[] }
+    }
 
     /// out = values, exactly; `out` has as many elements.
     pub fn widen(&self, out: &mut [f32]) {
+        assert_eq!(self.len(), out.len(), "one value for each element");
         match *self {
-            Values::F32(v) => out.copy_from_slice(v),
+            Values::F32(v) => bytemuck::cast_slice_mut(out).copy_from_slice(v.as_flattened()),
             Values::Bf16(v) => pulp::Arch::new().dispatch(
                 #[inline(always)]
-                || out.iter_mut().zip(v).for_each(|(o, &x)| *o = bf16_to_f32(x)),
+                || out.iter_mut().zip(v).for_each(|(o, &x)| *o = bf16_to_f32(u16::from_le_bytes(x))),
             ),
-            Values::F16(v) => v.convert_to_f32_slice(out),
+            // In blocks that are aligned: the crate's conversion of a slice uses the machine's instruction.
+            Values::F16(v) => {
+                for (out, v) in out.chunks_mut(BLOCK).zip(v.chunks(BLOCK)) {
+                    let mut block = [f16::ZERO; BLOCK];
+                    bytemuck::cast_slice_mut(&mut block[..v.len()]).copy_from_slice(v.as_flattened());
+                    block[..v.len()].convert_to_f32_slice(out);
+                }
+            }
         }
     }
 
-    /// sum += weight * values, or sum = weight * values when `first` (so that one checkpoint of weight 1 keeps its
-    /// negative zeros). `sum` has as many elements; `scratch` is for f16.
-    pub fn add_to(&self, sum: &mut [f64], weight: f64, first: bool, scratch: &mut Vec<f32>) {
-        assert_eq!(self.len(), sum.len(), "one sum for each element");
-        match *self {
-            Values::F32(v) => add(sum, v, weight, first, f64::from),
-            Values::Bf16(v) => add(sum, v, weight, first, |x| f64::from(bf16_to_f32(x))),
-            Values::F16(v) => {
-                scratch.resize(v.len(), 0.0);
-                v.convert_to_f32_slice(scratch);
-                add(sum, &scratch[..], weight, first, f64::from);
-            }
+    /// out = values, exactly; `out` has as many elements.
+    pub fn widen_to_f64(&self, out: &mut [f64]) {
+        assert_eq!(self.len(), out.len(), "one value for each element");
+        let mut narrow = [0.0f32; BLOCK];
+        for (i, out) in out.chunks_mut(BLOCK).enumerate() {
+            let narrow = &mut narrow[..out.len()];
+            self.slice(i * BLOCK..i * BLOCK + out.len()).widen(narrow);
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || out.iter_mut().zip(&*narrow).for_each(|(o, &x)| *o = f64::from(x)),
+            );
         }
     }
 }
 
 /// Every bf16 is the upper half of an f32.
 #[inline(always)]
-fn bf16_to_f32(bits: u16) -> f32 {
+pub(super) fn bf16_to_f32(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
-#[inline(always)]
-fn add<T: Copy>(sum: &mut [f64], values: &[T], weight: f64, first: bool, widen: impl Fn(T) -> f64) {
+/// Rounds to nearest, ties to even; whether all results are finite.
+pub fn round_to_f32(sum: &[f64], out: &mut [f32]) -> bool {
     pulp::Arch::new().dispatch(
         #[inline(always)]
         || {
-            if first {
-                sum.iter_mut().zip(values).for_each(|(s, &x)| *s = weight * widen(x));
-            } else {
-                sum.iter_mut().zip(values).for_each(|(s, &x)| *s += weight * widen(x));
+            let mut bad = 0;
+            for (o, &x) in out.iter_mut().zip(sum) {
+                *o = x as f32;
+                bad |= u32::from(o.to_bits() & F32_EXPONENT == F32_EXPONENT);
             }
+            bad == 0
         },
     )
 }
 
-/// Whether every element is finite.
-pub fn all_finite(sum: &[f64]) -> bool {
-    // x * 0 is 0, or NaN when x is not finite; eight lanes, since a short-circuiting loop would not vectorise
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let (lanes, rest) = sum.as_chunks::<8>();
-            let mut bad = [0.0f64; 8];
-            for chunk in lanes {
-                for (b, x) in bad.iter_mut().zip(chunk) {
-                    *b += x * 0.0;
-                }
-            }
-            bad.iter().all(|b| *b == 0.0) && rest.iter().all(|x| x.is_finite())
-        },
-    )
-}
-
-/// Rounds to nearest, ties to even.
-pub fn round_to_f32(sum: &[f64], out: &mut [f32]) {
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || out.iter_mut().zip(sum).for_each(|(o, &x)| *o = x as f32),
-    )
-}
-
-/// Appends the bytes of `sum` in `dtype`, rounded to nearest, ties to even. A value beyond the type's range becomes an
-/// infinity: [`first_not_finite`] finds it.
-pub fn round_to_bytes(sum: &[f64], dtype: StorageDType, scratch: &mut Vec<f32>, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + sum.len() * dtype.bytes(), 0);
-    let bytes = &mut out[start..];
-    if dtype == StorageDType::F32 {
-        return pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || bytes.as_chunks_mut().0.iter_mut().zip(sum).for_each(|(o, &x)| *o = (x as f32).to_le_bytes()),
-        );
+/// The bytes of `sum` in `dtype`, rounded to nearest, ties to even; `out` has room for exactly these. Whether all results
+/// are finite: a value beyond the type's range becomes an infinity, which [`first_not_finite`] finds.
+pub fn round_to_bytes(sum: &[f64], dtype: StorageDType, out: &mut [u8]) -> bool {
+    assert_eq!(sum.len() * dtype.bytes(), out.len(), "room for each value");
+    let mut finite = true;
+    let mut block = [0.0f32; BLOCK];
+    for (out, sum) in out.chunks_mut(BLOCK * dtype.bytes()).zip(sum.chunks(BLOCK)) {
+        let block = &mut block[..sum.len()];
+        if dtype == StorageDType::F32 {
+            finite &= round_to_f32(sum, block);
+        } else {
+            finite &= round_to_odd(sum, block);
+        }
+        narrow(block, dtype, out);
+        finite &= dtype == StorageDType::F32 || all_finite(dtype, out);
     }
-    // Twice-rounding would turn some values just above a tie into ties: the first rounding is to odd, which keeps what
-    // the second must know (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums").
-    scratch.resize(sum.len(), 0.0);
+    finite
+}
+
+const F32_EXPONENT: u32 = 0x7f80_0000;
+
+/// To f32, where a value that is none becomes the neighbour whose last bit is 1; whether all are finite. Rounding to
+/// nearest twice would turn some values just above a tie into ties; rounding to odd first keeps what the second rounding must
+/// know (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums").
+fn round_to_odd(sum: &[f64], out: &mut [f32]) -> bool {
+    let (bad, subnormal) = pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            // The f64's bits beyond those of an f32, gathered in the f32's last bit: what is converted is an f32 then.
+            const BEYOND: u64 = (1 << 29) - 1;
+            for (o, &x) in out.iter_mut().zip(sum) {
+                let inexact = u64::from(x.to_bits() & BEYOND != 0) << 29;
+                *o = f64::from_bits((x.to_bits() & !BEYOND) | inexact) as f32;
+            }
+            out.iter().fold((0, 0), |(bad, subnormal), o| {
+                let magnitude = o.to_bits() & !(1 << 31);
+                let below_normal = magnitude.wrapping_sub(1) < (1 << 23) - 1;
+                (bad | u32::from(magnitude >= F32_EXPONENT), subnormal | u32::from(below_normal))
+            })
+        },
+    );
+    // An f32 below the normal ones has fewer bits than were kept.
+    if subnormal != 0 {
+        out.iter_mut().zip(sum).for_each(|(o, &x)| *o = one_to_odd(x));
+    }
+    bad == 0
+}
+
+/// [`round_to_odd`] of one value of any size.
+fn one_to_odd(x: f64) -> f32 {
+    let near = x as f32;
+    let back = f64::from(near);
+    let outward = u32::from(back.abs() > x.abs());
+    let inexact = u32::from(back != x);
+    f32::from_bits((near.to_bits() - outward) | inexact)
+}
+
+/// Whether every element of `bytes` is finite.
+fn all_finite(dtype: StorageDType, bytes: &[u8]) -> bool {
+    let exponent: u16 = if dtype == StorageDType::Bf16 { 0x7f80 } else { 0x7c00 };
     pulp::Arch::new().dispatch(
         #[inline(always)]
-        || scratch.iter_mut().zip(sum).for_each(|(o, &x)| *o = round_to_odd(x)),
-    );
-    narrow(scratch, dtype, bytes);
+        || {
+            let bad = |x: [u8; 2]| u16::from(u16::from_le_bytes(x) & exponent == exponent);
+            bytes.as_chunks().0.iter().fold(0, |any, &x| any | bad(x)) == 0
+        },
+    )
 }
 
 /// The bytes of `values` in `dtype`, rounded to nearest, ties to even; `out` has room for exactly these.
@@ -185,8 +243,8 @@ pub fn narrow(values: &[f32], dtype: StorageDType, out: &mut [u8]) {
         // In blocks: the crate's conversion of a slice uses the machine's instruction, its conversion of one value may
         // not.
         StorageDType::F16 => {
-            for (o, x) in out.chunks_mut(2 * 256).zip(values.chunks(256)) {
-                let mut block = [f16::ZERO; 256];
+            for (o, x) in out.chunks_mut(2 * BLOCK).zip(values.chunks(BLOCK)) {
+                let mut block = [f16::ZERO; BLOCK];
                 block[..x.len()].convert_from_f32_slice(x);
                 o.copy_from_slice(bytemuck::cast_slice(&block[..x.len()]));
             }
@@ -201,17 +259,6 @@ pub fn first_not_finite(dtype: StorageDType, bytes: &[u8]) -> Option<usize> {
         StorageDType::Bf16 => bytes.as_chunks().0.iter().position(|b| !bf16::from_le_bytes(*b).is_finite()),
         StorageDType::F16 => bytes.as_chunks().0.iter().position(|b| !f16::from_le_bytes(*b).is_finite()),
     }
-}
-
-/// To f32, where a value that is none becomes the neighbour whose last bit is 1.
-#[inline(always)]
-fn round_to_odd(x: f64) -> f32 {
-    let near = x as f32;
-    let bits = near.to_bits();
-    let back = f64::from(near);
-    let outward = u32::from(back.abs() > x.abs());
-    let inexact = u32::from(back != x);
-    f32::from_bits((bits - outward) | inexact)
 }
 
 /// To nearest, ties to even; not for NaN.

@@ -267,9 +267,9 @@ fn pool_of<'a>(
     let modules = &opened.trainings.modules;
     let paths: Vec<PathBuf> = used.iter().map(|name| opened.layout.model(&modules[*name].key)).collect();
     let position = |name: &String| used.binary_search(&name).expect("it is used");
-    let terms = |members: &BTreeMap<String, f64>| {
-        merge::Mixture::new(members.iter().map(|(name, weight)| (position(name), *weight)).collect())
+    let terms = |members: &BTreeMap<String, f64>| merge::Mixture {
+        terms: members.iter().map(|(name, weight)| (position(name), *weight)).collect(),
     };
-    let mixtures = merges.into_iter().map(terms).collect::<Result<_>>()?;
+    let mixtures = merges.into_iter().map(terms).collect();
     Ok((Some(merge::Pool::open(&paths)?), mixtures))
 }

@@ -1,0 +1,202 @@
+//! Merges on the CPU, from checkpoints in the page cache to new files and to memory, beside copies in the same run. Nothing
+//! here waits for the disk.
+
+use super::{Row, SAMPLES, Subject, VOCABULARY};
+use crate::checkpoint::{StorageDType, WeightsFile, write_model};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::merge::{Mixture, Pool, for_each_block, to_files, to_memory};
+use crate::model::{Architecture, Config, initial_weights};
+use crate::ops::storage::round_to_bytes;
+use rayon::prelude::*;
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Bytes that one thread copies at a time.
+const PIECE: usize = 1 << 18;
+/// Bytes of the copy of memory.
+const COPIED: usize = 1 << 29;
+const CHECKPOINTS: usize = 8;
+/// Bytes of rounded sums on a stack.
+const PIECE_OF_SUMS: usize = 4096;
+
+pub(super) fn on_cpu(push: &mut dyn FnMut(Row)) -> Result<()> {
+    let scratch = Scratch(std::env::temp_dir().join(format!("stockpot-bench-{}", std::process::id())));
+    let mut bench = Bench { push, scratch: &scratch.0, copy: None };
+    bench.copy_of_memory()?;
+    let bf16 = bench.checkpoints("130m", StorageDType::Bf16)?;
+    bench.copy_of_a_file(&bf16)?;
+    bench.file_row("2 x 130m bf16 to a file", &bf16, &uniform(&[0, 1]))?;
+    bench.file_row("8 x 130m bf16 to a file", &bf16, &all())?;
+    bench.memory_row("8 x 130m bf16 to memory", &bf16, &all())?;
+    drop(bf16);
+    let f32 = bench.checkpoints("30m", StorageDType::F32)?;
+    bench.file_row("8 x 30m f32 to a file", &f32, &all())?;
+    bench.memory_row("8 x 30m f32 to memory", &f32, &all())?;
+    drop(f32);
+    let small = bench.checkpoints("30m", StorageDType::Bf16)?;
+    let pairs = (0..CHECKPOINTS).flat_map(|a| (a + 1..CHECKPOINTS).map(move |b| [a, b]));
+    let pairs: Vec<Mixture> = pairs.map(|pair| uniform(&pair)).collect();
+    // Weights that differ from mixture to mixture, of all checkpoints.
+    let weights = |m: usize| (0..CHECKPOINTS).map(move |k| (k, (1 + (m + 5 * k) % 32) as f64));
+    let total = |m: usize| weights(m).map(|term| term.1).sum::<f64>();
+    let dense: Vec<Mixture> =
+        (0..32).map(|m| Mixture { terms: weights(m).map(|(k, w)| (k, w / total(m))).collect() }).collect();
+    for (name, mixtures) in [("28 pairs", pairs), ("32 mixtures", dense)] {
+        bench.many(&format!("{name} of 8 x 30m bf16"), &small, &mixtures)?;
+    }
+    Ok(())
+}
+
+fn uniform(members: &[usize]) -> Mixture {
+    Mixture { terms: members.iter().map(|&k| (k, 1.0 / members.len() as f64)).collect() }
+}
+
+fn all() -> Mixture {
+    uniform(&(0..CHECKPOINTS).collect::<Vec<_>>())
+}
+
+struct Bench<'a> {
+    push: &'a mut dyn FnMut(Row),
+    scratch: &'a Path,
+    /// Bytes read and written per second by a copy of memory.
+    copy: Option<f64>,
+}
+
+impl Bench<'_> {
+    fn copy_of_memory(&mut self) -> Result<()> {
+        let from: Vec<u8> = (0..COPIED).map(|i| (i.wrapping_mul(7919) >> 8) as u8).collect();
+        let mut to = vec![0u8; COPIED];
+        let seconds = self.time("copy of 512 MiB of memory", 2 * COPIED, || {
+            let start = Instant::now();
+            to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
+            Ok(start)
+        })?;
+        self.copy = Some(2.0 * COPIED as f64 / seconds);
+        Ok(())
+    }
+
+    /// The first checkpoint's file, which is in the page cache, to a new one.
+    fn copy_of_a_file(&mut self, pool: &Pool) -> Result<()> {
+        let from = pool.checkpoints()[0].directory().join("model.safetensors");
+        let to = self.scratch.join("copy");
+        let io = |e: std::io::Error| Error::io("copy to", &to, &e);
+        let source = File::open(&from).map_err(io)?;
+        let length = source.metadata().map_err(io)?.len() as usize;
+        self.time("copy of 130m bf16 to a file", 2 * length, || {
+            let _ = fs::remove_file(&to);
+            let start = Instant::now();
+            let target = File::create(&to).map_err(io)?;
+            let piece = |buffer: &mut Vec<u8>, i: usize| {
+                buffer.resize(PIECE.min(length - i * PIECE), 0);
+                source.read_exact_at(buffer, (i * PIECE) as u64)?;
+                target.write_all_at(buffer, (i * PIECE) as u64)
+            };
+            (0..length.div_ceil(PIECE)).into_par_iter().try_for_each_init(Vec::new, piece).map_err(io)?;
+            Ok(start)
+        })?;
+        fs::remove_file(&to).map_err(io)
+    }
+
+    fn file_row(&mut self, name: &str, pool: &Pool, mixture: &Mixture) -> Result<()> {
+        let mixtures = std::slice::from_ref(mixture);
+        let out = self.scratch.join("out");
+        // The output has the checkpoints' type.
+        let first = &pool.checkpoints()[0];
+        self.time(name, used(pool, mixtures) + first.bytes() as usize, || {
+            files::remove_directory(&out)?;
+            files::create_directory(&out)?;
+            let start = Instant::now();
+            let file = WeightsFile::create(&out, pool.table(), first.dtype().unwrap_or(StorageDType::F32))?;
+            to_files(pool, mixtures, &[file], None)?;
+            Ok(start)
+        })?;
+        Ok(())
+    }
+
+    /// Sums of many mixtures, rounded to bf16 and then dropped: what merging costs whoever keeps no files. In one pass, and in
+    /// as many passes as there are mixtures.
+    fn many(&mut self, name: &str, pool: &Pool, mixtures: &[Mixture]) -> Result<()> {
+        let round = |_: usize, _: Range<usize>, sums: &[f64]| {
+            let mut bytes = [0u8; PIECE_OF_SUMS];
+            sums.chunks(PIECE_OF_SUMS / 2).fold(true, |finite, sums| {
+                let bytes = black_box(&mut bytes[..2 * sums.len()]);
+                finite & round_to_bytes(sums, StorageDType::Bf16, bytes)
+            })
+        };
+        self.time(&format!("{name}, in one pass"), used(pool, mixtures), || {
+            let start = Instant::now();
+            for_each_block(pool, mixtures, round)?;
+            Ok(start)
+        })?;
+        let each = || mixtures.iter().map(std::slice::from_ref);
+        self.time(&format!("{name}, one by one"), each().map(|one| used(pool, one)).sum(), || {
+            let start = Instant::now();
+            each().try_for_each(|one| for_each_block(pool, one, round))?;
+            Ok(start)
+        })?;
+        Ok(())
+    }
+
+    fn memory_row(&mut self, name: &str, pool: &Pool, mixture: &Mixture) -> Result<()> {
+        let mut out = vec![0.0; pool.table().len];
+        let bytes = used(pool, std::slice::from_ref(mixture)) + 4 * out.len();
+        self.time(name, bytes, || {
+            let start = Instant::now();
+            to_memory(pool, mixture, 0, &mut out)?;
+            Ok(start)
+        })?;
+        Ok(())
+    }
+
+    /// Times `work` from the moment that it gives; the median, in seconds.
+    fn time(&mut self, name: &str, bytes: usize, mut work: impl FnMut() -> Result<Instant>) -> Result<f64> {
+        let mut sample = || Ok(work()?.elapsed().as_secs_f64());
+        sample()?;
+        let mut samples = (0..SAMPLES).map(|_| sample()).collect::<Result<Vec<f64>>>()?;
+        samples.sort_by(f64::total_cmp);
+        let (seconds, fastest, slowest) = (samples[SAMPLES / 2], samples[0], samples[SAMPLES - 1]);
+        let (subject, name, bytes, flops, tokens) = (Subject::Merge, name.to_string(), bytes as f64, 0.0, 0.0);
+        let of_copy = self.copy.map(|copy| bytes / seconds / copy);
+        (self.push)(Row { subject, name, seconds, fastest, slowest, flops, bytes, tokens, of_copy });
+        Ok(seconds)
+    }
+
+    /// Eight checkpoints of random weights, in the page cache since they were just written.
+    fn checkpoints(&self, preset: &str, dtype: StorageDType) -> Result<Pool> {
+        let Some(config) = Config::preset(preset, Architecture::Olmo2, VOCABULARY, 0) else {
+            unreachable!("a preset's name");
+        };
+        files::remove_directory(self.scratch)?;
+        let directories: Vec<PathBuf> = (0..CHECKPOINTS).map(|k| self.scratch.join(k.to_string())).collect();
+        let mut weights = initial_weights(&config, 0);
+        for directory in &directories {
+            files::create_directory(directory)?;
+            write_model(directory, &config, &weights, dtype, None)?;
+            // Others, without drawing so many again.
+            weights.rotate_left(1009);
+        }
+        Pool::open(&directories)
+    }
+}
+
+/// Bytes of the checkpoints that a pass reads.
+fn used(pool: &Pool, mixtures: &[Mixture]) -> usize {
+    let used = |k: usize| mixtures.iter().any(|m| m.terms.iter().any(|term| term.0 == k));
+    let checkpoints = pool.checkpoints().iter().enumerate();
+    checkpoints.filter(|(k, _)| used(*k)).map(|(_, checkpoint)| checkpoint.bytes() as usize).sum()
+}
+
+/// A directory that goes when it is dropped.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Left-over scratch is no reason to fail.
+        let _ = files::remove_directory(&self.0);
+    }
+}

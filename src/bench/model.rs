@@ -1,0 +1,322 @@
+//! How long a launch should take on a GPU that nobody has timed: `bench --model`. Each formula can be checked by hand,
+//! and each constant has a reason; where a timing disagrees, one of them is wrong, which is what they are for.
+//!
+//! A launch takes LAUNCH, and then as long as the slowest of these, each as if it were alone:
+//!
+//! ```text
+//! memory        memory bytes / (bandwidth x MEMORY_REACHED)
+//! L2            the larger of: L2 bytes / all multiprocessors' rate, busiest x L2 bytes / one's rate   (/ SUSTAINED)
+//! tensor        busiest x flops / (flops a clock x mma.sync's fraction x clock)                        (/ SUSTAINED)
+//!               of a product: GemmTile::time, which has the busiest multiprocessor's tiles, shared memory, idle ends
+//! shared        busiest x shared bytes / (bytes a clock x clock)                                       (/ SUSTAINED)
+//! f32           busiest x flops / (2 x multiply-adds a clock x clock)                                  (/ SUSTAINED)
+//! f64           busiest x flops / (operations a clock x clock): products and sums are rounded apart    (/ SUSTAINED)
+//! special       busiest x functions / (functions a clock x clock)                                      (/ SUSTAINED)
+//! instructions  busiest x instructions / (instructions a clock x clock)                                (/ SUSTAINED)
+//! ```
+//!
+//! where `busiest` = ceil(blocks / multiprocessors) / blocks: the part of all blocks that the busiest multiprocessor
+//! gets. It is 1 / multiprocessors for a full grid, and 1 for one block. Blocks are taken to be equal; attention's are
+//! not, but begin with the long ones, so that a mean block stands for the last.
+//!
+//! Attention's warps alternate between products and softmax. Of W warps of a scheduler one stands still whenever its
+//! own unit is taken, so 1/W of what is not the slowest of tensor, shared, special and instructions shows beside it:
+//! slowest + (sum - slowest) / W. A product's loop reads fragments ahead of their use and hides them within a warp.
+//!
+//! Left out: what is still in L2 from the launch before (small models will be faster for it), clocks under a power
+//! limit, bank conflicts, blocks that wait for their first tile, the copy of tokens to the device.
+
+use super::gpus::Gpu;
+use super::work::{Work, matrices, product_shape, registers};
+use crate::device::{Launch, Op};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Of the memory's bandwidth: 3.0 of 3.35 TB/s is what plans for H100 reckon with where a kernel reads and writes. A
+/// sum that only reads was measured at 3.24 (pranjalssh/fast.cu).
+pub const MEMORY_REACHED: f64 = 0.90;
+/// Of every rate within the chip, over a whole kernel: barriers, addresses, waits. It is what cuBLAS reaches of the
+/// tensor cores' peak: 795 of 989 TFLOP/s on H100 (fast.cu, 8192 cubed), 240 to 250 of 312 on A100 (NVIDIA/cutlass
+/// issue 105).
+pub const SUSTAINED: f64 = 0.80;
+/// Seconds from the last block of one kernel to the next one's first result, in a graph or a queue that does not run
+/// dry: about 1 microsecond to drain and start, two latencies of memory of 0.5. An estimate, not a measurement.
+pub const LAUNCH: f64 = 2e-6;
+/// Seconds of the CPU to queue one launch outside of a graph: 4 to 6 microseconds have been measured on a GeForce
+/// (susun-blog.com, pegainfer 3), of which no row here comes near.
+pub const HOST_LAUNCH: f64 = 5e-6;
+
+/// What bounds a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limit {
+    Launch,
+    Memory,
+    L2,
+    Tensor,
+    Shared,
+    F32,
+    F64,
+    Special,
+    Instructions,
+}
+
+/// One launch, predicted.
+#[derive(Debug, Clone, Serialize)]
+pub struct Prediction {
+    /// The kernel and its shape.
+    pub name: String,
+    pub kernel: &'static str,
+    pub grid: [u32; 3],
+    pub block: u32,
+    /// Dynamic, of a block.
+    pub shared: u32,
+    /// Assumed, of a thread.
+    pub registers: u32,
+    /// Blocks side by side on one multiprocessor.
+    pub resident: u32,
+    /// Blocks / (multiprocessors x resident).
+    pub waves: f64,
+    /// Mean over busiest multiprocessor: what the last wave leaves of the device.
+    pub balance: f64,
+    #[serde(flatten)]
+    pub work: Work,
+    /// Seconds of each limit alone, where there is work for it.
+    pub limits: BTreeMap<Limit, f64>,
+    /// Which is the slowest, or LAUNCH where that takes longer.
+    pub limit: Limit,
+    /// Of the whole launch, LAUNCH included.
+    pub seconds: f64,
+}
+
+impl Prediction {
+    /// Of launch number `index` of `op`.
+    pub fn of(gpu: &Gpu, op: &dyn Op, index: usize, launch: &Launch) -> Prediction {
+        let work = Work::of(op, index, launch);
+        let registers = registers(launch);
+        let resident = gpu.resident(launch.block, registers, launch.shared_bytes);
+        let blocks: f64 = launch.grid.iter().map(|&n| n as f64).product();
+        let processors = gpu.processors as f64;
+        let busiest = (blocks / processors).ceil() / blocks;
+        let limits = limits(gpu, &work, busiest);
+        let slowest = limits.iter().max_by(|a, b| a.1.total_cmp(b.1));
+        let (limit, slowest) = slowest.map_or((Limit::Launch, 0.0), |(limit, seconds)| (*limit, *seconds));
+        let mut seconds = slowest;
+        if work.alternates {
+            let warps = (resident * launch.block / 32) as f64 / 4.0;
+            let turns: Vec<f64> = limits.iter().filter(|(limit, _)| limit.of_a_warp()).map(|l| *l.1).collect();
+            let longest = turns.iter().copied().fold(0.0, f64::max);
+            seconds = seconds.max(longest + (turns.iter().sum::<f64>() - longest) / warps);
+        }
+        Prediction {
+            name: name(launch),
+            kernel: launch.kernel,
+            grid: launch.grid,
+            block: launch.block,
+            shared: launch.shared_bytes,
+            registers,
+            resident,
+            waves: blocks / (processors * resident as f64),
+            balance: 1.0 / (processors * busiest),
+            work,
+            limits,
+            limit: if seconds < LAUNCH { Limit::Launch } else { limit },
+            seconds: LAUNCH + seconds,
+        }
+    }
+}
+
+impl Limit {
+    /// Whether the warps of a multiprocessor take turns at it.
+    fn of_a_warp(self) -> bool {
+        matches!(self, Limit::Tensor | Limit::Shared | Limit::Special | Limit::Instructions)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Limit::Launch => "launch",
+            Limit::Memory => "memory",
+            Limit::L2 => "L2",
+            Limit::Tensor => "tensor",
+            Limit::Shared => "shared",
+            Limit::F32 => "f32",
+            Limit::F64 => "f64",
+            Limit::Special => "special",
+            Limit::Instructions => "instructions",
+        }
+    }
+}
+
+/// Seconds of each limit that a launch has work for; the head of this file has the formulas.
+fn limits(gpu: &Gpu, work: &Work, busiest: f64) -> BTreeMap<Limit, f64> {
+    let one = |amount: f64, a_clock: f64| busiest * amount / (a_clock * gpu.clock * SUSTAINED);
+    let mma = gpu.tensor_flops * gpu.mma_sync;
+    let tensor = match work.product {
+        // `time` is in hundredths of a multiply-add, which is two flops.
+        Some((tile, shape)) => tile.time(shape, gpu.processors) as f64 / 100.0 * 2.0 / (mma * gpu.clock * SUSTAINED),
+        None => one(work.tensor_flops, mma),
+    };
+    let l2_of_all = work.l2_bytes / (gpu.l2_bytes * gpu.clock * SUSTAINED);
+    let mut limits = BTreeMap::from([
+        (Limit::Memory, work.memory_bytes / (gpu.memory_bandwidth * MEMORY_REACHED)),
+        (Limit::L2, l2_of_all.max(one(work.l2_bytes, gpu.l2_bytes_of_one))),
+        (Limit::Tensor, tensor),
+        (Limit::Shared, one(work.shared_bytes, gpu.shared_bytes)),
+        (Limit::F32, one(work.f32_flops, 2.0 * gpu.f32)),
+        (Limit::F64, one(work.f64_flops, gpu.f64)),
+        (Limit::Special, one(work.special, gpu.special)),
+        (Limit::Instructions, one(work.instructions, gpu.instructions)),
+    ]);
+    limits.retain(|_, seconds| *seconds > 0.0);
+    limits
+}
+
+/// Such as `gemm 32768x2304x768 A B^T tile 128x256`, or a kernel and the rows and columns of its first operand that
+/// has many.
+fn name(launch: &Launch) -> String {
+    if let Some((m, n, k)) = product_shape(launch) {
+        let of = |name: &str| &launch.defines.iter().find(|(n, _)| *n == name).expect("a define of products").1;
+        let side = |letter: &str, flag: &str| if of(flag) == "1" { format!("{letter}^T") } else { letter.into() };
+        let (a, b) = (side("A", "TRANSPOSE_A"), side("B", "TRANSPOSE_B"));
+        return format!("gemm {m}x{n}x{k} {a} {b} tile {}x{}", of("TILE_M"), of("TILE_N"));
+    }
+    let widest = matrices(launch).into_iter().max_by_key(|m| m.elements());
+    widest.map_or(launch.kernel.into(), |m| format!("{} {}x{}", launch.kernel, m.rows(), m.cols()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::predict;
+    use super::*;
+    use crate::device::{DType, Device, Matrix};
+    use crate::ops::{Attention, AttentionBackward, AttentionShape, Embedding, Epilogue, Gemm, LossSum, SwiGlu};
+
+    fn gpu(name: &str) -> &'static Gpu {
+        Gpu::named(name).expect("a row of the table")
+    }
+
+    fn device() -> Device {
+        predict::device(gpu("h100")).0
+    }
+
+    fn matrix(device: &mut Device, dtype: DType, rows: usize, cols: usize) -> Matrix {
+        device.alloc(dtype, rows * cols).expect("no memory is taken").matrix(rows, cols)
+    }
+
+    fn predicted(gpu: &Gpu, op: &dyn Op) -> Vec<Prediction> {
+        op.launches().iter().enumerate().map(|(i, launch)| Prediction::of(gpu, op, i, launch)).collect()
+    }
+
+    /// Within a thousandth.
+    fn near(a: f64, b: f64) -> bool {
+        (a / b - 1.0).abs() < 1e-3
+    }
+
+    fn square(device: &mut Device, n: usize) -> Gemm {
+        let [a, b, c] = [(); 3].map(|()| matrix(device, DType::Bf16, n, n));
+        Gemm { a, b, c, transpose_a: false, transpose_b: true, epilogue: Epilogue::Store }
+    }
+
+    #[test]
+    fn peaks_are_those_of_the_data_sheets() {
+        for (name, peak) in [("h100", 989.4e12), ("h200", 989.4e12), ("a100", 311.9e12)] {
+            assert!(near(gpu(name).peak(), peak), "{name}: {}", gpu(name).peak());
+        }
+    }
+
+    #[test]
+    fn what_streams_takes_its_bytes_over_the_bandwidth() {
+        let mut device = device();
+        let gate_up = matrix(&mut device, DType::Bf16, 16384, 8192);
+        let out = matrix(&mut device, DType::Bf16, 16384, 4096);
+        let [p] = &predicted(gpu("h100"), &SwiGlu { gate_up, out })[..] else { panic!("one launch") };
+        // Three times 16384 x 4096 of 2 bytes, at 0.9 x 3352 GB/s.
+        assert_eq!((p.limit, p.work.memory_bytes), (Limit::Memory, 402_653_184.0));
+        assert!(near(p.seconds, 2e-6 + 133.47e-6), "{}", p.seconds);
+    }
+
+    #[test]
+    fn a_large_product_takes_the_tiles_of_the_busiest_multiprocessor() {
+        let op = square(&mut device(), 8192);
+        let [p] = &predicted(gpu("h100"), &op)[..] else { panic!("one launch") };
+        // 2048 tiles of 128 x 256, 16 on the busiest: 16 x 128 x 256 x (8192 + 128) x 2 flops at 4096 x 0.629 a clock,
+        // 1.83 GHz, of which 0.8.
+        assert_eq!(p.limit, Limit::Tensor);
+        assert!(near(p.seconds, 2e-6 + 2312.9e-6), "{}", p.seconds);
+        assert!(near(p.waves, 2048.0 / 132.0) && near(p.balance, 2048.0 / 132.0 / 16.0));
+        // 128 MiB each: A for 32 columns of tiles, B for 64 rows of them, C once.
+        assert_eq!(p.work.l2_bytes, (32 + 64 + 1) as f64 * 134_217_728.0);
+        assert_eq!(p.work.memory_bytes, 3.0 * 134_217_728.0);
+    }
+
+    #[test]
+    fn one_block_has_one_multiprocessor() {
+        let mut device = device();
+        let losses = matrix(&mut device, DType::F32, 1, 1 << 20);
+        let out = matrix(&mut device, DType::F64, 1, 1);
+        let [p] = &predicted(gpu("h100"), &LossSum { losses, out, accumulate: false })[..] else {
+            panic!("one launch")
+        };
+        assert!(near(p.waves * p.resident as f64, 1.0 / 132.0) && near(p.balance, 1.0 / 132.0));
+        // 4 MiB at 0.8 x 64 bytes a clock, though the memory would take 1.4 microseconds.
+        assert_eq!(p.limit, Limit::L2);
+        assert!(near(p.seconds, 2e-6 + 44.77e-6), "{}", p.seconds);
+        assert!(p.work.f64_flops > 0.0 && p.work.f32_flops == 0.0, "its sum is f64");
+    }
+
+    #[test]
+    fn small_launches_take_the_launch() {
+        let [p] = &predicted(gpu("h100"), &square(&mut device(), 64))[..] else { panic!("one launch") };
+        assert_eq!(p.limit, Limit::Launch);
+        assert!(p.seconds < 2.0 * LAUNCH);
+    }
+
+    #[test]
+    fn attention_is_counted_by_tiles() {
+        let mut device = device();
+        let shape = AttentionShape { batch: 1, context: 256, heads: 1, kv_heads: 1, head_width: 64 };
+        let [q, k, v, out, dout, dq, dk, dv] = [(); 8].map(|()| matrix(&mut device, DType::Bf16, 256, 64));
+        let [lse, delta] = [(); 2].map(|()| matrix(&mut device, DType::F32, 1, 256));
+        let op = Attention { shape, q: q.clone(), k: k.clone(), v: v.clone(), out: out.clone(), lse: lse.clone() };
+        let forward = &predicted(gpu("h100"), &op)[0];
+        // Eight bands of 32 queries see 1, 1, 2, 2, 3, 3, 4, 4 tiles of 64 keys: 20 x 2048 scores, two products of 128
+        // flops each. The two blocks load 2 and 4 tiles of keys and of values, of 64 rows of 128 bytes.
+        assert_eq!((forward.work.tensor_flops, forward.work.special), (40_960.0 * 256.0, 40_960.0));
+        let owned = q.bytes() + out.bytes() + lse.bytes();
+        assert_eq!(forward.work.l2_bytes, owned as f64 + 6.0 * 2.0 * 64.0 * 128.0);
+        let work = &forward.work;
+        assert_eq!(work.shared_bytes, (20 * (32 + 2 * 64) + 6 * 2 * 64) as f64 * 128.0, "{work:?}");
+
+        let op = AttentionBackward { shape, q, k, v, out, lse, dout, dq, dk, dv, delta };
+        let [of_delta, kv, of_q] = &predicted(gpu("h100"), &op)[..] else { panic!("three launches") };
+        assert_eq!(of_delta.work.tensor_flops, 0.0);
+        // Eight bands of 32 keys are seen by 8, 7 .. 1 tiles of 32 queries: 36 x 1024 scores in four products; by
+        // queries they see 1, 2 .. 8 tiles of 32 keys, in three.
+        assert_eq!(kv.work.tensor_flops, 36_864.0 * 128.0 * 4.0);
+        assert_eq!(of_q.work.tensor_flops, 36_864.0 * 128.0 * 3.0);
+    }
+
+    #[test]
+    fn attention_shows_a_part_of_what_is_not_the_slowest() {
+        let mut device = device();
+        let shape = AttentionShape { batch: 16, context: 2048, heads: 12, kv_heads: 12, head_width: 64 };
+        let [q, k, v, out] = [(); 4].map(|()| matrix(&mut device, DType::Bf16, 16 * 2048, 768));
+        let lse = matrix(&mut device, DType::F32, 16 * 12, 2048);
+        let p = &predicted(gpu("h100"), &Attention { shape, q, k, v, out, lse })[0];
+        let [tensor, shared, special, instructions] =
+            [Limit::Tensor, Limit::Shared, Limit::Special, Limit::Instructions].map(|limit| p.limits[&limit]);
+        // Two blocks of four warps: two warps for each scheduler.
+        assert_eq!((p.limit, p.resident), (Limit::Tensor, 2));
+        assert!(near(p.seconds, LAUNCH + tensor + (shared + special + instructions) / 2.0));
+    }
+
+    #[test]
+    fn an_embedding_reads_the_rows_of_its_tokens() {
+        let mut device = device();
+        let tokens = matrix(&mut device, DType::U32, 1, 1000);
+        let weight = matrix(&mut device, DType::Bf16, 50_304, 768);
+        let out = matrix(&mut device, DType::Bf16, 1000, 768);
+        let p = &predicted(gpu("h100"), &Embedding { tokens, weight, out })[0];
+        assert!(near(p.work.memory_bytes, 4.0 * 1000.0 + 2.0 * 1000.0 * 768.0 * 2.0), "{:?}", p.work);
+    }
+}

@@ -1,0 +1,312 @@
+//! `bench --model`: the rows of the timings, predicted. The same code runs on a device without memory that writes down
+//! what it is asked to launch, and `model.rs` says how long that takes.
+
+use super::gpus::Gpu;
+use super::model::{HOST_LAUNCH, LAUNCH, MEMORY_REACHED, Prediction, SUSTAINED};
+use super::{Bench, Subject};
+use crate::device::{Buffer, DType, Device, Executor, Graph, Launch, Op};
+use crate::error::Result;
+use serde::Serialize;
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+/// All rows, predicted for one GPU.
+#[derive(Debug, Serialize)]
+pub struct Predictions {
+    pub gpu: &'static Gpu,
+    /// Dense bf16 flops a second, which MFU is a fraction of.
+    pub peak: f64,
+    pub assumed: Assumed,
+    pub rows: Vec<PredictedRow>,
+}
+
+/// The constants of the model that are no property of a GPU; `model.rs` has their reasons.
+#[derive(Debug, Serialize)]
+pub struct Assumed {
+    pub memory_reached: f64,
+    pub sustained: f64,
+    pub launch_seconds: f64,
+    pub host_launch_seconds: f64,
+}
+
+/// A row as `bench` times it, with the same name.
+#[derive(Debug, Serialize)]
+pub struct PredictedRow {
+    pub subject: Subject,
+    pub name: String,
+    /// Of one repetition.
+    pub seconds: f64,
+    pub flops: f64,
+    pub bytes: f64,
+    pub tokens: f64,
+    /// flops / seconds / peak, where tensor cores compute: of a training step, with 6N + 6LCT flops a token, its MFU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_peak: Option<f64>,
+    /// Whether the launches are one CUDA graph; else the CPU queues them, each in `host_launch_seconds`.
+    pub graph: bool,
+    pub launches: usize,
+    /// What the launches take together on the GPU; `seconds` is more where the CPU queues them more slowly.
+    pub gpu_seconds: f64,
+    /// Launches that are alike, those that take longest first.
+    pub kernels: Vec<Kernel>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Kernel {
+    pub calls: usize,
+    /// Of the row's time on the GPU.
+    pub share: f64,
+    /// One call.
+    #[serde(flatten)]
+    pub call: Prediction,
+}
+
+/// Predicts the rows of `subjects` on `gpu`; `progress` is told of each.
+pub fn predict(
+    gpu: &'static Gpu,
+    subjects: &[Subject],
+    progress: &mut dyn FnMut(&PredictedRow),
+) -> Result<Predictions> {
+    let (mut device, record) = device(gpu);
+    let mut rows = vec![];
+    let mut predictor = Predictor { gpu, record, rows: &mut rows, progress };
+    let (mut timed, mut nobody) = (vec![], |_: &_| ());
+    let predictor = Some(&mut predictor);
+    Bench { device: &mut device, rows: &mut timed, progress: &mut nobody, predictor }.all(subjects)?;
+    let assumed = Assumed {
+        memory_reached: MEMORY_REACHED,
+        sustained: SUSTAINED,
+        launch_seconds: LAUNCH,
+        host_launch_seconds: HOST_LAUNCH,
+    };
+    Ok(Predictions { gpu, peak: gpu.peak(), assumed, rows })
+}
+
+/// A device that predicts what it is asked to launch, and where it writes that down.
+pub(super) fn device(gpu: &'static Gpu) -> (Device, Arc<Mutex<Record>>) {
+    let record = Arc::new(Mutex::new(Record::default()));
+    let recorder = Recorder { gpu, record: record.clone(), next: 0 };
+    (Device::with_executor(&format!("model of {}", gpu.name), Box::new(recorder), DType::Bf16), record)
+}
+
+/// What takes the place of the clock.
+pub(super) struct Predictor<'a> {
+    gpu: &'static Gpu,
+    record: Arc<Mutex<Record>>,
+    rows: &'a mut Vec<PredictedRow>,
+    progress: &'a mut dyn FnMut(&PredictedRow),
+}
+
+impl Predictor<'_> {
+    /// Predicts one repetition of `work`: its second, which is the first that a device records.
+    pub(super) fn row(
+        &mut self,
+        device: &mut Device,
+        (subject, name): (Subject, String),
+        (flops, bytes, tokens): (f64, f64, f64),
+        work: &mut dyn FnMut(&mut Device) -> Result<()>,
+    ) -> Result<()> {
+        work(device)?;
+        self.take();
+        work(device)?;
+        let Record { launches, graph } = self.take();
+        let gpu_seconds: f64 = launches.iter().map(|launch| launch.seconds).sum();
+        let queued = if graph { 0.0 } else { launches.len() as f64 * HOST_LAUNCH };
+        let seconds = gpu_seconds.max(queued);
+        let tensor = launches.iter().any(|launch| launch.work.tensor_flops > 0.0);
+        let of_peak = tensor.then(|| flops / seconds / self.gpu.peak());
+        let row = PredictedRow {
+            subject,
+            name,
+            seconds,
+            flops,
+            bytes,
+            tokens,
+            of_peak,
+            graph,
+            launches: launches.len(),
+            gpu_seconds,
+            kernels: alike(launches, gpu_seconds),
+        };
+        (self.progress)(&row);
+        self.rows.push(row);
+        Ok(())
+    }
+
+    fn take(&self) -> Record {
+        std::mem::take(&mut *self.record.lock().expect("no prediction panics"))
+    }
+}
+
+/// Launches of one name, grid and time are one kernel.
+fn alike(launches: Vec<Prediction>, seconds: f64) -> Vec<Kernel> {
+    let mut kernels: Vec<Kernel> = vec![];
+    for call in launches {
+        let same =
+            |k: &&mut Kernel| (&k.call.name, k.call.grid, k.call.seconds) == (&call.name, call.grid, call.seconds);
+        match kernels.iter_mut().find(same) {
+            Some(kernel) => kernel.calls += 1,
+            None => kernels.push(Kernel { calls: 1, share: 0.0, call }),
+        }
+    }
+    kernels.iter_mut().for_each(|k| k.share = k.calls as f64 * k.call.seconds / seconds);
+    kernels.sort_by(|a, b| b.share.total_cmp(&a.share));
+    kernels
+}
+
+/// The launches since it was last taken.
+#[derive(Default)]
+pub(super) struct Record {
+    launches: Vec<Prediction>,
+    /// Whether they were recorded as a graph.
+    graph: bool,
+}
+
+/// Predicts every launch and computes nothing; its memory is addresses alone.
+struct Recorder {
+    gpu: &'static Gpu,
+    record: Arc<Mutex<Record>>,
+    next: u64,
+}
+
+impl Executor for Recorder {
+    fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)> {
+        self.next = (self.next + 256).next_multiple_of(256);
+        let address = self.next;
+        self.next += bytes as u64;
+        Ok((address, Box::new(())))
+    }
+    fn run(&mut self, op: &dyn Op) -> Result<()> {
+        let launches = op.launches();
+        let predicted = launches.iter().enumerate().map(|(i, launch)| Prediction::of(self.gpu, op, i, launch));
+        self.record.lock().expect("no prediction panics").launches.extend(predicted);
+        Ok(())
+    }
+    fn launch(&mut self, _: &Launch) -> Result<()> {
+        unreachable!("an op is predicted as a whole")
+    }
+    fn upload(&mut self, _: &Buffer, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+    fn download(&mut self, _: &Buffer, _: &mut [u8]) -> Result<()> {
+        unreachable!("nothing is computed")
+    }
+    fn begin_capture(&mut self) -> Result<bool> {
+        self.record.lock().expect("no prediction panics").graph = true;
+        Ok(true)
+    }
+    fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
+        Ok(Box::new(Nothing))
+    }
+}
+
+/// A graph whose launches have been predicted already.
+struct Nothing;
+
+impl Graph for Nothing {
+    fn launch(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Rows of a step's table.
+const SHOWN: usize = 14;
+
+impl fmt::Display for PredictedRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:48} {:>10.1} us", self.name, self.seconds * 1e6)?;
+        if let Some(of_peak) = self.of_peak {
+            write!(f, "  {:>7.1} TFLOP/s, {:>4.1}% of peak", self.flops / self.seconds / 1e12, of_peak * 100.0)?;
+        }
+        if self.tokens > 0.0 {
+            write!(f, "  {:>8.1}k tok/s", self.tokens / self.seconds / 1e3)?;
+        } else {
+            write!(f, "  {:>7.1} GB/s", self.bytes / self.seconds / 1e9)?;
+        }
+        if let [kernel] = &self.kernels[..] {
+            let Prediction { limit, waves, resident, balance, .. } = &kernel.call;
+            write!(f, "  {:12} {waves:>8.2} waves of {resident}, balance {balance:.2}", limit.name())?;
+        }
+        Ok(())
+    }
+}
+
+impl PredictedRow {
+    /// The kernels of a row that has several.
+    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = if self.graph { "one graph".into() } else { format!("queued in {:.1} us each", HOST_LAUNCH * 1e6) };
+        writeln!(
+            f,
+            "\n{} {}: {} launches, {how}; on the GPU {:.1} us",
+            self.subject.name(),
+            self.name,
+            self.launches,
+            self.gpu_seconds * 1e6
+        )?;
+        writeln!(
+            f,
+            "  {:>6} {:>5} {:>9}  {:12} {:>9} {:>9} {:>8} {:>8} {:>7}  kernel",
+            "share", "calls", "us each", "limit", "memory MB", "L2 MB", "GFLOP", "waves", "balance"
+        )?;
+        for Kernel { calls, share, call } in self.kernels.iter().take(SHOWN) {
+            let work = &call.work;
+            let flops = work.tensor_flops + work.f32_flops + work.f64_flops;
+            writeln!(
+                f,
+                "  {:>5.1}% {calls:>5} {:>9.1}  {:12} {:>9.1} {:>9.1} {:>8.1} {:>8.2} {:>7.2}  {}",
+                share * 100.0,
+                call.seconds * 1e6,
+                call.limit.name(),
+                work.memory_bytes / 1e6,
+                work.l2_bytes / 1e6,
+                flops / 1e9,
+                call.waves,
+                call.balance,
+                call.name
+            )?;
+        }
+        let rest: f64 = self.kernels.iter().skip(SHOWN).map(|k| k.share).sum();
+        if self.kernels.len() > SHOWN {
+            writeln!(f, "  {:>5.1}% {} more", rest * 100.0, self.kernels.len() - SHOWN)?;
+        }
+        let shares = |key: &dyn Fn(&Kernel) -> &'static str| {
+            let mut sums: Vec<(&str, f64)> = vec![];
+            for kernel in &self.kernels {
+                match sums.iter_mut().find(|(name, _)| *name == key(kernel)) {
+                    Some((_, share)) => *share += kernel.share,
+                    None => sums.push((key(kernel), kernel.share)),
+                }
+            }
+            sums.sort_by(|a, b| b.1.total_cmp(&a.1));
+            let text = sums.iter().map(|(name, share)| format!("{name} {:.1}%", share * 100.0));
+            text.collect::<Vec<_>>().join(", ")
+        };
+        writeln!(f, "  by kernel: {}", shares(&|k| k.call.kernel))?;
+        writeln!(f, "  by limit: {}", shares(&|k| k.call.limit.name()))
+    }
+}
+
+impl fmt::Display for Predictions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Gpu { title, processors, clock, memory_bandwidth, mma_sync, .. } = self.gpu;
+        writeln!(f, "predicted, not measured: {title}")?;
+        writeln!(
+            f,
+            "{processors} multiprocessors, {:.2} GHz, {:.0} GB/s, {:.0} TFLOP/s dense bf16, of which mma.sync {:.1}%",
+            clock / 1e9,
+            memory_bandwidth / 1e9,
+            self.peak / 1e12,
+            mma_sync * 100.0
+        )?;
+        writeln!(
+            f,
+            "assumed: {:.0}% of the memory's rate, {:.0}% of rates within the chip, {:.1} us between kernels\n",
+            MEMORY_REACHED * 100.0,
+            SUSTAINED * 100.0,
+            LAUNCH * 1e6
+        )?;
+        self.rows.iter().try_for_each(|row| writeln!(f, "{:9} {row}", row.subject.name()))?;
+        self.rows.iter().filter(|row| row.kernels.len() > 1).try_for_each(|row| row.table(f))
+    }
+}

@@ -1,0 +1,312 @@
+//! What one launch has to do: bytes by the level that they pass, flops by the unit that does them. Products and
+//! attention are counted from their tiles; every other kernel from its op's operands and flops, with a few stated
+//! exceptions.
+
+use crate::device::{Access, Arg, DType, Launch, Matrix, Op};
+use crate::ops::{GEMM_TILES, GemmTile};
+use serde::Serialize;
+
+/// Of all blocks of a launch together.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Work {
+    /// Bytes between memory and L2: each operand once, twice where it is read and written. Nothing that an earlier
+    /// launch left in L2 is counted on, and what blocks read again comes from L2.
+    pub memory_bytes: f64,
+    /// Bytes between L2 and the multiprocessors.
+    pub l2_bytes: f64,
+    /// Bytes between shared memory and registers, and into shared memory. 0 for products, see `product`.
+    pub shared_bytes: f64,
+    /// Whole tiles; what a causal mask hides within a tile is computed too.
+    pub tensor_flops: f64,
+    pub f32_flops: f64,
+    pub f64_flops: f64,
+    /// Exponentials, reciprocals and roots.
+    pub special: f64,
+    /// Instructions of one thread, the tensor cores' 32nd parts included. 0 for products, whose loop has few beside
+    /// mma.
+    pub instructions: f64,
+    /// A product's tile and (M, N, K): `GemmTile::time` has its tensor cores and shared memory.
+    #[serde(skip)]
+    pub product: Option<(&'static GemmTile, (usize, usize, usize))>,
+    /// Whether a warp's products and its other work take turns.
+    #[serde(skip)]
+    pub alternates: bool,
+}
+
+/// Registers of a thread on sm_90a, the most over the configurations in tests/nvrtc/table.md; a test holds the two
+/// together by the occupancy that follows. A row is a kernel, a define it is launched with ("" for any) and the
+/// number.
+const REGISTERS: [(&str, &str, u32); 17] = [
+    ("gemm", "WARP_M=64", 234),
+    ("gemm", "WARP_N=64", 156),
+    ("gemm", "WARP_N=32", 110),
+    ("attention_forward", "HEAD_WIDTH=128", 132),
+    ("attention_forward", "HEAD_WIDTH=64", 201),
+    ("attention_forward", "HEAD_WIDTH=32", 160),
+    ("attention_backward_kv", "HEAD_WIDTH=128", 243),
+    ("attention_backward_kv", "HEAD_WIDTH=64", 248),
+    ("attention_backward_kv", "HEAD_WIDTH=32", 164),
+    ("attention_backward_q", "HEAD_WIDTH=128", 160),
+    ("attention_backward_q", "HEAD_WIDTH=64", 168),
+    ("attention_backward_q", "HEAD_WIDTH=32", 128),
+    ("adamw", "", 58),
+    ("rms_norm_forward", "", 64),
+    ("rms_norm_backward", "", 127),
+    ("embedding_backward", "", 48),
+    ("swiglu_backward", "", 40),
+];
+/// Of a kernel without a row: so few that threads bound the occupancy, not registers.
+const FEW_REGISTERS: u32 = 32;
+
+/// Special functions for each element of a kernel's first operand: exponentials, which are one instruction, and IEEE
+/// divisions and roots, which are about IEEE_INSTRUCTIONS around one.
+const SPECIAL: [(&str, &str, [f64; 2]); 5] = [
+    ("cross_entropy", "GRADIENT=0", [1.0, 0.0]),
+    ("cross_entropy", "GRADIENT=1", [2.0, 0.0]),
+    // The first operand is (R, 2F), one sigmoid for two of its elements.
+    ("swiglu_forward", "", [0.5, 0.5]),
+    ("swiglu_backward", "", [0.5, 0.5]),
+    ("adamw", "", [0.0, 3.0]),
+];
+const IEEE_INSTRUCTIONS: f64 = 8.0;
+
+/// Threads of a warp; flops of one mma.sync of m16n8k16; bytes that one ldmatrix.x4 reads: each an instruction of a
+/// warp.
+const WARP: f64 = 32.0;
+const MMA_FLOPS: f64 = 4096.0;
+const LDMATRIX_BYTES: f64 = 512.0;
+
+fn define<'a>(launch: &'a Launch, name: &str) -> &'a str {
+    let found = launch.defines.iter().find(|(n, _)| *n == name);
+    &found.unwrap_or_else(|| panic!("{} has no {name}", launch.kernel)).1
+}
+
+fn number(launch: &Launch, name: &str) -> usize {
+    define(launch, name).parse().unwrap_or_else(|_| panic!("{name} of {} is no number", launch.kernel))
+}
+
+fn has(launch: &Launch, define: &str) -> bool {
+    define.is_empty() || launch.defines.iter().any(|(name, value)| define.split_once('=') == Some((name, value)))
+}
+
+pub fn matrices(launch: &Launch) -> Vec<&Matrix> {
+    launch.args.iter().filter_map(|arg| if let Arg::Matrix(m) = arg { Some(m) } else { None }).collect()
+}
+
+/// The counts among a launch's arguments, in order.
+fn counts(launch: &Launch) -> Vec<usize> {
+    launch.args.iter().filter_map(|arg| if let Arg::U32(n) = arg { Some(*n as usize) } else { None }).collect()
+}
+
+pub fn registers(launch: &Launch) -> u32 {
+    let row = REGISTERS.iter().find(|(kernel, define, _)| *kernel == launch.kernel && has(launch, define));
+    row.map_or(FEW_REGISTERS, |row| row.2)
+}
+
+/// A product's (M, N, K).
+pub fn product_shape(launch: &Launch) -> Option<(usize, usize, usize)> {
+    (launch.kernel == "gemm").then(|| (counts(launch)[0], counts(launch)[1], counts(launch)[2]))
+}
+
+impl Work {
+    /// Of launch number `index` of `op`.
+    pub fn of(op: &dyn Op, index: usize, launch: &Launch) -> Work {
+        let operands = op.operands();
+        let updated = |m: &Matrix| operands.iter().any(|(o, a)| *a == Access::Update && o.address() == m.address());
+        let touches = |m: &Matrix| if updated(m) { 2.0 } else { 1.0 };
+        let touched = matrices(launch);
+        let elements: f64 = touched.iter().map(|m| m.elements() as f64 * touches(m)).sum();
+        let bytes: f64 = touched.iter().map(|m| m.bytes() as f64 * touches(m)).sum();
+        // A second launch adds up what the first left.
+        let flops = if index == 0 { op.flops() as f64 } else { elements };
+        let is_f64 = |arg: &Arg| match arg {
+            Arg::Matrix(m) => m.dtype() == DType::F64,
+            Arg::F64(_) => true,
+            Arg::U32(_) | Arg::F32(_) => false,
+        };
+        let (f32_flops, f64_flops) = if launch.args.iter().any(is_f64) { (0.0, flops) } else { (flops, 0.0) };
+        let row = SPECIAL.iter().find(|(kernel, define, _)| *kernel == launch.kernel && has(launch, define));
+        let [exponentials, ieee] = row.map_or([0.0; 2], |row| row.2).map(|n| n * touched[0].elements() as f64);
+        let work = Work {
+            memory_bytes: bytes,
+            l2_bytes: bytes,
+            f32_flops,
+            f64_flops,
+            special: exponentials + ieee,
+            // An element is converted or moved once, and no multiplication is taken to be fused with an addition.
+            instructions: flops + elements + exponentials + IEEE_INSTRUCTIONS * ieee,
+            ..Work::default()
+        };
+        match launch.kernel {
+            "gemm" => work.gemm(launch, &touched),
+            "attention_forward" | "attention_backward_kv" | "attention_backward_q" => work.attention(launch, &touched),
+            // A product and a sum for each element of `out`; the op's other flops are of its other launches.
+            "attention_delta" => {
+                let f32_flops = 2.0 * touched[0].elements() as f64;
+                Work { f32_flops, instructions: f32_flops + elements, ..work }
+            }
+            "embedding_forward" | "embedding_backward" => work.embedding(launch, &touched),
+            // Every row is read again for its gradient, from L2.
+            "cross_entropy" if has(launch, "GRADIENT=1") => {
+                Work { l2_bytes: bytes + touched[0].bytes() as f64, ..work }
+            }
+            _ => work,
+        }
+    }
+
+    /// A is read once for each column of tiles, B once for each row of them.
+    fn gemm(self, launch: &Launch, operands: &[&Matrix]) -> Work {
+        let (m, n, k) = product_shape(launch).expect("a product");
+        let sizes = ["TILE_M", "TILE_N", "WARP_M", "WARP_N"].map(|name| number(launch, name));
+        let tile = GEMM_TILES.iter().find(|t| [t.m, t.n, t.warp_m, t.warp_n] == sizes).expect("a tile of the table");
+        let (a, b) = (operands[0].bytes() as f64, operands[1].bytes() as f64);
+        let again = a * (n.div_ceil(tile.n) - 1) as f64 + b * (m.div_ceil(tile.m) - 1) as f64;
+        Work {
+            memory_bytes: self.memory_bytes,
+            l2_bytes: self.memory_bytes + again,
+            tensor_flops: 2.0 * m as f64 * n as f64 * k as f64,
+            product: Some((tile, (m, n, k))),
+            ..Work::default()
+        }
+    }
+
+    /// See the head of kernels/attention.cu: a block owns rows, a band of them to each warp, and streams tiles past
+    /// them.
+    fn attention(self, launch: &Launch, operands: &[&Matrix]) -> Work {
+        struct Kernel {
+            owned: &'static str,
+            streamed: &'static str,
+            owns_queries: bool,
+            /// Tiles that a block owns, products of a tile: each reads a streamed tile, and as many as there are owned
+            /// tiles read the band's own rows too.
+            tiles: usize,
+            products: usize,
+            /// Of the two operands that are streamed, among the launch's.
+            operands: [usize; 2],
+            /// Instructions for a score: forward: maximum, multiply-add, exponential, sum, half a conversion; kv:
+            /// multiply-add, exponential, difference, product, two halves; q: the same with one half.
+            per_score: f64,
+        }
+        let kernel = match launch.kernel {
+            "attention_forward" => Kernel {
+                owned: "FORWARD_QUERIES",
+                streamed: "FORWARD_KEYS",
+                owns_queries: true,
+                tiles: 1,
+                products: 2,
+                operands: [1, 2],
+                per_score: 4.5,
+            },
+            "attention_backward_kv" => Kernel {
+                owned: "BACKWARD_KV_KEYS",
+                streamed: "BACKWARD_KV_QUERIES",
+                owns_queries: false,
+                tiles: 2,
+                products: 4,
+                operands: [0, 4],
+                per_score: 5.0,
+            },
+            _ => Kernel {
+                owned: "BACKWARD_Q_QUERIES",
+                streamed: "BACKWARD_Q_KEYS",
+                owns_queries: true,
+                tiles: 2,
+                products: 3,
+                operands: [1, 2],
+                per_score: 4.5,
+            },
+        };
+        let (owned, streamed) = (number(launch, kernel.owned), number(launch, kernel.streamed));
+        let (band, t) = (owned / number(launch, "WARPS"), counts(launch)[1]);
+        let heads = (counts(launch)[0] * counts(launch)[2]) as f64;
+        // A head takes the room of 16, 32, 64 or 128 columns.
+        let width = number(launch, "HEAD_WIDTH").next_power_of_two().max(16);
+        // Tiles of the other side that rows first .. first + rows see.
+        let seen = |first: usize, rows: usize| {
+            if kernel.owns_queries {
+                (first + rows).min(t).div_ceil(streamed)
+            } else {
+                t.div_ceil(streamed) - first.min(t) / streamed
+            }
+        };
+        let sum = |rows: usize| (0..t).step_by(rows).map(|first| seen(first, rows)).sum::<usize>() as f64;
+        let (loaded, computed) = (heads * sum(owned), heads * sum(band));
+        let row = 2.0 * width as f64;
+        let scores = computed * (band * streamed) as f64;
+        let tensor_flops = scores * (2 * width * kernel.products) as f64;
+        let read = computed * (kernel.tiles * band + kernel.products * streamed) as f64 * row;
+        let copied = loaded * (2 * streamed) as f64 * row;
+        let given: f64 = kernel.operands.iter().map(|&i| operands[i].bytes() as f64).sum();
+        // The forward's sums shrink when a maximum grows: D of them for each row of a tile.
+        let per_score = kernel.per_score + if kernel.products == 2 { width as f64 / streamed as f64 } else { 0.0 };
+        Work {
+            memory_bytes: self.memory_bytes,
+            l2_bytes: self.memory_bytes - given + copied,
+            shared_bytes: read + copied,
+            tensor_flops,
+            f32_flops: per_score * scores,
+            special: scores,
+            instructions: per_score * scores + WARP * (tensor_flops / MMA_FLOPS + read / LDMATRIX_BYTES),
+            alternates: true,
+            ..Work::default()
+        }
+    }
+
+    /// Of the (V, C) table only rows of tokens that occur are touched; all tokens are taken to differ, as in the
+    /// timings.
+    fn embedding(self, launch: &Launch, operands: &[&Matrix]) -> Work {
+        let backward = launch.kernel == "embedding_backward";
+        let table = operands[if backward { 2 } else { 1 }];
+        let rows = operands[0].elements().min(table.rows());
+        let touches = if backward { 2.0 } else { 1.0 };
+        let unused = touches * table.bytes() as f64 * (1.0 - rows as f64 / table.rows() as f64);
+        // Every block of the backward looks through all tokens: load, compare, vote, count.
+        let blocks: f64 = launch.grid.iter().map(|&n| n as f64).product();
+        let looked = if backward { blocks * operands[0].elements() as f64 } else { 0.0 };
+        Work {
+            memory_bytes: self.memory_bytes - unused,
+            l2_bytes: self.l2_bytes - unused + 4.0 * looked,
+            instructions: self.instructions - unused / table.dtype().bytes() as f64 + 4.0 * looked,
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::gpus::Gpu;
+    use std::path::Path;
+
+    /// The rows of tests/nvrtc/table.md whose kernels are launched as they stand there have the occupancy that the
+    /// table says for sm_90a.
+    #[test]
+    fn assumed_registers_give_the_occupancy_of_the_compiled_kernels() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvrtc/table.md");
+        let text = std::fs::read_to_string(path).expect("the table");
+        let cells = |line: &str| line.trim_matches('|').split('|').map(|c| c.trim().to_string()).collect::<Vec<_>>();
+        let mut lines = text.lines().filter(|line| line.starts_with('|')).map(cells);
+        let column =
+            lines.next().and_then(|names| names.iter().position(|n| n == "sm_90a")).expect("a column of sm_90a");
+        let h100 = Gpu::named("h100").expect("a row");
+        let mut rows = 0;
+        for row in lines.skip(1) {
+            let leak = |text: &str| -> &'static str { text.to_string().leak() };
+            let defines = row[1].split_whitespace().filter_map(|d| d.split_once('='));
+            let launch = Launch {
+                file: "",
+                kernel: leak(&row[0]),
+                defines: defines.map(|(name, value)| (leak(name), value.to_string())).collect(),
+                grid: [1; 3],
+                block: row[2].parse().expect("threads"),
+                shared_bytes: row[3].parse().expect("shared memory"),
+                args: vec![],
+            };
+            let measured: u32 = row[column].split('/').nth(1).and_then(|n| n.trim().parse().ok()).expect("blocks");
+            let assumed = h100.resident(launch.block, registers(&launch), launch.shared_bytes);
+            assert_eq!(assumed, measured, "{}", row.join(" "));
+            rows += 1;
+        }
+        assert!(rows > 40, "{rows} rows: the table is read wrongly");
+    }
+}
