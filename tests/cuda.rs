@@ -1,6 +1,6 @@
-//! The kernels and whole trainings on the GPU cuda:0: the cases and bounds of the host executor, and equal bits each time.
-//! Without a GPU these are skipped, unless `STOCKPOT_REQUIRE_CUDA=1` (benches/gpu.sh). `STOCKPOT_CASES` names a part of the
-//! cases' names: others are left out.
+//! The kernels and whole trainings on the GPU cuda:0: the cases and bounds of the host executor, and equal bits each
+//! time. Without a GPU these are skipped, unless `STOCKPOT_REQUIRE_CUDA=1` (benches/gpu.sh). `STOCKPOT_CASES` names a
+//! part of the cases' names: others are left out.
 
 mod cases;
 mod lab;
@@ -36,8 +36,8 @@ fn gpu() -> Device {
     Device::cuda(0).expect("a GPU, as a moment ago")
 }
 
-/// Compiles what the cases launch, on all cores: one after another, hundreds of kernels take minutes. They go to the cache
-/// on disk, from which the device then has them.
+/// Compiles what the cases launch, on all cores: one after another, a hundred files take half a minute. They go to the
+/// cache on disk, from which the device then has them.
 fn compile_ahead(architecture: &str) {
     let start = Instant::now();
     let units: BTreeSet<_> = recorder::of_cases().into_iter().map(|c| (c.file, c.defines)).collect();

@@ -381,6 +381,44 @@ fn a_grid_or_shared_memory_that_no_device_has_is_refused() {
     assert!(error.contains("1024 bytes of static and"), "{error}");
 }
 
+/// As arXiv 2511.10909 found it on Ampere: eight products and the sum so far are cut to 24 bits below the largest.
+#[test]
+fn products_are_cut_off_as_tensor_cores_do() {
+    let mut device = device(Mode::FORWARD, None);
+    let (mut a, mut b) = ([0f32; 16 * 16], [0f32; 16 * 8]);
+    // Row 0 of a times column 0 of b: 2^24 + 1.5 + 0.5, then 2.
+    for (k, left, right) in [(0, 4096.0, 4096.0), (1, 1.5, 1.0), (2, 0.5, 1.0), (8, 2.0, 1.0)] {
+        (a[k], b[k * 8]) = (left, right);
+    }
+    // Row 1: the same, negative; row 2: infinity.
+    (0..16).for_each(|k| a[16 + k] = -a[k]);
+    a[32] = f32::INFINITY;
+    let rounded = |values: &[f32]| values.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<bf16>>();
+    let (x, y) = (upload(&mut device, &rounded(&a)), upload(&mut device, &rounded(&b)));
+    let out = upload(&mut device, &nothing(16 * 8));
+    device.run(&launch("tensor", 1, 32, 0, vec![whole(&x), whole(&y), whole(&out)])).expect("a right kernel");
+    let out: Vec<f32> = device.to_vec(&out).expect("download");
+    // 1.5 and 0.5 are cut to 1 and 0, and 2^24 + 1 to 24 bits. Rounded one by one to nearest it were 2^24 + 4.
+    assert_eq!([out[0], out[8], out[16]], [16_777_218.0, -16_777_218.0, f32::INFINITY]);
+}
+
+#[test]
+fn powers_are_off_by_what_the_device_may_be() {
+    let mut device = device(Mode::FORWARD, None);
+    let values: Vec<f32> =
+        (0..4000).map(|i| (i - 2000) as f32 / 64.0 + 0.3).chain([0.0, -0.0, 200.0, -127.0]).collect();
+    let (x, out) = (upload(&mut device, &values), upload(&mut device, &nothing(values.len())));
+    let args = vec![whole(&x), whole(&out), Arg::U32(values.len() as u32)];
+    device.run(&launch("powers", values.len().div_ceil(64) as u32, 64, 0, args)).expect("a right kernel");
+    let out: Vec<f32> = device.to_vec(&out).expect("download");
+    let error = |(x, y): (&f32, &f32)| (*y as f64 / (*x as f64).exp2() - 1.0) * 4_194_304.0;
+    let errors: Vec<f64> = values.iter().zip(&out).take(4000).map(error).collect();
+    assert!(errors.iter().all(|e| (0.16..=1.0).contains(&e.abs())), "in parts of 2^-22");
+    let above = errors.iter().filter(|e| **e > 0.0).count();
+    assert!((1500..2500).contains(&above), "{above} of 4000 are too large");
+    assert_eq!(out[4000..], [1.0, 1.0, f32::INFINITY, 0.0]);
+}
+
 /// The kernel's local array has 4 elements.
 fn sum_local_array(mode: Mode, n: u32) -> Result<Vec<f32>> {
     let mut device = device(mode, None);

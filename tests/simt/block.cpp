@@ -2,8 +2,8 @@
 //
 // Stricter than the hardware where a kernel that needs the leniency is likely wrong: one barrier is reached at one line
 // of the source by all threads, none of which has ended; the lanes of a warp operation are at the same call, also where
-// one function that makes it is called twice; no lane reads another that does not take part. Only __syncthreads and __syncwarp order memory, as CUDA says: shuffles and
-// votes do not.
+// one function that makes it is called twice; no lane reads another that does not take part. Only __syncthreads and
+// __syncwarp order memory, as CUDA says: shuffles and votes do not.
 #include "machine.h"
 
 extern "C" void simt_barrier(u32 line) {

@@ -209,7 +209,8 @@ static std::string whereabouts() {
     const std::string here = what(m.threads[i]);
     const size_t first = i;
     while (i < m.threads.size() && what(m.threads[i]) == here) i++;
-    const std::string range = first + 1 == i ? std::to_string(first) : std::to_string(first) + "-" + std::to_string(i - 1);
+    std::string range = std::to_string(first);
+    if (first + 1 < i) range += "-" + std::to_string(i - 1);
     size_t known = 0;
     while (known < places.size() && places[known].first != here) known++;
     if (known == places.size()) places.push_back({here, ""});
@@ -243,8 +244,8 @@ void overran() {
   fail("the block has not ended after %u ms of processor time: %s", limit, whereabouts().c_str());
 }
 
-// Goes on in `function` at the top of the current fiber's stack: the fiber itself is given up. As a return address, `pc`
-// is behind the instruction; in a model, the kernel's call of it counts.
+// Goes on in `function` at the top of the current fiber's stack: the fiber itself is given up. As a return address,
+// `pc` is behind the instruction; in a model, the kernel's call of it counts.
 static void give_up_fiber(ucontext_t* context, void (*function)()) {
   Machine& m = *machine;
   auto* registers = context->uc_mcontext.gregs;

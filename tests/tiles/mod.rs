@@ -1,6 +1,6 @@
-//! The matrix product's kernel with a tile of choice. Shapes as small as those of tests/cases all get the smallest tile;
-//! here each tile of the table takes its turn, with rows on boundaries of 16 bytes whose ends are not whole vectors, on the
-//! host executor (simt_gemm.rs) and on a GPU (cuda.rs). All of them must give the same bits.
+//! The matrix product's kernel with a tile of choice. Shapes as small as those of tests/cases all get the smallest
+//! tile; here each tile of the table takes its turn, with rows on boundaries of 16 bytes whose ends are not whole
+//! vectors, on the host executor (simt_gemm.rs) and on a GPU (cuda.rs). All of them must give the same bits.
 
 use crate::lab::Lab;
 use crate::reference;
