@@ -1,6 +1,7 @@
-"""What `stockpot bench` times on a GPU, in PyTorch: the same products (cuBLASLt), attention (flash), steps and scoring.
+"""What `stockpot bench` times on a GPU, in PyTorch: the same products (cuBLASLt), attention (flash), steps, merges
+and scoring, and a copy of memory beside the merges.
 
-python3 torch_gpu.py [--device cuda] [--presets 30m,130m,1b] [gemm attention train eval]
+python3 torch_gpu.py [--device cuda] [--presets 30m,130m,1b] [gemm attention train merge eval]
 
 bf16 throughout as autocast has it, f32 weights and AdamW(fused=True), torch.compile, clip 1.0: OLMo 2 layers, vocabulary
 50304. One line of JSON a row, named as stockpot's rows: seconds are the median of 7 samples of at least 0.1 s each.
@@ -94,7 +95,7 @@ class Timer:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    def row(self, subject, name, work, flops=0.0, tokens=0.0):
+    def row(self, subject, name, work, flops=0.0, tokens=0.0, bytes_=0.0):
         for _ in range(3):
             self.sample(work, 1)
         repetitions = max(1, min(10000, round(0.1 / self.sample(work, 1))))
@@ -105,6 +106,8 @@ class Timer:
             row["tflops"] = flops / seconds / 1e12
         if tokens:
             row["tokens_per_second"] = tokens / seconds
+        if bytes_:
+            row["gb_per_second"] = bytes_ / seconds / 1e9
         print(json.dumps(row), flush=True)
 
 
@@ -165,13 +168,32 @@ def steps(timer, preset, subjects):
         timer.row("eval", f"{preset} {windows} x {t} tokens", score, tokens=windows * t)
 
 
+def merge(timer, preset):
+    """What a merge from the device's memory is held against: a copy within it, and the sum as PyTorch has it, in f32."""
+    c, layers, _, _, _ = PRESETS[preset]
+    f = feed_forward(c)
+    n = 2 * VOCABULARY * c + layers * (4 * c * c + 3 * c * f + 4 * c) + c
+    source, target = (torch.randn(n, device=timer.device) for _ in range(2))
+    timer.row("merge", f"{preset} copy of {n} f32", lambda: target.copy_(source), bytes_=8.0 * n)
+    pool = torch.randn((8, n), device=timer.device).bfloat16()
+
+    def summed():
+        target.zero_()
+        for x in pool:
+            target.add_(x, alpha=0.125)
+        target.bfloat16()
+
+    # as bench counts them: each checkpoint once, the sum and its copy once
+    timer.row("merge", f"{preset} 8 checkpoints of {n} weights", summed, bytes_=22.0 * n)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("subjects", nargs="*")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--presets", default="30m,130m,1b")
     args = parser.parse_args()
-    subjects = args.subjects or ["gemm", "attention", "train", "eval"]
+    subjects = args.subjects or ["gemm", "attention", "train", "merge", "eval"]
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
     print(json.dumps({"torch": torch.__version__, "cuda": torch.version.cuda, "device": args.device}))
@@ -181,6 +203,9 @@ def main():
             gemm(timer, preset)
         if "attention" in subjects:
             attention(timer, preset)
+        # Eight checkpoints of the largest take more than most devices have.
+        if "merge" in subjects and preset != "1b":
+            merge(timer, preset)
         if {"train", "eval"} & set(subjects):
             steps(timer, preset, subjects)
 
