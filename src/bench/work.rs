@@ -36,7 +36,7 @@ pub struct Work {
 /// Registers of a thread on sm_90a, the most over the configurations in tests/nvrtc/table.md; a test holds the two
 /// together by the occupancy that follows. A row is a kernel, a define it is launched with ("" for any) and the
 /// number.
-const REGISTERS: [(&str, &str, u32); 17] = [
+const REGISTERS: [(&str, &str, u32); 18] = [
     ("gemm", "WARP_M=64", 234),
     ("gemm", "WARP_N=64", 156),
     ("gemm", "WARP_N=32", 110),
@@ -50,6 +50,7 @@ const REGISTERS: [(&str, &str, u32); 17] = [
     ("attention_backward_q", "HEAD_WIDTH=64", 168),
     ("attention_backward_q", "HEAD_WIDTH=32", 128),
     ("adamw", "", 58),
+    ("merge", "", 76),
     ("rms_norm_forward", "", 64),
     ("rms_norm_backward", "", 127),
     ("embedding_backward", "", 48),

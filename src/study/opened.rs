@@ -39,7 +39,7 @@ impl Opened {
             directory: t.seed.directory(&self.layout),
         };
         let trained = t.modules.values().chain(&t.seqs).map(|training| Subject::trained(training, &self.layout));
-        let merged = self.mixtures.iter().map(|m| Subject::merged(m, t));
+        let merged = self.mixtures.iter().map(|m| Subject::merged(m, t, &self.layout));
         std::iter::once(seed).chain(trained).chain(merged).collect()
     }
 

@@ -63,7 +63,7 @@ pub fn assemble(study: &Study, settings: &str, opened: &Opened) -> Result<Report
     let mut mixtures = Vec::new();
     for (mixture, training) in opened.mixtures.iter().zip(&trainings.seqs) {
         let seq = scores(&Subject::trained(training, &opened.layout))?;
-        let merged = scores(&Subject::merged(mixture, trainings))?;
+        let merged = scores(&Subject::merged(mixture, trainings, &opened.layout))?;
         let named = [("seq", seq), ("merged", merged), ("ind", individual(&mixture.members, &modules))];
         let by_domain = |scores: &Scores| with_averages(prepared, &mixture.members, scores);
         mixtures.push(MixtureInfo {

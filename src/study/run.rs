@@ -19,7 +19,7 @@ use crate::merge;
 use crate::model::{Activations, Config, Model, Table};
 use crate::report::Report;
 use crate::train::{self, Start};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -214,7 +214,7 @@ fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<
     }
     let is_merge = |i: &usize| matches!(subjects[*i].0, Subject::Merge { .. });
     let (merged, trained): (Vec<usize>, Vec<usize>) = (0..subjects.len()).partition(is_merge);
-    let (pool, mixtures) = pool_of(opened, merged.iter().map(|&i| &subjects[i].0))?;
+    let (pool, mixtures) = pool_of(merged.iter().map(|&i| &subjects[i].0))?;
     let jobs: Vec<Job> = trained.into_iter().map(Job::Checkpoint).chain((0..merged.len()).map(Job::Merge)).collect();
     let (task, done) = (progress.task("scoring", jobs.len() as u64), AtomicU64::new(0));
     let workers = Workers::new(options, jobs.len(), Table::new(config).len);
@@ -248,28 +248,18 @@ fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<
 }
 
 /// The modules of these merges, opened once, and the merges as mixtures of them.
-fn pool_of<'a>(
-    opened: &Opened,
-    merges: impl Iterator<Item = &'a Subject>,
-) -> Result<(Option<merge::Pool>, Vec<merge::Mixture>)> {
-    let members = |subject: &'a Subject| match subject {
-        Subject::Merge { members, .. } => Some(members),
+fn pool_of<'a>(merges: impl Iterator<Item = &'a Subject>) -> Result<(Option<merge::Pool>, Vec<merge::Mixture>)> {
+    let members = |subject: &Subject| match subject {
+        Subject::Merge { members, .. } => Some(members.clone()),
         Subject::Checkpoint { .. } => None,
     };
-    let merges: Vec<&BTreeMap<String, f64>> = merges.filter_map(members).collect();
-    // In the order of the partitions, which is that of the terms, each with a place of its own: partitions of equal text
-    // share a module.
-    let used: BTreeSet<&String> = merges.iter().flat_map(|members| members.keys()).collect();
-    if used.is_empty() {
+    let sums: Vec<Vec<(PathBuf, f64)>> = merges.filter_map(members).collect();
+    if sums.is_empty() {
         return Ok((None, vec![]));
     }
-    let used: Vec<&String> = used.into_iter().collect();
-    let modules = &opened.trainings.modules;
-    let paths: Vec<PathBuf> = used.iter().map(|name| opened.layout.model(&modules[*name].key)).collect();
-    let position = |name: &String| used.binary_search(&name).expect("it is used");
-    let terms = |members: &BTreeMap<String, f64>| merge::Mixture {
-        terms: members.iter().map(|(name, weight)| (position(name), *weight)).collect(),
-    };
-    let mixtures = merges.into_iter().map(terms).collect();
-    Ok((Some(merge::Pool::open(&paths)?), mixtures))
+    for sum in &sums {
+        merge::check_weights(&sum.iter().map(|member| member.1).collect::<Vec<_>>())?;
+    }
+    let (pool, mixtures) = merge::Pool::of_sums(&sums)?;
+    Ok((Some(pool), mixtures))
 }

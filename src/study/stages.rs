@@ -163,17 +163,8 @@ fn order_seed(study: &Study, shard: &ShardRef) -> u64 {
 /// A model to be scored: a trained one, or an average of modules that never touches the disk.
 #[derive(Debug, Clone)]
 pub enum Subject {
-    Checkpoint {
-        name: String,
-        key: String,
-        directory: PathBuf,
-    },
-    /// Partition -> weight
-    Merge {
-        name: String,
-        key: String,
-        members: BTreeMap<String, f64>,
-    },
+    Checkpoint { name: String, key: String, directory: PathBuf },
+    Merge { name: String, key: String, members: Vec<(PathBuf, f64)> },
 }
 
 impl Subject {
@@ -181,11 +172,12 @@ impl Subject {
         let directory = layout.model(&training.key);
         Subject::Checkpoint { name: training.name.clone(), key: training.key.clone(), directory }
     }
-    pub fn merged(mixture: &Mixture, trainings: &Trainings) -> Subject {
+    pub fn merged(mixture: &Mixture, trainings: &Trainings, layout: &Layout) -> Subject {
         let modules: Vec<(&str, f64)> =
             mixture.members.iter().map(|(name, weight)| (trainings.modules[name].key.as_str(), *weight)).collect();
         let key = key("merge", SCORE_VERSION, &modules);
-        Subject::Merge { name: format!("merged {}", mixture.id), key, members: mixture.members.clone() }
+        let members = modules.iter().map(|(key, weight)| (layout.model(key), *weight)).collect();
+        Subject::Merge { name: format!("merged {}", mixture.id), key, members }
     }
     pub fn name(&self) -> &str {
         match self {
