@@ -1,37 +1,54 @@
 #!/usr/bin/env bash
-# The GPU queue: all that only a GPU can tell, from binaries that benches/prepare_gpu.sh has built.
-#   benches/gpu.sh BINARIES OUT [--device cuda] [STEP...]
-# Steps, in this order unless named: facts tests sanitizer quickstart study steps bench peers ncu. Each writes its raw output
-# below OUT, and a line of OUT/summary.txt: passed, FAILED or skipped, its seconds, why. One that fails stops none after it.
-# Needs bash, coreutils and NVRTC (pip's will do); compute-sanitizer, ncu and python3 with PyTorch for the steps of these
-# names. With --device cpu the steps that need no GPU run; sizes for a trial of the script itself:
-#   STUDY_PRESET (30m), PRESETS ("130m 1b"), STEPS (50), PEERS (30m,130m,1b), LIMIT (seconds of one sanitizer, 1500)
+# The GPU queue: all that only a GPU can tell, from what benches/prepare_gpu.sh has built.
+#   benches/gpu.sh BINARIES OUT [--device cuda] [--seconds N] [STEP...]
+# Steps, in this order unless named:
+#   facts tests bench peers quickstart study steps memcheck racecheck ncu synccheck initcheck
+# Each writes its raw output below OUT, and a line of OUT/summary.txt: passed, FAILED or skipped, its seconds, why; of a
+# failed one the end of the output is printed, too. One that fails stops none after it and makes the exit status 1. No
+# step needs another. With --seconds all of them together take no longer: what does not begin in time is skipped, to be
+# named in the next call. On a machine that is lent for ten minutes at a time:
+#   benches/gpu.sh BINARIES OUT --seconds 570 facts tests quickstart study
+#   benches/gpu.sh BINARIES OUT --seconds 570 bench peers steps
+#   benches/gpu.sh BINARIES OUT --seconds 570 memcheck racecheck ncu synccheck initcheck
+# OUT/work and OUT/cache are large and not for keeping.
+# Needs bash, coreutils and NVRTC (pip's will do); compute-sanitizer, ncu and python3 with PyTorch for their steps.
+# With --device cpu the steps that need no GPU run; sizes for a trial of the script itself:
+#   LIMIT (seconds of one step, 540), QUICKSTART (a study), STUDY_PRESET (30m), PRESETS ("130m 1b"), STEPS (50),
+#   BENCH ("gemm attention train merge eval"), PEERS (30m,130m,1b), PEER_SUBJECTS (all), CASES (the sanitizers': Random)
 # shellcheck disable=SC2329 # the functions are called by "step_$step"
 set -uo pipefail
 
 usage() {
-  echo "usage: benches/gpu.sh BINARIES OUT [--device cuda] [STEP...]" >&2
+  echo "usage: benches/gpu.sh BINARIES OUT [--device cuda] [--seconds N] [STEP...]" >&2
   exit 2
 }
 [ $# -ge 2 ] || usage
 if ! { binaries=$(realpath "$1") && mkdir -p "$2" && out=$(realpath "$2"); }; then usage; fi
 shift 2
 device=cuda
+deadline=
+inside=
 steps=()
 while [ $# -gt 0 ]; do
   case $1 in
     --device) device=${2:?a device} && shift 2 ;;
-    facts | tests | sanitizer | quickstart | study | steps | bench | peers | ncu) steps+=("$1") && shift ;;
+    --seconds) deadline=$((SECONDS + ${2:?seconds})) && shift 2 ;;
+    --inside) inside=${2:?a step} && shift 2 ;; # how this script calls itself for one step
+    facts | tests | bench | peers | quickstart | study | steps | memcheck | racecheck | ncu | synccheck | initcheck)
+      steps+=("$1") && shift
+      ;;
     *) usage ;;
   esac
 done
-[ ${#steps[@]} -gt 0 ] || steps=(facts tests sanitizer quickstart study steps bench peers ncu)
+[ ${#steps[@]} -gt 0 ] ||
+  steps=(facts tests bench peers quickstart study steps memcheck racecheck ncu synccheck initcheck)
 root=$(cd "$(dirname "$0")/.." && pwd)
 stockpot=$binaries/stockpot
+quickstart=${QUICKSTART:-$root/examples/quickstart/study.toml}
 study_preset=${STUDY_PRESET:-30m}
 read -r -a presets <<<"${PRESETS:-130m 1b}"
 train_steps=${STEPS:-50}
-limit=${LIMIT:-1500}
+limit=${LIMIT:-540}
 export STOCKPOT_CACHE=${STOCKPOT_CACHE:-$out/cache}
 # A test that finds no GPU fails here, where it is skipped elsewhere.
 if [[ $device == cuda* ]]; then export STOCKPOT_REQUIRE_CUDA=1; fi
@@ -48,39 +65,47 @@ on_gpu() { [[ $device == cuda* ]] || skip "--device $device"; }
 
 step_facts() {
   cat "$binaries/build.txt"
+  # What a machine does not tell is left out.
   uname -srm
-  lscpu | grep -E '^(Model name|CPU\(s\)|L[123])'
-  free -g | sed -n 1,2p
+  grep -m1 'model name' /proc/cpuinfo || true
+  echo "cores: $(nproc)"
+  grep -E '^Mem(Total|Available)' /proc/meminfo || true
+  df -h "$out" | tail -1 || true
   if command -v nvidia-smi >/dev/null; then
-    nvidia-smi
-    nvidia-smi -q >"$out/nvidia-smi.txt"
+    nvidia-smi || true
+    nvidia-smi -q >"$out/nvidia-smi.txt" || true
   fi
-  python3 -c 'import torch; print("torch", torch.__version__, "cuda", torch.version.cuda)' 2>/dev/null || echo "no PyTorch"
+  for program in compute-sanitizer ncu nsys python3; do command -v "$program" || echo "no $program"; done
+  python3 -c 'import torch; print("torch", torch.__version__, "cuda", torch.version.cuda)' 2>/dev/null ||
+    echo "no PyTorch"
   "$stockpot" doctor
   "$stockpot" doctor --json >"$out/doctor.json"
 }
 
-step_tests() { "$binaries/tests/cuda" --test-threads 1; }
+# With what the tests print: how far each output is off at most.
+step_tests() { "$binaries/tests/cuda" --test-threads 1 --nocapture; }
 
-step_sanitizer() {
+sanitize() { # TOOL [FILTER OF TESTS...]
   on_gpu && needs compute-sanitizer || return
-  local failed=0 tool only
-  for tool in memcheck racecheck synccheck initcheck; do
-    echo "== $tool"
-    # Races and barriers are a kernel's own: its cases show them.
-    [[ $tool == memcheck ]] && only=() || only=(every_case)
-    timeout "$limit" compute-sanitizer --tool "$tool" --error-exitcode 1 "$binaries/tests/cuda" --test-threads 1 \
-      "${only[@]}" || failed=1
-  done
-  return "$failed"
+  STOCKPOT_CASES=${CASES-Random} compute-sanitizer --tool "$1" --error-exitcode 1 "$binaries/tests/cuda" \
+    --test-threads 1 --nocapture "${@:2}"
 }
+# One test asks for more memory than there is: an error that is meant.
+step_memcheck() { sanitize memcheck --skip memory_that_the_gpu_has_not; }
+# Races, barriers and unset memory are a kernel's own: its cases show them.
+step_racecheck() { sanitize racecheck every_case; }
+step_synccheck() { sanitize synccheck every_case; }
+step_initcheck() { sanitize initcheck every_case; }
 
 # Runs a study twice and compares every byte, but for the lock, which holds a process id.
 twice() { # STUDY NAME
-  local run
+  local run start
   for run in 1 2; do
     echo "== $2, run $run"
+    start=$SECONDS
+    rm -rf "$out/work/$2.$run"
     "$stockpot" run "$1" --out "$out/work/$2.$run" --device "$device" --json >"$out/$2.$run.json" || return
+    echo "$((SECONDS - start)) s"
   done
   if diff -rq --exclude study.lock "$out/work/$2.1" "$out/work/$2.2"; then
     echo "equal bits: $(find "$out/work/$2.1" -type f | wc -l) files"
@@ -90,7 +115,7 @@ twice() { # STUDY NAME
 }
 
 step_quickstart() {
-  twice "$root/examples/quickstart/study.toml" quickstart || return
+  twice "$quickstart" quickstart || return
   if command -v python3 >/dev/null; then python3 "$root/examples/quickstart/check.py" "$out/quickstart.1.json"; fi
 }
 
@@ -105,15 +130,10 @@ step_study() {
   twice "$out/study-$study_preset.toml" "study-$study_preset"
 }
 
-# A tokenizer that a study has left in the work folder, the last one made.
-tokenizer() {
-  find "$out/work" -path '*/tokenizers/*.json' -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -1 | cut -d' ' -f2-
-}
-
 train_settings() { # PRESET STEPS
   cat <<TOML
 files = ["$root/examples/quickstart/data/classic_novels.jsonl.zst"]
-tokenizer = "$(tokenizer)"
+tokenizer = "$binaries/tokenizer.json"
 
 [model]
 architecture = "olmo2"
@@ -129,10 +149,10 @@ TOML
 }
 
 step_steps() {
-  [ -n "$(tokenizer)" ] || skip "no tokenizer: the step quickstart or study makes one" || return
-  local failed=0 preset
+  local failed=0 preset start
   for preset in "${presets[@]}"; do
     echo "== $preset, $train_steps steps"
+    start=$SECONDS
     train_settings "$preset" "$train_steps" >"$out/train-$preset.toml"
     rm -rf "$out/work/train-$preset" "$out/work/train-$preset.partial"
     if "$stockpot" train --config "$out/train-$preset.toml" --out "$out/work/train-$preset" --device "$device"; then
@@ -141,15 +161,18 @@ step_steps() {
     else
       failed=1
     fi
+    echo "$((SECONDS - start)) s"
   done
   return "$failed"
 }
 
 step_bench() {
-  local failed=0 what
-  for what in gemm attention train merge eval; do
+  local failed=0 what start
+  for what in ${BENCH:-gemm attention train merge eval}; do
     echo "== bench $what"
+    start=$SECONDS
     "$stockpot" bench "$what" --device "$device" --json | tee "$out/bench-$what.json" || failed=1
+    echo "$((SECONDS - start)) s"
   done
   return "$failed"
 }
@@ -157,14 +180,15 @@ step_bench() {
 step_peers() {
   needs python3 || return
   python3 -c 'import torch' 2>/dev/null || skip "no PyTorch" || return
-  python3 "$root/benches/peers/torch_gpu.py" --device "${device%%:*}" --presets "${PEERS:-30m,130m,1b}" |
-    tee "$out/torch.jsonl"
+  # One word a subject.
+  # shellcheck disable=SC2086
+  python3 "$root/benches/peers/torch_gpu.py" --device "${device%%:*}" --presets "${PEERS:-30m,130m,1b}" \
+    ${PEER_SUBJECTS:-} | tee "$out/torch.jsonl"
 }
 
 # The kernels that take most of a step, after the first step's loading.
 step_ncu() {
   on_gpu && needs ncu || return
-  [ -n "$(tokenizer)" ] || skip "no tokenizer: the step quickstart or study makes one" || return
   train_settings "${presets[0]}" 2 >"$out/ncu.toml"
   rm -rf "$out/work/ncu" "$out/work/ncu.partial"
   ncu --set full --graph-profiling node --kernel-name 'regex:gemm|attention|cross_entropy|adamw' --launch-skip 40 \
@@ -173,16 +197,38 @@ step_ncu() {
   ncu --import "$out/ncu.ncu-rep" --page details >"$out/ncu-details.txt"
 }
 
+if [ -n "$inside" ]; then
+  set -e
+  "step_$inside"
+  exit
+fi
+
 failed=0
 for step in "${steps[@]}"; do
   echo "=== $step"
   start=$SECONDS
-  (set -e; "step_$step") >"$out/$step.txt" 2>&1
-  case $? in
-    0) verdict=passed ;;
-    77) verdict="$(tail -1 "$out/$step.txt")" ;;
-    *) verdict="FAILED: $out/$step.txt" && failed=1 ;;
-  esac
+  seconds=$limit
+  if [ -n "$deadline" ]; then
+    left=$((deadline - SECONDS))
+    seconds=$((left < limit ? left : limit))
+  fi
+  if [ "$seconds" -lt 10 ]; then
+    verdict="skipped: no time is left"
+  else
+    timeout --kill-after 10 "$seconds" "$BASH" "$0" "$binaries" "$out" --device "$device" --inside "$step" \
+      >"$out/$step.txt" 2>&1
+    case $? in
+      0) verdict=passed ;;
+      77) verdict=$(tail -1 "$out/$step.txt") ;;
+      124 | 137) verdict="FAILED: given up after $seconds s: $out/$step.txt" ;;
+      *) verdict="FAILED: $out/$step.txt" ;;
+    esac
+  fi
+  if [[ $verdict == FAILED* ]]; then
+    failed=1
+    tail -30 "$out/$step.txt"
+  fi
   echo "$(date -u +%FT%TZ) $step $((SECONDS - start)) s $verdict" | tee -a "$out/summary.txt"
 done
+echo "$SECONDS s in all"
 exit "$failed"

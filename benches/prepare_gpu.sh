@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what benches/gpu.sh runs on a machine without cargo, stripped, in one folder:
 #   benches/prepare_gpu.sh FOLDER
-# leaves FOLDER/stockpot, FOLDER/tests/cuda and FOLDER/build.txt.
+# leaves FOLDER/stockpot, FOLDER/tests/cuda, FOLDER/tokenizer.json and FOLDER/build.txt.
 set -euo pipefail
 [ $# = 1 ] || { echo "usage: benches/prepare_gpu.sh FOLDER" >&2; exit 2; }
 mkdir -p "$1/tests"
@@ -14,7 +14,9 @@ executables() {
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
-    if message.get("executable") and message["target"]["kind"] in (["test"], ["bin"]) and message["profile"]["test"] == (sys.argv[1] == "test"):
+    if not message.get("executable") or message["target"]["kind"] not in (["test"], ["bin"]):
+        continue
+    if message["profile"]["test"] == (sys.argv[1] == "test"):
         print(message["target"]["name"], message["executable"])
 ' "$1"
 }
@@ -32,6 +34,16 @@ done
 for program in stockpot tests/cuda; do
   [ -x "$folder/$program" ] || { echo "benches/prepare_gpu.sh: no $program was built" >&2; exit 1; }
 done
+
+# A tokenizer for trainings: the quickstart's study, as short as can be, makes one.
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+sed -e 's/^vocabulary = [0-9]*/vocabulary = 8192/' -e "s|\"data/|\"$PWD/examples/quickstart/data/|g" \
+  -e 's/^steps = .*/steps = 1/' -e 's/^warmup_steps = .*/warmup_steps = 0/' -e 's/^batch = .*/batch = 1/' \
+  -e 's/^pairs = .*/pairs = 1/' -e 's/^triples = .*/triples = 0/' -e 's/^tokens = .*/tokens = 64/' \
+  examples/quickstart/study.toml >"$scratch/study.toml"
+"$folder/stockpot" run "$scratch/study.toml" --out "$scratch/study" --device cpu >/dev/null
+cp "$scratch"/study/tokenizers/*.json "$folder/tokenizer.json"
 
 {
   echo "commit: $(git rev-parse HEAD)$(git diff --quiet HEAD || echo ' and changes')"

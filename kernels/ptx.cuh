@@ -1,6 +1,6 @@
 // Every inline PTX instruction of the project, each one named wrapper. No other file holds `asm`.
 //
-// The device half is PTX ISA 7.0 (sm_80) and needs no toolkit header: NVRTC's built-in functions are enough. The host
+// The device half is PTX ISA 7.4 (sm_80) and needs no toolkit header: NVRTC's built-in functions are enough. The host
 // half (STOCKPOT_HOST, set by the executor in tests/simt) calls the model of the same instruction, declared in
 // tests/simt/simt.h. Sections are by the architecture that brought the instructions; Hopper's (mbarrier, TMA,
 // wgmma) join as a third.

@@ -5,6 +5,7 @@ mod simt;
 
 use half::bf16;
 use simt::{Build, Mode, Order, Patch, Simt, run_sanitized};
+use std::time::Duration;
 use stockpot::device::{Arg, Buffer, DType, Device, Element, Host, Launch, Matrix, Op, Operands, Repeat};
 use stockpot::error::Result;
 
@@ -169,12 +170,17 @@ const fn bug(file: &'static str, from: &'static str, to: &'static str, mode: Mod
     Bug { file, from, to, mode, says }
 }
 
+/// The lanes of a warp part and meet in different calls of one function: on a device they do not.
+const TWO_SUMS: &str = "float total; if (t % 2) total = warp_sum(parts[t]); else total = 0 + warp_sum(parts[t]);";
+const TWO_READS: &str = "if (lane < 16) ldmatrix_x4(y, shared_address(left)); else ldmatrix_x4_transposed(y, \
+                         shared_address(left)); ldmatrix_x4(x, shared";
+
 /// What is said of a result that is wrong although nothing was reported.
 const WRONG: &str = "wrong result";
 const HOOKED: Mode = Mode::HOOKED;
 const HOOKED_EARLY: Mode = Mode { late: false, ..Mode::HOOKED };
 
-const BUGS: [Bug; 37] = [
+const BUGS: [Bug; 40] = [
     // Barriers
     bug("sum.cu", "__syncthreads();  // parts are complete", "", Mode::FORWARD, WRONG),
     bug("sum.cu", "__syncthreads();  // parts are complete", "", HOOKED, "nobody has written"),
@@ -192,6 +198,7 @@ const BUGS: [Bug; 37] = [
     bug("votes.cu", "__shfl_sync(0xffffffffu, t, 3)", "__shfl_sync(0xfffffff7u, t, 3)", Mode::FORWARD, "mask"),
     bug("votes.cu", "if (lane < 16) odd", "if (lane < 15) odd", Mode::FORWARD, "deadlock"),
     bug("votes.cu", "__syncwarp();  // both halves", "if (lane < 16) __syncwarp();", Mode::FORWARD, "diverged"),
+    bug("sum.cu", "const float total = warp_sum(parts[t]);", TWO_SUMS, Mode::FORWARD, "called elsewhere"),
     bug("votes.cu", "const u32 any", "if (lane == 7) return;\n  const u32 any", Mode::FORWARD, "deadlock"),
     // Asynchronous copies
     bug("pipeline.cu", "cp_async_wait<STAGES - 2>();", "", Mode::FORWARD, WRONG),
@@ -205,6 +212,8 @@ const BUGS: [Bug; 37] = [
     bug("pipeline.cu", "x + run * RUN + 4 * t, 16", "x + run * RUN + 4 * t + 4096, 16", Mode::FORWARD, "outside every"),
     bug("pipeline.cu", "STAGES = 3", "STAGES = 4", Mode::FORWARD, "of dynamic shared memory"),
     // Tensor operations
+    bug("tensor.cu", "  ldmatrix_x4(x, shared", TWO_READS, Mode::FORWARD, "diverged: ldmatrix"),
+    bug("tensor.cu", "float d[4] = {0, 0, 0, 0};", "float d[4];", Mode::FORWARD, WRONG),
     bug("tensor.cu", "left + lane % 16 * 16 + lane / 16 * 8", "left + lane % 8 * 16 + lane / 8 * 8", HOOKED, WRONG),
     bug("tensor.cu", "x, y[0], y[1]", "x, y[1], y[0]", Mode::FORWARD, WRONG),
     bug("tensor.cu", "right + lane % 16 * 8", "right + lane % 16 * 8 + 1", Mode::FORWARD, "16-byte boundary"),
@@ -322,6 +331,92 @@ fn a_copy_while_a_graph_is_recorded_is_refused() {
     for _ in 0..2 {
         device.repeat(&mut repeat, |device| device.upload(&x, &numbers(8))).expect("the copy");
     }
+}
+
+#[test]
+fn a_block_that_does_not_end_is_given_up_and_says_where_its_threads_are() {
+    let run = |mode: Mode, how: u32| {
+        let simt = Simt::new(mode).with_folder("tests/simt/kernels").with_limit(Duration::from_millis(200));
+        let mut device = simt.device(DType::F32);
+        let out = upload(&mut device, &[0u32; 64]);
+        device.run(&launch("endless", 1, 64, 0, vec![whole(&out), Arg::U32(how)]))?;
+        device.to_vec::<u32>(&out)
+    };
+    for mode in Mode::ALL {
+        assert_eq!(run(mode, 0).expect("a kernel that ends"), [1; 64]);
+        for (how, line) in [(1, "endless.cu:7"), (2, "endless.cu:8"), (3, "endless.cu:9")] {
+            let error = run(mode, how).expect_err("a kernel that does not end").to_string();
+            for part in ["kernel endless: the block has not ended after 200 ms", "block (0, 0, 0)", line] {
+                assert!(error.contains(part), "{mode:?} {how}: {part:?} is missing: {error}");
+            }
+            let reverse = mode.order == Order::Reverse;
+            let whereabouts = match how {
+                3 => "a shuffle in line 9",
+                // In reverse the second warp comes first, and of the first nobody has begun.
+                _ if reverse => "40 runs; thread 41-63 waits at __syncthreads in line 10",
+                _ => "40 runs",
+            };
+            assert!(error.contains(whereabouts), "{mode:?} {how}: {whereabouts:?} is missing: {error}");
+        }
+        assert_eq!(run(mode, 0).expect("the executor is usable"), [1; 64]);
+    }
+}
+
+#[test]
+fn a_grid_or_shared_memory_that_no_device_has_is_refused() {
+    let run = |grid: [u32; 3], shared_bytes| {
+        let mut device = device(Mode::FORWARD, None);
+        let (x, out) = (upload(&mut device, &numbers(8)), upload(&mut device, &nothing(1)));
+        let mut kernel = launch("sum", 1, 256, shared_bytes, vec![whole(&x), whole(&out), Arg::U32(8)]);
+        kernel.0.grid = grid;
+        device.run(&kernel).map_err(|e| e.to_string())
+    };
+    for grid in [[0, 1, 1], [1, 65536, 1], [1, 1, 65536]] {
+        let error = run(grid, 0).expect_err("a grid that no device has");
+        assert!(error.contains("a grid of"), "{error}");
+    }
+    // The kernel has 1 KiB of its own.
+    run([1, 1, 1], 226 << 10).expect("all that a block of sm_90 may have");
+    let error = run([1, 1, 1], 227 << 10).expect_err("more shared memory than a block may have");
+    assert!(error.contains("1024 bytes of static and"), "{error}");
+}
+
+/// As arXiv 2511.10909 found it on Ampere: eight products and the sum so far are cut to 24 bits below the largest.
+#[test]
+fn products_are_cut_off_as_tensor_cores_do() {
+    let mut device = device(Mode::FORWARD, None);
+    let (mut a, mut b) = ([0f32; 16 * 16], [0f32; 16 * 8]);
+    // Row 0 of a times column 0 of b: 2^24 + 1.5 + 0.5, then 2.
+    for (k, left, right) in [(0, 4096.0, 4096.0), (1, 1.5, 1.0), (2, 0.5, 1.0), (8, 2.0, 1.0)] {
+        (a[k], b[k * 8]) = (left, right);
+    }
+    // Row 1: the same, negative; row 2: infinity.
+    (0..16).for_each(|k| a[16 + k] = -a[k]);
+    a[32] = f32::INFINITY;
+    let rounded = |values: &[f32]| values.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<bf16>>();
+    let (x, y) = (upload(&mut device, &rounded(&a)), upload(&mut device, &rounded(&b)));
+    let out = upload(&mut device, &nothing(16 * 8));
+    device.run(&launch("tensor", 1, 32, 0, vec![whole(&x), whole(&y), whole(&out)])).expect("a right kernel");
+    let out: Vec<f32> = device.to_vec(&out).expect("download");
+    // 1.5 and 0.5 are cut to 1 and 0, and 2^24 + 1 to 24 bits. Rounded one by one to nearest it were 2^24 + 4.
+    assert_eq!([out[0], out[8], out[16]], [16_777_218.0, -16_777_218.0, f32::INFINITY]);
+}
+
+#[test]
+fn powers_are_off_by_what_the_device_may_be() {
+    let mut device = device(Mode::FORWARD, None);
+    let values: Vec<f32> =
+        (0..4000).map(|i| (i - 2000) as f32 / 64.0 + 0.3).chain([0.0, -0.0, 200.0, -127.0]).collect();
+    let (x, out) = (upload(&mut device, &values), upload(&mut device, &nothing(values.len())));
+    let args = vec![whole(&x), whole(&out), Arg::U32(values.len() as u32)];
+    device.run(&launch("powers", values.len().div_ceil(64) as u32, 64, 0, args)).expect("a right kernel");
+    let out: Vec<f32> = device.to_vec(&out).expect("download");
+    let error = |(x, y): (&f32, &f32)| (*y as f64 / (*x as f64).exp2() - 1.0) * 4_194_304.0;
+    let errors: Vec<f64> = values.iter().zip(&out).take(4000).map(error).collect();
+    assert!(errors.iter().all(|e| (0.16..=1.0).contains(&e.abs())), "in parts of 2^-22");
+    let above = errors.iter().filter(|e| **e > 0.0).count();
+    assert!((1500..2500).contains(&above), "{above} of 4000 are too large");
+    assert_eq!(out[4000..], [1.0, 1.0, f32::INFINITY, 0.0]);
 }
 
 /// The kernel's local array has 4 elements.

@@ -8,10 +8,9 @@ mod reference;
 mod simt;
 
 use cases::Case;
-use cases::kernels::{self, Output, bits};
+use cases::kernels::{self, Output, Worst, bits};
 use rayon::prelude::*;
 use simt::{Build, Mode, Simt, run_sanitized};
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use stockpot::device::DType;
 
@@ -31,23 +30,9 @@ fn runs_in(case: &Case, mode: Mode) -> bool {
     }
 }
 
-/// The worst error of each output of each op, and the case that has it.
-type Worst = BTreeMap<String, (f64, String)>;
-
-fn note(worst: &Mutex<Worst>, case: &Case, outputs: &[Output]) {
-    let mut worst = worst.lock().expect("no panic while locked");
-    for o in outputs {
-        let op = case.name.split(' ').next().unwrap_or_default();
-        let entry = worst.entry(format!("{op} {} {:?}", o.name, o.dtype)).or_default();
-        if o.error >= entry.0 {
-            *entry = (o.error, case.name.clone());
-        }
-    }
-}
-
 fn check_case(case: &Case, compute: DType, worst: &Mutex<Worst>) -> Result<(), String> {
     let first = run(case, Simt::new(Mode::FORWARD), compute)?;
-    note(worst, case, &first);
+    worst.lock().expect("no panic while locked").note(case, &first);
     first.iter().try_for_each(|output| output.check(case))?;
     for mode in Mode::ALL.into_iter().skip(1).filter(|&mode| runs_in(case, mode)) {
         if bits(&first) != bits(&run(case, Simt::new(mode), compute).map_err(|e| format!("{mode:?}: {e}"))?) {
@@ -69,9 +54,7 @@ fn check(family: &str, compute: DType) {
     if let Err(message) = cases_of(family).par_iter().try_for_each(|case| check_case(case, compute, &worst)) {
         panic!("operands in {compute:?}: {message}");
     }
-    for (output, (error, case)) in worst.into_inner().expect("no panic while locked") {
-        println!("operands in {compute:?}: {output} is off by up to {error:.2e} ({case})");
-    }
+    println!("operands in {compute:?}:\n{}", worst.into_inner().expect("no panic while locked"));
 }
 
 /// One test for each family of ops, so that they run side by side.

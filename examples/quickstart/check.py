@@ -8,7 +8,12 @@ import json
 import sys
 
 report = json.load(open(sys.argv[1]))
-r = {(c["domain"], c["proxy"]): c["pearson"] for c in report["correlations"] if c["group"] == "pairs"}
+# A correlation of too few pairs is null, and here a number that is never enough.
+r = {
+    (c["domain"], c["proxy"]): float("nan") if c["pearson"] is None else c["pearson"]
+    for c in report["correlations"]
+    if c["group"] == "pairs"
+}
 ood = [d["name"] for d in report["domains"] if d["kind"] == "ood"]
 faults = []
 for domain, least in [("id", 0.95)] + [(name, 0.9) for name in ood]:

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 type Defines = Vec<(&'static str, String)>;
 
-/// What a block may use of shared memory without asking for more.
+/// What a block may use of shared memory, static and dynamic, without asking for more.
 const SHARED_BYTES: u32 = 48 << 10;
 
 /// One GPU: its context, its streams, the modules that were loaded, pinned memory for copies.
@@ -110,7 +110,9 @@ impl Cuda {
         let module = self.module(launch)?;
         let missing = |e| failed(&format!("find {} in kernels/{}.cu", launch.kernel, launch.file), e);
         let function = module.load_function(launch.kernel).map_err(missing)?;
-        if launch.shared_bytes > SHARED_BYTES {
+        let own = function.shared_size_bytes().map_err(missing)? as u32;
+        let unasked = SHARED_BYTES.saturating_sub(own);
+        if launch.shared_bytes > unasked {
             let refused = |e| {
                 let (kernel, bytes) = (launch.kernel, launch.shared_bytes);
                 failed(&format!("give {kernel} {bytes} bytes of shared memory on {}", self.architecture), e)
@@ -119,7 +121,7 @@ impl Cuda {
                 .set_attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, launch.shared_bytes as i32)
                 .map_err(refused)?;
         }
-        let shared_bytes = launch.shared_bytes.max(SHARED_BYTES);
+        let shared_bytes = launch.shared_bytes.max(unasked);
         let (file, kernel, defines) = (launch.file, launch.kernel, launch.defines.clone());
         self.functions.push(Function { file, kernel, defines, function, shared_bytes });
         Ok(self.functions.len() - 1)
@@ -279,6 +281,8 @@ impl Executor for Cuda {
     }
 
     fn free_memory(&self) -> Option<u64> {
+        // What was freed is the device's again when the stream has come to it.
+        self.stream.synchronize().ok()?;
         self.memory().ok().map(|(free, _)| free)
     }
 

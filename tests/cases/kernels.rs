@@ -3,6 +3,8 @@
 
 use super::{Built, Case, TOLERANCES};
 use crate::lab::Lab;
+use std::collections::BTreeMap;
+use std::fmt;
 use stockpot::device::{DType, Device};
 
 /// How far a kernel's outputs may be from the f64 reference computed from the operands' bf16 values, as `bound` in
@@ -46,6 +48,30 @@ const KERNEL_TOLERANCES: [Bound; 18] = [
     row("merge", 0.0, 0.0, "the same roundings in the same order, the copy's too"),
     row("adamw", 3e-7, 1.01 * ROUNDING, "eight roundings in a row, and one of the copy"),
 ];
+
+/// The worst error of each output of each op, and the case that has it.
+#[derive(Default)]
+pub struct Worst(BTreeMap<String, (f64, String)>);
+
+impl Worst {
+    pub fn note(&mut self, case: &Case, outputs: &[Output]) {
+        for o in outputs {
+            let op = case.name.split(' ').next().unwrap_or_default();
+            let entry = self.0.entry(format!("{op} {} {:?}", o.name, o.dtype)).or_default();
+            if o.error >= entry.0 {
+                *entry = (o.error, case.name.clone());
+            }
+        }
+    }
+}
+
+impl fmt::Display for Worst {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|(output, (error, case))| writeln!(f, "{output} is off by up to {error:.2e} ({case})"))
+    }
+}
 
 pub struct Output {
     pub name: &'static str,

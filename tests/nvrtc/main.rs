@@ -16,13 +16,11 @@ mod recorder;
 mod reference;
 
 use cubin::Usage;
-use lab::Lab;
 use rayon::prelude::*;
 use recorder::Configuration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
-use stockpot::device::DType;
 use stockpot::device::nvrtc::Nvrtc;
 
 /// What one multiprocessor has, and a block may take (CUDA C++ Programming Guide, compute capabilities).
@@ -106,17 +104,6 @@ fn required() -> bool {
     std::env::var_os("STOCKPOT_REQUIRE_NVRTC").is_some_and(|value| value == "1")
 }
 
-/// What the cases of tests/kernels.rs launch: odd shapes and strides.
-fn of_cases() -> BTreeSet<Configuration> {
-    let launches = |case: &cases::Case| {
-        let (device, _) = recorder::device(DType::Bf16);
-        (case.build)(&mut Lab::new(device, case.gap)).op.launches()
-    };
-    let all = cases::all();
-    let chosen = all.par_iter().filter(|case| case.name.contains("Ones"));
-    chosen.flat_map_iter(launches).map(|launch| Configuration::of(&launch)).collect()
-}
-
 type Measured = BTreeMap<(Configuration, &'static str), Usage>;
 
 /// Every configuration on every architecture, and what is wrong with them.
@@ -182,7 +169,7 @@ fn table(shipped: &BTreeSet<Configuration>, measured: &Measured) -> String {
 fn every_kernel_compiles_and_fits_every_architecture() {
     let Some(nvrtc) = nvrtc() else { return };
     let shipped = recorder::of_presets();
-    let (measured, faults) = measure(&nvrtc, &shipped.union(&of_cases()).cloned().collect());
+    let (measured, faults) = measure(&nvrtc, &shipped.union(&recorder::of_cases()).cloned().collect());
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
     if nvrtc.version() != PINNED {
         assert!(!required(), "NVRTC {:?}, the table is of {PINNED:?}", nvrtc.version());

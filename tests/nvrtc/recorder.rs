@@ -1,6 +1,9 @@
 //! Which kernels the real code launches, and how: a device without memory runs whole steps of every preset, and what it
 //! was asked to launch is written down. Sizes are the real ones, since nothing is allocated.
 
+use crate::cases;
+use crate::lab::Lab;
+use rayon::prelude::*;
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -70,6 +73,17 @@ impl Executor for Recorder {
         bytes.fill(0);
         Ok(())
     }
+}
+
+/// What the cases of tests/kernels.rs launch: odd shapes and strides.
+pub fn of_cases() -> BTreeSet<Configuration> {
+    let launches = |case: &cases::Case| {
+        let (device, _) = device(DType::Bf16);
+        (case.build)(&mut Lab::new(device, case.gap)).op.launches()
+    };
+    let all = cases::all();
+    let chosen = all.par_iter().filter(|case| case.name.contains("Ones") || case.name.contains("Random gap 0"));
+    chosen.flat_map_iter(launches).map(|launch| Configuration::of(&launch)).collect()
 }
 
 /// A recorder that computes in `compute`, and what it will have seen.

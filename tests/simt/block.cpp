@@ -1,9 +1,9 @@
 // What threads of a block wait for: __syncthreads, and operations that the lanes of a warp do together.
 //
 // Stricter than the hardware where a kernel that needs the leniency is likely wrong: one barrier is reached at one line
-// of the source by all threads, none of which has ended; the lanes of a warp operation are at the same line; no lane
-// reads another that does not take part. Only __syncthreads and __syncwarp order memory, as CUDA says: shuffles and
-// votes do not.
+// of the source by all threads, none of which has ended; the lanes of a warp operation are at the same call, also where
+// one function that makes it is called twice; no lane reads another that does not take part. Only __syncthreads and
+// __syncwarp order memory, as CUDA says: shuffles and votes do not.
 #include "machine.h"
 
 extern "C" void simt_barrier(u32 line) {
@@ -34,6 +34,10 @@ static const char* name_of(SimtWarpOp op) {
   return names[op];
 }
 
+static std::string at(SimtWarpOp op, u32 line) {
+  return line ? name_of(op) + (" in line " + std::to_string(line)) : name_of(op);
+}
+
 static Meeting& meeting_of(Warp& warp, u32 mask) {
   for (Meeting& meeting : warp.meetings) {
     if (meeting.mask == mask) return meeting;
@@ -57,11 +61,12 @@ const u64* meet(u32 mask, SimtWarpOp op, u32 line, u64 value, void (*all_here)(M
     fail("%s in line %u: lane %u is not in the mask %08x", name_of(op), line, self->lane, mask);
   }
   Meeting& meeting = meeting_of(m.warps[warp], mask);
-  if (meeting.arrived && (meeting.op != op || meeting.line != line)) {
-    fail("a warp diverged: %s in line %u, while other lanes are at %s in line %u", name_of(op), line,
-         name_of(meeting.op), meeting.line);
+  if (meeting.arrived && (meeting.op != op || meeting.place != m.pc)) {
+    const bool twice = meeting.op == op && meeting.line == line;
+    fail("a warp diverged: %s, while other lanes are at %s%s", at(op, line).c_str(),
+         at(meeting.op, meeting.line).c_str(), twice ? ", called elsewhere" : "");
   }
-  meeting.op = op, meeting.line = line;
+  meeting.op = op, meeting.line = line, meeting.place = m.pc;
   meeting.arrived |= 1u << self->lane;
   const u32 side = meeting.generation % 2;
   meeting.values[side][self->lane] = value;

@@ -47,7 +47,10 @@ const RUNTIME_HEADERS: [&str; 2] = ["simt.h", "machine.h"];
 const FLAGS: [&str; 5] = ["-std=c++17", "-fPIC", "-g1", "-ffp-contract=off", "-fno-strict-aliasing"];
 const RUNTIME_FLAGS: [&str; 4] = ["-O3", "-Wall", "-Wextra", "-Werror"];
 /// `#pragma unroll` is not g++'s; statics of templates must be each library's own, or two kernels would share memory.
-const KERNEL_FLAGS: [&str; 4] = ["-O2", "-w", "-fno-gnu-unique", "-fno-extern-tls-init"];
+/// One call of a warp operation must not become two, by which lanes that are together would seem apart.
+const KERNEL_FLAGS: [&str; 5] = ["-O2", "-w", "-fno-gnu-unique", "-fno-extern-tls-init", "-fno-thread-jumps"];
+/// What a kernel has not set is no 0: floats become -1.7e38. g++ has it from release 12.
+const UNSET: &str = "-ftrivial-auto-var-init=pattern";
 const HOOKED_FLAGS: [&str; 4] = [
     "-fsanitize=thread,undefined",
     "-fno-sanitize=vptr",
@@ -94,6 +97,13 @@ fn compiler_version() -> Result<&'static str, String> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     });
     version.as_deref().map_err(|e| e.clone())
+}
+
+/// [`UNSET`], where g++ knows it.
+fn unset() -> &'static [&'static str] {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    let known = || compiler(&[UNSET, "-x", "c++", "-fsyntax-only", "/dev/null"]).is_ok();
+    if *KNOWN.get_or_init(known) { &[UNSET] } else { &[] }
 }
 
 /// The vector instructions that every machine of the last ten years has, if this one has them.
@@ -178,7 +188,7 @@ impl Source {
             Build::Hooked => &HOOKED_FLAGS,
             Build::Sanitized => &["-fsanitize=address"],
         };
-        let mut flags = [&FLAGS[..], &KERNEL_FLAGS, sanitizers, &[architecture()]].concat();
+        let mut flags = [&FLAGS[..], &KERNEL_FLAGS, unset(), sanitizers, &[architecture()]].concat();
         flags.extend(defines.iter().map(String::as_str));
         let mut parts = flags.clone();
         parts.extend([shim.as_str(), &self.kernel]);

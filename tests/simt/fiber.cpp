@@ -8,13 +8,17 @@
 // kernels have none.
 #include "machine.h"
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <csignal>
+#include <ctime>
 #include <mutex>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 __thread Machine* machine;
 extern "C" {
@@ -122,6 +126,7 @@ void wait(const char* what, u32 line) {
   Thread* self = machine->current;
   self->waits_for = what;
   self->line = line;
+  if (machine->overdue) overran();
   give_way(self);
 }
 
@@ -150,6 +155,7 @@ static void* new_stack(u32 number) {
 }
 
 Machine::~Machine() {
+  timer_delete((timer_t)timer);
   if (stacks) munmap(stacks, stack_count * STACK_BYTES);
 }
 
@@ -182,9 +188,37 @@ void prepare_threads() {
     Thread& t = m.threads[i];
     t.number = i, t.lane = i % WARP, t.warp = i / WARP;
     t.copies.clear(), t.group_ends.clear();
+    t.waits_for = nullptr;
     t.stack = new_stack(i);
     make_ready(&t);
   }
+}
+
+// Who does what, in words, each place once.
+static std::string whereabouts() {
+  const Machine& m = *machine;
+  std::vector<std::pair<std::string, std::string>> places;  // what, and whose numbers
+  for (size_t i = 0; i < m.threads.size();) {
+    const auto what = [&](const Thread& t) -> std::string {
+      if (&t == m.current) return "runs";
+      if (t.state == State::DONE) return "ended";
+      if (!t.waits_for) return "has not begun";
+      const std::string name = std::string(t.state == State::READY ? "may leave " : "waits at ") + t.waits_for;
+      return t.line ? name + " in line " + std::to_string(t.line) : name;
+    };
+    const std::string here = what(m.threads[i]);
+    const size_t first = i;
+    while (i < m.threads.size() && what(m.threads[i]) == here) i++;
+    std::string range = std::to_string(first);
+    if (first + 1 < i) range += "-" + std::to_string(i - 1);
+    size_t known = 0;
+    while (known < places.size() && places[known].first != here) known++;
+    if (known == places.size()) places.push_back({here, ""});
+    places[known].second += (places[known].second.empty() ? "" : ", ") + range;
+  }
+  std::string text;
+  for (const auto& [here, whose] : places) text += (text.empty() ? "thread " : "; thread ") + whose + " " + here;
+  return text;
 }
 
 // Runs the block until all threads have ended or none can go on.
@@ -196,15 +230,67 @@ void run_threads() {
   m.current = nullptr;
   if (m.failed || m.done == m.config.block) return;
 
-  std::string places;  // where the others wait, each place once
-  for (const Thread& t : m.threads) {
-    if (t.state == State::DONE) continue;
-    const std::string place = std::string(t.waits_for) + " in line " + std::to_string(t.line);
-    if (places.find(place) == std::string::npos) places += (places.empty() ? "" : ", ") + place;
-  }
   m.pc = 0;
-  report("deadlock: %u of %u threads ended, the others wait at %s", m.done, m.config.block, places.c_str());
+  report("deadlock: %s", whereabouts().c_str());
 }
+
+// ---- a block that does not end -----------------------------------------------------------------------------------
+
+static const int TICK = SIGRTMAX - 3;
+static const u32 TICKS = 10;  // in the limit of a block
+
+void overran() {
+  const u32 limit = machine->config.limit_ms;
+  fail("the block has not ended after %u ms of processor time: %s", limit, whereabouts().c_str());
+}
+
+// Goes on in `function` at the top of the current fiber's stack: the fiber itself is given up. As a return address,
+// `pc` is behind the instruction; in a model, the kernel's call of it counts.
+static void give_up_fiber(ucontext_t* context, void (*function)()) {
+  Machine& m = *machine;
+  auto* registers = context->uc_mcontext.gregs;
+  const uintptr_t pc = registers[REG_RIP];
+  if (pc >= m.library_start && pc < m.library_end) m.pc = pc + 1;
+  u8* top = m.stacks + (m.current->number + 1) * STACK_BYTES - 64;
+  registers[REG_RSP] = (greg_t)(top - 8);
+  registers[REG_RIP] = (greg_t)function;
+}
+
+// Kernel code may be left anywhere, a model only where it says so (`wait`, and each access of the hooked build).
+static void on_tick(int, siginfo_t*, void* context) {
+  if (!machine || !machine->current) return;
+  Machine& m = *machine;
+  if (m.watched != m.blocks_begun) m.watched = m.blocks_begun, m.ticks = 0;
+  if (++m.ticks <= TICKS) return;
+  m.overdue = true;
+  const uintptr_t pc = ((ucontext_t*)context)->uc_mcontext.gregs[REG_RIP];
+  if (pc >= m.library_start && pc < m.library_end) give_up_fiber((ucontext_t*)context, overran);
+}
+
+static void set_timer(u32 interval_ms) {
+  const timespec interval = {interval_ms / 1000, interval_ms % 1000 * 1000000L};
+  const itimerspec both = {interval, interval};
+  timer_settime((timer_t)machine->timer, 0, &both, nullptr);
+}
+
+// On the processor time of this OS thread, so that a busy machine gives up nothing.
+// All else is zero, as every OS thread's machine is static.
+Machine::Machine() {
+  sigevent event = {};
+  event.sigev_notify = SIGEV_THREAD_ID;
+  event.sigev_signo = TICK;
+  event._sigev_un._tid = (int)syscall(SYS_gettid);
+  if (timer_create(CLOCK_THREAD_CPUTIME_ID, &event, (timer_t*)&timer)) abort();
+}
+
+void start_watching() {
+  machine->overdue = false;
+  machine->watched = machine->blocks_begun = 0;
+  machine->ticks = 0;
+  set_timer(std::max(machine->config.limit_ms / TICKS, 1u));
+}
+
+void stop_watching() { set_timer(0); }
 
 // ---- memory faults of a kernel become failures -------------------------------------------------------------------
 
@@ -225,16 +311,8 @@ static void on_fault(int signal, siginfo_t* info, void* context) {
     }
     return;
   }
-  Machine& m = *machine;
-  auto* registers = ((ucontext_t*)context)->uc_mcontext.gregs;
   fault_address = info->si_addr;
-  // As a return address, that is behind the instruction. In a model, the kernel's call of it counts.
-  const uintptr_t pc = registers[REG_RIP];
-  if (pc >= m.library_start && pc < m.library_end) m.pc = pc + 1;
-  // Go on at the top of the fiber's stack: the fiber itself is given up.
-  u8* top = m.stacks + (m.current->number + 1) * STACK_BYTES - 64;
-  registers[REG_RSP] = (greg_t)(top - 8);
-  registers[REG_RIP] = (greg_t)(signal == SIGFPE ? faulted_in_arithmetic : faulted_in_memory);
+  give_up_fiber((ucontext_t*)context, signal == SIGFPE ? faulted_in_arithmetic : faulted_in_memory);
 }
 
 void catch_faults() {
@@ -244,5 +322,8 @@ void catch_faults() {
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
     for (int i = 0; i < 3; i++) sigaction(FAULTS[i], &action, &previous[i]);
+    action.sa_sigaction = on_tick;
+    action.sa_flags |= SA_RESTART;
+    sigaction(TICK, &action, nullptr);
   });
 }

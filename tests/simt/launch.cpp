@@ -50,6 +50,20 @@ void poison_shared_memory() {
   memset(behind, POISON, m.window + m.window_bytes - behind);
 }
 
+// What no device accepts (CUDA C++ Programming Guide, compute capabilities).
+void check_limits() {
+  const Config& c = machine->config;
+  if (c.block == 0 || c.block > 1024) report("a block of %u threads", c.block);
+  const u32 most[3] = {0x7fffffff, 65535, 65535};
+  for (int i = 0; i < 3; i++) {
+    if (c.grid[i] == 0 || c.grid[i] > most[i]) report("a grid of %u x %u x %u blocks", c.grid[0], c.grid[1], c.grid[2]);
+  }
+  const size_t fixed = machine->window_bytes - SIMT_DYNAMIC_BYTES;
+  if (fixed + c.dynamic_bytes > SIMT_DYNAMIC_BYTES) {
+    report("%zu bytes of static and %u of dynamic shared memory", fixed, c.dynamic_bytes);
+  }
+}
+
 void check_dynamic_guard() {
   Machine& m = *machine;
   const size_t end = std::min<size_t>(m.config.dynamic_bytes + DYNAMIC_GUARD, SIMT_DYNAMIC_BYTES);
@@ -65,6 +79,7 @@ void run_block(u32 number) {
   Machine& m = *machine;
   const u32* grid = m.config.grid;
   m.block_number = number;
+  m.blocks_begun++;
   simt_self.block = {number % grid[0], number / grid[0] % grid[1], number / grid[0] / grid[1]};
   poison_shared_memory();
   m.barrier_waiting = 0;
@@ -100,7 +115,7 @@ extern "C" u32 simt_shared_address(const void* p) {
 // 0 when all blocks have run; otherwise `failure` says what happened.
 extern "C" int simt_launch(void (*call)(void**), u8* dynamic, const Config* config, void** arguments,
                            Failure* failure) {
-  static thread_local Machine of_this_thread = {};
+  static thread_local Machine of_this_thread;
   Machine& m = *(machine = &of_this_thread);
   if (m.failed) forget_stacks();
   m.config = *config, m.call = call, m.arguments = arguments, m.failure = failure, m.failed = false;
@@ -113,18 +128,19 @@ extern "C" int simt_launch(void (*call)(void**), u8* dynamic, const Config* conf
   m.library_start = search.start, m.library_end = search.end;
   m.window = search.storage, m.window_bytes = search.storage_bytes, m.dynamic = dynamic;
   if (!m.window || (uintptr_t)dynamic % 1024) report("the library's shared memory is not where it was laid out");
-  if (config->block == 0 || config->block > 1024) report("a block of %u threads", config->block);
-  if (config->dynamic_bytes > SIMT_DYNAMIC_BYTES) report("%u bytes of dynamic shared memory", config->dynamic_bytes);
+  check_limits();
   if (m.failed) return 1;
 
   catch_faults();
+  start_watching();
   simt_self.block_size = {config->block, 1, 1};
   simt_self.grid = {config->grid[0], config->grid[1], config->grid[2]};
   m.warps.resize((config->block + WARP - 1) / WARP);
   for (u32 number : sequence(config->grid[0] * config->grid[1] * config->grid[2])) {
     run_block(number);
     if (!m.failed) check_dynamic_guard();
-    if (m.failed) return 1;
+    if (m.failed) break;
   }
-  return 0;
+  stop_watching();
+  return m.failed;
 }

@@ -27,6 +27,7 @@ pub struct Config {
     pub seed: u64,
     pub late: u32,
     pub hooked: u32,
+    pub limit_ms: u32,
     pub regions: *const Region,
     pub region_count: u64,
 }

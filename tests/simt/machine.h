@@ -42,6 +42,7 @@ struct Config {
   u64 seed;
   u32 late;    // asynchronous copies arrive when they are waited for, not when they are issued
   u32 hooked;  // the kernel's loads and stores are reported
+  u32 limit_ms;  // of processor time for one block
   const Region* regions;
   u64 region_count;
 };
@@ -79,6 +80,7 @@ struct Thread {
 // that have not yet read, never two.
 struct Meeting {
   u32 mask, arrived, line, generation;
+  uintptr_t place;  // where the kernel calls: one line may stand at several, inlined
   SimtWarpOp op;
   u64 values[2][WARP];
 };
@@ -108,6 +110,7 @@ struct Cell {
 };
 
 struct Machine {
+  Machine();
   ~Machine();
 
   Config config;
@@ -138,6 +141,12 @@ struct Machine {
   u8* dynamic;
   uintptr_t library_start, library_end;
 
+  // The watchdog: ticks of processor time that the block `watched` has taken, and whether those are too many.
+  void* timer;
+  u64 watched, blocks_begun;
+  u32 ticks;
+  bool overdue;
+
   // The operand that was accessed last, where the next access is looked for first.
   const Region* last_region;
 
@@ -161,6 +170,10 @@ void wait(const char* what, u32 line);
 void run_threads();
 void prepare_threads();
 void catch_faults();
+// From here to `stop_watching`, a block that takes longer than its limit is given up.
+void start_watching();
+void stop_watching();
+[[noreturn]] void overran();
 // After a failure: nothing that the given-up fibers had on their stacks counts any more.
 void forget_stacks();
 

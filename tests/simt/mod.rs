@@ -23,6 +23,7 @@ use memory::Memory;
 use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use stockpot::device::{Arg, Buffer, DType, Device, Executor, Graph, Launch, Matrix};
 use stockpot::error::{Error, Kind, Result};
 
@@ -81,6 +82,7 @@ struct Runner {
     mode: Mode,
     folder: PathBuf,
     patch: Option<Patch>,
+    limit: Duration,
     memory: Memory,
 }
 
@@ -89,6 +91,9 @@ enum Queued {
     Launch(Launch),
     Upload(Buffer, Vec<u8>),
 }
+
+/// What one block may take of a processor: the longest takes a second or two.
+const LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Simt {
     runner: Runner,
@@ -108,7 +113,7 @@ struct Recorded {
 impl Simt {
     pub fn new(mode: Mode) -> Simt {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        let runner = Runner { mode, folder, patch: None, memory: Memory::default() };
+        let runner = Runner { mode, folder, patch: None, limit: LIMIT, memory: Memory::default() };
         Simt { runner, aside: vec![], queue: None, recorded: None }
     }
     /// Kernels come from `folder` (of the repository) instead of `kernels/`; headers still from there.
@@ -119,6 +124,11 @@ impl Simt {
     /// Kernels are compiled with this change to their text.
     pub fn with_source(mut self, patch: Patch) -> Simt {
         self.runner.patch = Some(patch);
+        self
+    }
+    /// A block is given up after so much processor time.
+    pub fn with_limit(mut self, limit: Duration) -> Simt {
+        self.runner.limit = limit;
         self
     }
     pub fn device(self, compute: DType) -> Device {
@@ -193,6 +203,7 @@ impl Runner {
             seed,
             late: u32::from(self.mode.late),
             hooked: u32::from(build == Build::Hooked),
+            limit_ms: self.limit.as_millis() as u32,
             regions: regions.as_ptr(),
             region_count: regions.len() as u64,
         };

@@ -191,6 +191,7 @@ static void check(const void* p, u32 bytes, bool write, uintptr_t pc) {
   Machine& m = *machine;
   if (!m.current) return;
   m.pc = pc;
+  if (m.overdue) overran();
   const u8* at = (const u8*)p;
   const size_t in_window = at - m.window;
   if (in_window < m.window_bytes) {

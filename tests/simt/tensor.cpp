@@ -1,10 +1,13 @@
 // ldmatrix and mma.sync: which lane holds which element is as in kernels/ptx.cuh and PTX ISA 7.0.
 //
-// The arithmetic of mma differs from hardware in its roundings only: here each product (exact in f32) is added to the
-// accumulator in f32, k ascending, to nearest. Tensor cores add a block of products and the accumulator as integers
-// aligned to the largest exponent with 24 (Ampere) or 25 (Hopper) fractional bits, and truncate (arXiv 2511.10909). So
-// outputs are compared with f64 references within a tolerance, never bit by bit with a GPU's.
+// The arithmetic of mma is that of the tensor cores that round worst, Ampere's, as arXiv 2511.10909 found it: eight
+// products and the accumulator become integers of a unit 2^-24 below the largest of them, what is below that unit is
+// cut off, and the sum is cut to f32. Hopper's keep one bit more and add sixteen products at once. So a bound that
+// holds here has room for either, but outputs are never compared bit by bit with a GPU's.
 #include "machine.h"
+
+#include <algorithm>
+#include <cstdlib>
 
 extern "C" void simt_ldmatrix(u32* r, int count, bool transposed, u32 row) {
   ENTER();
@@ -29,6 +32,42 @@ extern "C" void simt_ldmatrix(u32* r, int count, bool transposed, u32 row) {
 
 static float bf16_value(u32 bits) { return simt_bits<float>(bits << 16); }
 
+constexpr u32 EXPONENT = 0x7f800000u;
+// Products that the tensor cores add at once, and bits they keep below the largest.
+constexpr u32 DEPTH = 8, KEPT_BITS = 24;
+
+// d[col] += the products of a[k] and b[k][col]: one row of the result, one step of DEPTH along k.
+static void add_products(float (&d)[8], const float* a, const float (*b)[8]) {
+  float p[DEPTH][8], plain[8];
+  u32 top[8];
+  for (u32 col = 0; col < 8; col++) plain[col] = d[col], top[col] = simt_bits<u32>(d[col]) & EXPONENT;
+  for (u32 k = 0; k < DEPTH; k++) {
+    for (u32 col = 0; col < 8; col++) {
+      p[k][col] = a[k] * b[k][col];  // exact
+      plain[col] += p[k][col];
+      top[col] = std::max(top[col], simt_bits<u32>(p[k][col]) & EXPONENT);
+    }
+  }
+  float unit[8], units[8];  // 2^-24 below the largest, and how many of it make 1
+  int sum[8];
+  for (u32 col = 0; col < 8; col++) {
+    const u32 e = std::max(top[col] >> 23, KEPT_BITS + 1);  // below 2^-102 the unit stays
+    unit[col] = simt_bits<float>((e - KEPT_BITS) << 23);
+    units[col] = simt_bits<float>((2 * 127 + KEPT_BITS - std::min(e, 254u)) << 23);
+    sum[col] = top[col] == EXPONENT ? 0 : (int)(d[col] * units[col]);
+  }
+  for (u32 k = 0; k < DEPTH; k++) {
+    for (u32 col = 0; col < 8; col++) sum[col] += top[col] == EXPONENT ? 0 : (int)(p[k][col] * units[col]);
+  }
+  for (u32 col = 0; col < 8; col++) {
+    const float nearest = (float)sum[col];
+    // One unit in the last place less where rounding went away from zero.
+    const bool away = std::abs((int)nearest) > std::abs(sum[col]);
+    const float cut = simt_bits<float>(simt_bits<u32>(nearest) - away);
+    d[col] = top[col] == EXPONENT ? plain[col] : cut * unit[col];
+  }
+}
+
 // The warp's product, when all 32 lanes have left their operands in `fragments`.
 static void multiply(Meeting& meeting) {
   const u32 side = meeting.generation % 2;
@@ -47,9 +86,7 @@ static void multiply(Meeting& meeting) {
     }
   }
   for (u32 row = 0; row < 16; row++) {
-    for (u32 k = 0; k < 16; k++) {
-      for (u32 col = 0; col < 8; col++) d[row][col] += a[row][k] * b[k][col];
-    }
+    for (u32 k = 0; k < 16; k += DEPTH) add_products(d[row], &a[row][k], &b[k]);
   }
   for (u32 lane = 0; lane < WARP; lane++) {
     for (u32 i = 0; i < 4; i++) f.d[side][lane][i] = d[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
