@@ -1,6 +1,7 @@
 //! The kernels, merges and whole trainings on the GPU cuda:0: the cases and bounds of the host executor, and equal bits
 //! each time. Without a GPU these are skipped, unless `STOCKPOT_REQUIRE_CUDA=1` (benches/gpu.sh). `STOCKPOT_CASES` names a
-//! part of the cases' names: others are left out.
+//! part of the cases' names: others are left out. With `STOCKPOT_STAND_IN=1` the host executor stands in for the GPU: a rehearsal of
+//! this program and of what calls it.
 
 mod cases;
 mod lab;
@@ -9,23 +10,26 @@ mod merging_on;
 #[path = "nvrtc/recorder.rs"]
 mod recorder;
 mod reference;
+mod simt;
 mod tiles;
 mod training_on;
 
 use cases::kernels::{Worst, bits, run};
 use rayon::prelude::*;
+use simt::{Mode, Simt};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Instant;
 use stockpot::device::nvrtc::Nvrtc;
 use stockpot::device::{DType, Device, Repeat};
+use stockpot::error::Result;
 use stockpot::model::Architecture;
 use stockpot::ops::{Fill, GEMM_TILES};
 use training_on::{is_training_on_the_cpu_but_for_bf16, small, trained};
 
 /// Whether there is a GPU to test on; `false` is a skip, which is said loudly.
 fn has_gpu() -> bool {
-    let Err(missing) = Device::cuda(0) else { return true };
+    let Err(missing) = open() else { return true };
     let required = std::env::var_os("STOCKPOT_REQUIRE_CUDA").is_some_and(|value| value == "1");
     assert!(!required, "STOCKPOT_REQUIRE_CUDA is set, but: {missing}");
     // Past libtest, which would swallow what a passing test prints.
@@ -33,8 +37,17 @@ fn has_gpu() -> bool {
     false
 }
 
+/// Whether this is a rehearsal.
+fn stand_in() -> bool {
+    std::env::var_os("STOCKPOT_STAND_IN").is_some()
+}
+
+fn open() -> Result<Device> {
+    if stand_in() { Ok(Simt::new(Mode::FORWARD).device(DType::Bf16)) } else { Device::cuda(0) }
+}
+
 fn gpu() -> Device {
-    Device::cuda(0).expect("a GPU, as a moment ago")
+    open().expect("a GPU, as a moment ago")
 }
 
 /// Compiles what the cases launch, on all cores: one after another, a hundred files take half a minute. They go to the
@@ -58,7 +71,9 @@ fn every_case_is_within_its_bound_and_has_the_same_bits_again() {
         return;
     }
     let mut device = gpu();
-    compile_ahead(device.name().strip_prefix("cuda ").expect("a GPU's name"));
+    if let Some(architecture) = device.name().strip_prefix("cuda ") {
+        compile_ahead(architecture);
+    }
     let chosen = std::env::var("STOCKPOT_CASES").unwrap_or_default();
     let (mut worst, mut failures) = (Worst::default(), vec![]);
     for case in cases::all().into_iter().filter(|case| case.name.contains(&chosen)) {
@@ -75,7 +90,7 @@ fn every_case_is_within_its_bound_and_has_the_same_bits_again() {
             Err(message) => {
                 failures.push(message);
                 // A fault is the context's end; another context may be had.
-                match Device::cuda(0) {
+                match open() {
                     Ok(another) => device = another,
                     Err(e) => {
                         failures.push(format!("and then: {e}"));
@@ -184,7 +199,8 @@ fn recorded_launches_do_what_queued_ones_do() {
 
 #[test]
 fn memory_that_the_gpu_has_not_is_an_error_with_a_remedy() {
-    if !has_gpu() {
+    // The host executor has no bound of its own.
+    if stand_in() || !has_gpu() {
         return;
     }
     let error = gpu().alloc(DType::F32, 1 << 44).map(|_| ()).expect_err("64 TiB");
