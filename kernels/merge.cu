@@ -1,12 +1,13 @@
-// Weighted sums of checkpoints that lie in the device's memory: out = sum_i weights[i] pool[rows[i]], the terms in order.
+// Weighted sums of checkpoints that lie in the device's memory: out = sum_i weights[i] pool[rows[i]], the terms in
+// order.
 //
-// Same bits on every device: each product and each sum is rounded to f64 apart, from the first term to the last, and the
-// whole once to f32, as on the CPU (src/ops/merge.rs). The sum begins as the first product, not as 0 plus that, so one
-// checkpoint of weight 1 keeps its negative zeros. Elements are independent, so nothing hangs on the launch.
+// Same bits on every device: each product and each sum is rounded to f64 apart, from the first term to the last, and
+// the whole once to f32, as on the CPU (src/ops/merge.rs). The sum begins as the first product, not as 0 plus that, so
+// one checkpoint of weight 1 keeps its negative zeros. Elements are independent, so nothing hangs on the launch.
 //
-// Bound by memory: sums stay in registers, however many terms there are, and loads of AHEAD terms are under way at once.
-// With two terms in bf16 and three blocks of 256 on a multiprocessor that is 24 KB; an H100 needs 18 KB on their way
-// (3.35 TB/s times 0.7 us, shared out among 132). Registers for a fourth block would be spilled (NVRTC 13.2).
+// Bound by memory: sums stay in registers, however many terms there are, and loads of AHEAD terms are under way at
+// once. With two terms in bf16 and three blocks of 256 on a multiprocessor that is 24 KB; an H100 needs 18 KB on their
+// way (3.35 TB/s times 0.7 us, shared out among 132). Registers for a fourth block would be spilled (NVRTC 13.2).
 #include "common.cuh"
 
 static_assert(BLOCK % 32 == 0, "whole warps");

@@ -1,5 +1,5 @@
-//! Merges put into a model on a device that runs kernels (the host executor): the bits of the CPU from any memory, copies
-//! beside launches that wait for each other, and checkpoints that must be refused by name.
+//! Merges put into a model on a device that runs kernels (the host executor): the bits of the CPU from any memory,
+//! copies beside launches that wait for each other, and checkpoints that must be refused by name.
 
 mod merging_on;
 mod simt;

@@ -30,8 +30,8 @@ pub struct Launch {
     pub args: Vec<Arg>,
 }
 
-/// Runs launches and owns the memory they work on. Everything is queued, and done in the order in which it was queued, but
-/// for uploads aside.
+/// Runs launches and owns the memory they work on. Everything is queued, and done in the order in which it was queued,
+/// but for uploads aside.
 pub trait Executor: Send {
     /// Zeroed memory: its address, and what frees it when dropped. On a 256-byte boundary.
     fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)>;
@@ -51,8 +51,8 @@ pub trait Executor: Send {
         Ok(())
     }
     /// Queues a copy to the device on a second queue, beside the launches of the first that follow the last
-    /// `fork_uploads`; `bytes` may be reused at once. The executor keeps the memory of `to` up to the next `join_uploads`.
-    /// Where there is one queue, it is done in its turn.
+    /// `fork_uploads`; `bytes` may be reused at once. The executor keeps the memory of `to` up to the next
+    /// `join_uploads`. Where there is one queue, it is done in its turn.
     fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.upload(to, bytes)
     }

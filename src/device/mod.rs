@@ -145,9 +145,9 @@ impl Device {
         }
     }
 
-    /// As [`Device::upload`], but beside the work that is queued meanwhile. Three rules hold: nothing queued after the last
-    /// [`Device::fork_uploads`] uses that memory (what was queued before may, and memory is allocated before it too);
-    /// nothing uses it before [`Device::join_uploads`]; uploads aside keep their order among themselves.
+    /// As [`Device::upload`], but beside the work that is queued meanwhile. Three rules hold: nothing queued after the
+    /// last [`Device::fork_uploads`] uses that memory (what was queued before may, and memory is allocated before it
+    /// too); nothing uses it before [`Device::join_uploads`]; uploads aside keep their order among themselves.
     pub fn upload_aside<T: Element>(&mut self, to: &Buffer, from: &[T]) -> Result<()> {
         assert!(to.dtype() == T::DTYPE && from.len() <= to.len(), "upload of the wrong type or size");
         assert_eq!(to.slab.device, self.id, "the buffer lies on another device");

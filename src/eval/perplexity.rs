@@ -37,15 +37,15 @@ struct Pass {
 }
 
 /// Rows of the activations to score with at context length `context`: few enough to stay near a CPU's caches, or enough
-/// to fill a GPU. A function of the context and the device's compute type alone, since the bits of a score may depend on
-/// how windows are batched.
+/// to fill a GPU. A function of the context and the device's compute type alone, since the bits of a score may depend
+/// on how windows are batched.
 pub fn rows(context: usize, compute: DType) -> usize {
     context.max(if compute == DType::F32 { 2048 } else { 16384 })
 }
 
-/// Scores every document of `shard`. Batches hold windows of like length; each window's sum is taken in token order, and
-/// the windows' sums are added up in document order. `after_pass` is called each time a pass was queued, which the device is
-/// still at work on: with the device, and with how many windows of how many are done or queued.
+/// Scores every document of `shard`. Batches hold windows of like length; each window's sum is taken in token order,
+/// and the windows' sums are added up in document order. `after_pass` is called each time a pass was queued, which the
+/// device is still at work on: with the device, and with how many windows of how many are done or queued.
 pub fn score(
     device: &mut Device,
     model: &Model,

@@ -1,9 +1,9 @@
-//! Mixtures of a pool put straight into a model, one after the other. Sums run in f64 in the mixture's order and are rounded
-//! once, so the bits are the same on every device, in every order of the mixtures and with any memory.
+//! Mixtures of a pool put straight into a model, one after the other. Sums run in f64 in the mixture's order and are
+//! rounded once, so the bits are the same on every device, in every order of the mixtures and with any memory.
 //!
 //! On the CPU the page cache is the pool. A device that runs kernels keeps as many checkpoints as the memory set aside
-//! holds, a mixture is then one launch; one of more members is streamed through that memory. Copies go to the device aside:
-//! while a mixture is scored, the next one's missing members come in.
+//! holds, a mixture is then one launch; one of more members is streamed through that memory. Copies go to the device
+//! aside: while a mixture is scored, the next one's missing members come in.
 
 use super::mixture::Mixture;
 use super::pool::Pool;
@@ -19,15 +19,16 @@ use std::ops::Range;
 
 /// Elements that the CPU merges at a time: the threads share them out, and no second copy of the model exists.
 const BLOCK: usize = 1 << 22;
-/// [`Merger::prefetch`] brings in this part of a checkpoint at a time. A pass over 16,384 tokens computes 33,000 flops for
-/// each weight, which takes an H100 some 80 ps a weight at best; the part, 4 bytes of every 32nd weight, takes PCIe 5 ps and
-/// a host's thread 20. So copies end within the pass, and a million tokens, 61 passes, leave time for nearly two checkpoints.
+/// [`Merger::prefetch`] brings in this part of a checkpoint at a time. A pass over 16,384 tokens computes 33,000 flops
+/// for each weight, which takes an H100 some 80 ps a weight at best; the part, 4 bytes of every 32nd weight, takes PCIe
+/// 5 ps and a host's thread 20. So copies end within the pass, and a million tokens, 61 passes, leave time for nearly
+/// two checkpoints.
 const PARTS: usize = 32;
 /// What a device keeps for kernels that are loaded later and for inputs.
 const RESERVE: u64 = 512 << 20;
 
-/// Bytes of a device that a [`Merger`] may take, once all else is allocated: what is free less a reserve. Where the device
-/// cannot tell, all that the checkpoints need.
+/// Bytes of a device that a [`Merger`] may take, once all else is allocated: what is free less a reserve. Where the
+/// device cannot tell, all that the checkpoints need.
 pub fn memory_set_aside(device: &Device) -> u64 {
     device.free_memory().map_or(u64::MAX, |free| free.saturating_sub(RESERVE).max(free / 2))
 }
@@ -87,9 +88,9 @@ impl<'a> Merger<'a> {
         }
     }
 
-    /// Brings a part of what the next mixture lacks to the device, beside the work that is queued there. Call it after each
-    /// pass that is queued between two loads. What fails here is no error yet: [`Merger::load`] reads it again, and says
-    /// what is wrong where that mixture is meant.
+    /// Brings a part of what the next mixture lacks to the device, beside the work that is queued there. Call it after
+    /// each pass that is queued between two loads. What fails here is no error yet: [`Merger::load`] reads it again,
+    /// and says what is wrong where that mixture is meant.
     pub fn prefetch(&mut self, device: &mut Device) {
         if let Some(kernels) = &mut self.kernels
             && kernels.prefetch(device, self.pool).is_err()
@@ -197,8 +198,8 @@ impl Kernels {
             let range = start..len.min(start + chunk);
             let rows = self.resident.stream(device, pool, members, range.clone(), i % 2)?;
             device.join_uploads()?;
-            // Before this chunk's launch: the copies that follow wait for the launch before it, which has read the half that
-            // they fill, and run beside this one.
+            // Before this chunk's launch: the copies that follow wait for the launch before it, which has read the half
+            // that they fill, and run beside this one.
             device.fork_uploads()?;
             self.merge(device, mixture, rows, range, model)?;
         }
@@ -232,8 +233,8 @@ impl Kernels {
         })
     }
 
-    /// Refuses a sum that is not finite, by the tensor at fault. The weights of a mixture and the largest of each checkpoint
-    /// tell that there is none, nearly always: only otherwise is the device waited for.
+    /// Refuses a sum that is not finite, by the tensor at fault. The weights of a mixture and the largest of each
+    /// checkpoint tell that there is none, nearly always: only otherwise is the device waited for.
     fn check_finite(&self, device: &mut Device, mixture: &Mixture, model: &Model) -> Result<()> {
         let bound = |&(k, weight): &(usize, f64)| weight.abs() * f64::from(self.resident.largest(k));
         if mixture.terms.iter().map(bound).sum::<f64>() <= f64::from(f32::MAX) {

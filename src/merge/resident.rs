@@ -1,8 +1,10 @@
-//! Checkpoints in the memory of a device that runs kernels: slots of one model each, and the way in for what is missing.
+//! Checkpoints in the memory of a device that runs kernels: slots of one model each, and the way in for what is
+//! missing.
 //!
 //! Slots are bf16 when every checkpoint is stored so, else f32, which holds bf16 and f16 exactly: nothing is narrowed.
-//! Each checkpoint that is read is checked to be finite and unchanged. One that lies in a slot is what its file was when
-//! it was opened, and stays that, whatever becomes of the file: only when it is read anew must the file be the same still.
+//! Each checkpoint that is read is checked to be finite and unchanged. One that lies in a slot is what its file was
+//! when it was opened, and stays that, whatever becomes of the file: only when it is read anew must the file be the
+//! same still.
 
 use super::pool::Pool;
 use super::schedule::Slots;
@@ -14,8 +16,8 @@ use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Elements that are read at a time: some MB, so that all threads read, and the device gets the first while the next are
-/// read.
+/// Elements that are read at a time: some MB, so that all threads read, and the device gets the first while the next
+/// are read.
 const BLOCK: usize = 1 << 22;
 /// Elements that one thread reads at a time.
 pub(super) const CHUNK: usize = 1 << 16;
@@ -117,8 +119,8 @@ impl Resident {
         (self.memory.len() / 2 / members / VECTOR * VECTOR).min(self.stride())
     }
 
-    /// Queues copies of elements `range` of each of `members` to the first (0) or second (1) half of the memory, where they
-    /// become the rows of the matrix. What lies in slots is lost.
+    /// Queues copies of elements `range` of each of `members` to the first (0) or second (1) half of the memory, where
+    /// they become the rows of the matrix. What lies in slots is lost.
     pub(super) fn stream(
         &mut self,
         device: &mut Device,

@@ -1,5 +1,5 @@
-//! The order in which a device merges mixtures, and which checkpoints stay in its memory meanwhile. Nothing but the number of
-//! loads hangs on either: a mixture's bits are its own.
+//! The order in which a device merges mixtures, and which checkpoints stay in its memory meanwhile. Nothing but the
+//! number of loads hangs on either: a mixture's bits are its own.
 
 use super::mixture::Mixture;
 
@@ -14,8 +14,8 @@ pub(super) fn members(mixture: &Mixture) -> Vec<usize> {
     members
 }
 
-/// An order of the mixtures in which consecutive ones share members, where `slots` checkpoints fit the memory: the next is
-/// the one that needs the fewest loads, and of these the first. The given order, where that takes no more loads.
+/// An order of the mixtures in which consecutive ones share members, where `slots` checkpoints fit the memory: the next
+/// is the one that needs the fewest loads, and of these the first. The given order, where that takes no more loads.
 pub fn schedule(mixtures: &[Mixture], slots: usize) -> Vec<usize> {
     let members: Vec<Vec<usize>> = mixtures.iter().map(members).collect();
     let given: Vec<usize> = (0..mixtures.len()).collect();

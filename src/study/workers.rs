@@ -24,8 +24,8 @@ impl Workers {
         Workers { workers, threads_each: (threads / workers).max(1) }
     }
 
-    /// Runs all jobs, each with what `begin` made once for its worker; results in the order of the jobs. One worker takes the
-    /// jobs in their order. After an error no new job is begun, those under way end.
+    /// Runs all jobs, each with what `begin` made once for its worker; results in the order of the jobs. One worker
+    /// takes the jobs in their order. After an error no new job is begun, those under way end.
     pub fn run<J: Sync, S, R: Send>(
         self,
         jobs: &[J],

@@ -79,8 +79,8 @@ pub fn pairs_and_singles(n: usize) -> Vec<Mixture> {
     pairs.chain((0..n).map(|k| mixture(&[(k, 1.0)]))).collect()
 }
 
-/// The bits of each mixture's weights. `prefetches` as a scorer calls for between two of them; only then is looked at what
-/// was loaded.
+/// The bits of each mixture's weights. `prefetches` as a scorer calls for between two of them; only then is looked at
+/// what was loaded.
 pub fn merged(
     device: &mut Device,
     pool: &Pool,

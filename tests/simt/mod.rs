@@ -38,8 +38,8 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mode {
     pub order: Order,
-    /// Asynchronous copies, those of a kernel and uploads aside, arrive when they are waited for, instead of at once. Uploads
-    /// that arrive at once overtake the launches for which they need not wait.
+    /// Asynchronous copies, those of a kernel and uploads aside, arrive when they are waited for, instead of at once.
+    /// Uploads that arrive at once overtake the launches for which they need not wait.
     pub late: bool,
     pub build: Build,
 }
@@ -268,7 +268,8 @@ impl Executor for Simt {
     }
     fn begin_capture(&mut self) -> Result<bool> {
         self.not_recording("another recording");
-        // A record runs where it stands, not in the queue: what was queued before comes first, and nothing is held back.
+        // A record runs at once, not in the queue: what was queued before it comes first, and until the next upload aside
+        // nothing is held back.
         self.catch_up()?;
         self.queue = None;
         self.recorded = Some(Vec::new());

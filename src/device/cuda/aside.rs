@@ -1,7 +1,8 @@
 //! Uploads beside the launches: a second stream with pinned memory of its own, tied to the first by events.
 //!
-//! Memory is freed in the order of the first stream, which knows nothing of the copies of the second. So a buffer that is
-//! copied to is held here until the first stream has been told to wait for the copy: only behind that can it be freed.
+//! Memory is freed in the order of the first stream, which knows nothing of the copies of the second. So a buffer that
+//! is copied to is held here until the first stream has been told to wait for the copy: only behind that can it be
+//! freed.
 
 use super::super::memory::Buffer;
 use super::failed;
