@@ -1,7 +1,7 @@
 //! The inner loop of a merge on the CPU: sum = w_0 x_0 + w_1 x_1 + ..., for n elements of K checkpoints as they are stored.
 //! Each product and each sum is rounded to f64, in the order of the terms, on every machine: no fused multiply-add.
 //!
-//! Sums of 32 elements stay in registers while up to [`TERMS`] checkpoints are added to them; a loop that adds one
+//! Sums of 32 elements stay in registers while up to eight checkpoints are added to them; a loop that adds one
 //! checkpoint after the other to sums in memory waits for these loads and stores. That the compiler does not find this by
 //! itself was measured, hence the AVX2 instructions by name; other machines take the plain loop.
 
