@@ -12,7 +12,8 @@
 #   benches/gpu.sh BINARIES OUT --seconds 570 memcheck racecheck ncu synccheck initcheck
 # OUT/work and OUT/cache are large and not for keeping.
 # Needs bash, coreutils and NVRTC (pip's will do); compute-sanitizer, ncu and python3 with PyTorch for their steps.
-# With --device cpu the steps that need no GPU run; sizes for a trial of the script itself:
+# With --device cpu the steps that need no GPU run; with STOCKPOT_STAND_IN=1 the host executor stands in for the GPU in the
+# step tests. Sizes for a trial of the script itself:
 #   LIMIT (seconds of one step, 540), QUICKSTART (a study), STUDY_PRESET (30m), PRESETS ("130m 1b"), STEPS (50),
 #   BENCH ("gemm attention train merge eval"), PEERS (30m,130m,1b), PEER_SUBJECTS (all), CASES (the sanitizers': Random)
 # shellcheck disable=SC2329 # the functions are called by "step_$step"

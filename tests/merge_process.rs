@@ -32,8 +32,8 @@ fn write_checkpoints(directory: &Path) {
     }
 }
 
-/// The system holds the merge to less memory than one model takes. (Mapped files are the page cache's, which the system takes
-/// back when it needs to.)
+/// The system holds the merge to less memory than one model takes. (Mapped files are the page cache's, which the system
+/// takes back when it needs to.)
 #[test]
 fn two_eight_and_sixty_four_checkpoints_fit_in_the_same_memory() {
     let dir = tempfile::tempdir().unwrap();
@@ -65,8 +65,8 @@ fn two_eight_and_sixty_four_checkpoints_fit_in_the_same_memory() {
 /// Of private memory: the program's, two threads' stacks (2 MiB each) and buffers. One model takes 46 MB in f32.
 const LIMIT_KIB: u64 = 24 << 10;
 
-/// Whenever it happens: the merge is whole, or it is refused by the file's name and leaves nothing behind. It never ends by a
-/// signal.
+/// Whenever it happens: the merge is whole, or it is refused by the file's name and leaves nothing behind. It never
+/// ends by a signal.
 #[test]
 fn a_file_cut_short_at_any_moment_is_an_error_or_too_late() {
     let dir = tempfile::tempdir().unwrap();

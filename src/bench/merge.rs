@@ -1,5 +1,5 @@
-//! Merges on the CPU, from checkpoints in the page cache to new files and to memory, beside copies in the same run. Nothing
-//! here waits for the disk.
+//! Merges on the CPU, from checkpoints in the page cache to new files and to memory, beside copies in the same run.
+//! Nothing here waits for the disk.
 
 use super::{Row, SAMPLES, Subject, VOCABULARY};
 use crate::checkpoint::{StorageDType, WeightsFile, write_model};
@@ -118,8 +118,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Sums of many mixtures, rounded to bf16 and then dropped: what merging costs whoever keeps no files. In one pass, and in
-    /// as many passes as there are mixtures.
+    /// Sums of many mixtures, rounded to bf16 and then dropped: what merging costs whoever keeps no files. In one pass,
+    /// and in as many passes as there are mixtures.
     fn many(&mut self, name: &str, pool: &Pool, mixtures: &[Mixture]) -> Result<()> {
         let round = |_: usize, _: Range<usize>, sums: &[f64]| {
             let mut bytes = [0u8; PIECE_OF_SUMS];

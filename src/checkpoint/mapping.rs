@@ -1,9 +1,9 @@
 //! A file's bytes where the page cache holds them: a merge reads them there without a copy.
 //!
-//! A mapped file that is cut short while it is read, or that the disk fails to read, raises SIGBUS at the access, which ends
-//! the process. Here it does not: the handler puts zero pages in the place of the lost ones, marks the mapping as broken and
-//! returns, and whoever read asks [`Mapping::is_broken`] before using what it read (as libwayland does for memory that a
-//! client shares with it). A SIGBUS elsewhere is handled as before.
+//! A mapped file that is cut short while it is read, or that the disk fails to read, raises SIGBUS at the access, which
+//! ends the process. Here it does not: the handler puts zero pages in the place of the lost ones, marks the mapping as
+//! broken and returns, and whoever read asks [`Mapping::is_broken`] before using what it read (as libwayland does for
+//! memory that a client shares with it). A SIGBUS elsewhere is handled as before.
 
 use memmap2::Mmap;
 use std::ffi::{c_int, c_void};
@@ -24,8 +24,8 @@ impl Mapping {
     pub(super) fn new(file: &File) -> io::Result<Mapping> {
         HANDLER.call_once(install);
         // SAFETY: bytes that another process changes meanwhile are read as some bytes or others: they are only ever
-        // viewed as numbers, every pattern of which is a value, and the reader refuses a file that has changed. Bytes that
-        // vanish are the handler's.
+        // viewed as numbers, every pattern of which is a value, and the reader refuses a file that has changed. Bytes
+        // that vanish are the handler's.
         let map = unsafe { Mmap::map(file)? };
         let watched = Watched::take(map.as_ptr() as usize, map.len());
         Ok(Mapping { map, watched })
@@ -47,8 +47,8 @@ impl Drop for Mapping {
     }
 }
 
-/// An address range that the handler looks after. Entries are never freed but used again, so that the handler can walk the
-/// list at any moment.
+/// An address range that the handler looks after. Entries are never freed but used again, so that the handler can walk
+/// the list at any moment.
 #[derive(Debug)]
 struct Watched {
     /// 0: free
@@ -58,8 +58,8 @@ struct Watched {
     next: *const Watched,
 }
 
-// SAFETY: (1) `next` is written before the entry is shared and never again; (2) entries are never freed; (3) the rest is
-// atomic.
+// SAFETY: (1) `next` is written before the entry is shared and never again; (2) entries are never freed; (3) the rest
+// is atomic.
 unsafe impl Sync for Watched {}
 
 static WATCHED: AtomicPtr<Watched> = AtomicPtr::new(std::ptr::null_mut());
@@ -120,8 +120,8 @@ static mut BEFORE: std::mem::MaybeUninit<libc::sigaction> = std::mem::MaybeUnini
 static PAGE: AtomicUsize = AtomicUsize::new(4096);
 
 fn install() {
-    // SAFETY: (1) `Once` lets one thread in; (2) the handler does only what a signal handler may; (3) SA_ONSTACK runs it on
-    // the stack that Rust's threads have for signals.
+    // SAFETY: (1) `Once` lets one thread in; (2) the handler does only what a signal handler may; (3) SA_ONSTACK runs
+    // it on the stack that Rust's threads have for signals.
     unsafe {
         PAGE.store(libc::sysconf(libc::_SC_PAGESIZE) as usize, Ordering::Release);
         libc::sigaction(libc::SIGBUS, std::ptr::null(), (&raw mut BEFORE).cast());
@@ -134,9 +134,10 @@ fn install() {
 }
 
 extern "C" fn on_sigbus(_signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
-    // SAFETY: (1) the kernel gives a valid `info`; (2) only atomics, mmap and sigaction are used here, which are safe in a
-    // handler (mmap is a bare system call on Linux); (3) the pages that are replaced are a mapping's own, which only its
-    // owner unmaps, and the thread that faulted is reading it; (4) `BEFORE` was written before the handler was installed.
+    // SAFETY: (1) the kernel gives a valid `info`; (2) only atomics, mmap and sigaction are used here, which are safe
+    // in a handler (mmap is a bare system call on Linux); (3) the pages that are replaced are a mapping's own, which
+    // only its owner unmaps, and the thread that faulted is reading it; (4) `BEFORE` was written before the handler was
+    // installed.
     unsafe {
         let address = (*info).si_addr() as usize;
         if let Some((entry, end)) = entries().find_map(|w| Some((w, w.end_if_holds(address)?))) {

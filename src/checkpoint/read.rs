@@ -77,8 +77,9 @@ impl Reader {
         self.layout.read_chunk(range, out)
     }
 
-    /// Elements `range` of the arena as they are stored, all of one tensor (see [`Reader::pieces`]), where the file is mapped.
-    /// Call [`Reader::check_readable`] before using what was read, and [`Reader::check_unchanged`] after the last.
+    /// Elements `range` of the arena as they are stored, all of one tensor (see [`Reader::pieces`]), where the file is
+    /// mapped. Call [`Reader::check_readable`] before using what was read, and [`Reader::check_unchanged`] after the
+    /// last.
     pub fn stored(&self, range: Range<usize>) -> Values<'_> {
         self.layout.stored(range)
     }

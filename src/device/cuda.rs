@@ -1,5 +1,6 @@
-//! NVIDIA GPUs: launches compiled by NVRTC and queued on one stream through cudarc; uploads aside have a stream of their
-//! own (`aside.rs`). Compute capability 8.0 and up, drivers of CUDA 12.0 and up. The driver is loaded at run time, so one binary runs on machines without it.
+//! NVIDIA GPUs: launches compiled by NVRTC and queued on one stream through cudarc; uploads aside have a stream of
+//! their own (`aside.rs`). Compute capability 8.0 and up, drivers of CUDA 12.0 and up. The driver is loaded at run
+//! time, so one binary runs on machines without it.
 //!
 //! cudarc panics where it finds no driver: `found::driver_version` stands before every other call.
 
@@ -62,8 +63,8 @@ struct Function {
 pub fn open(ordinal: usize) -> Result<Cuda> {
     let (compiler, architecture, name) = found::ready(ordinal)?;
     let context = CudaContext::new(ordinal).map_err(|e| failed("open the device", e))?;
-    // SAFETY: (1) nothing has been allocated yet; (2) all work goes to one stream, in order, so no event is needed between
-    // any two uses of an allocation; uploads aside have events of their own.
+    // SAFETY: (1) nothing has been allocated yet; (2) all work goes to one stream, in order, so no event is needed
+    // between any two uses of an allocation; uploads aside have events of their own.
     unsafe { context.disable_event_tracking() };
     // Not the default stream: that one cannot be recorded.
     let stream = context.new_stream().map_err(|e| failed("make a stream", e))?;
@@ -209,10 +210,11 @@ impl Executor for Cuda {
         let mut values = argument_bytes(&launch.args);
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
         let [x, y, z] = launch.grid;
-        // SAFETY: (1) the op gives its kernel's parameters in order, one slot of eight bytes each, as the kernel declares
-        // them (held by tests/kernels.rs, where the same launches run); the driver copies them before it returns;
-        // (2) `Device::run` has checked that the operands lie on this device and that written ones overlap nothing;
-        // (3) they stay allocated: memory is freed in the order of the stream, and recorded launches keep theirs.
+        // SAFETY: (1) the op gives its kernel's parameters in order, one slot of eight bytes each, as the kernel
+        // declares them (held by tests/kernels.rs, where the same launches run); the driver copies them before it
+        // returns; (2) `Device::run` has checked that the operands lie on this device and that written ones overlap
+        // nothing; (3) they stay allocated: memory is freed in the order of the stream, and recorded launches keep
+        // theirs.
         unsafe {
             let function = self.functions[i].function.cu_function();
             let (block, stream) = ((launch.block, 1, 1), self.stream.cu_stream());
@@ -249,8 +251,8 @@ impl Executor for Cuda {
     fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
         let failed = |e| failed("copy from the device", e);
         self.stream.context().bind_to_thread().map_err(failed)?;
-        // SAFETY: (1) the buffer holds as many bytes (checked by `Device::download`) and is alive; (2) `bytes` is borrowed
-        // until the stream has finished below.
+        // SAFETY: (1) the buffer holds as many bytes (checked by `Device::download`) and is alive; (2) `bytes` is
+        // borrowed until the stream has finished below.
         unsafe { result::memcpy_dtoh_async(bytes, from.address(), self.stream.cu_stream()) }.map_err(failed)?;
         self.stream.synchronize().map_err(failed)
     }

@@ -1,8 +1,8 @@
-//! Weighted averages of checkpoints. `weights` says how much each counts, `recipe` reads that from mergekit's YAML. `pool`
-//! opens checkpoints that fit each other, `mixture` is one weighted sum of them, `stream` sums many in one pass over
-//! the files, in memory that does not grow with the number of checkpoints, and `write` makes checkpoints of the sums.
-//! `merger` puts mixtures into a model on any device, in the order that `schedule` finds, with the checkpoints that are
-//! `resident` there. Exact: f64 sums in the given order, rounded once.
+//! Weighted averages of checkpoints. `weights` says how much each counts, `recipe` reads that from mergekit's YAML.
+//! `pool` opens checkpoints that fit each other, `mixture` is one weighted sum of them, `stream` sums many in one pass
+//! over the files, in memory that does not grow with the number of checkpoints, and `write` makes checkpoints of the
+//! sums. `merger` puts mixtures into a model on any device, in the order that `schedule` finds, with the checkpoints
+//! that are `resident` there. Exact: f64 sums in the given order, rounded once.
 
 mod merger;
 mod mixture;

@@ -27,8 +27,8 @@ impl Pool {
         Ok(Pool { checkpoints })
     }
 
-    /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum as a
-    /// mixture of them, its terms in their order, with weights that the caller has checked.
+    /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum as
+    /// a mixture of them, its terms in their order, with weights that the caller has checked.
     pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
         let (mut names, mut paths) = (Vec::new(), Vec::new());
         let mut position = |path: &PathBuf| {
@@ -90,8 +90,8 @@ fn check_alike(checkpoints: &[Reader]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses tokenizers that give the same text other ids. How the files are written, and what else they hold, may differ;
-/// a checkpoint without a tokenizer fits any.
+/// Refuses tokenizers that give the same text other ids. How the files are written, and what else they hold, may
+/// differ; a checkpoint without a tokenizer fits any.
 fn check_vocabularies(checkpoints: &[Reader]) -> Result<()> {
     let mut first: Option<(PathBuf, String)> = None;
     for checkpoint in checkpoints {

@@ -1,10 +1,10 @@
-//! One pass over K checkpoints of P weights each: sum_k w_k * theta_k for M mixtures, in f64, terms in the order of each
-//! mixture, rounded once to the output's type.
+//! One pass over K checkpoints of P weights each: sum_k w_k * theta_k for M mixtures, in f64, terms in the order of
+//! each mixture, rounded once to the output's type.
 //!
 //! The arena is dealt to the threads in tasks, and a task is done block by block: a block's elements are read where the
-//! files are mapped, by every mixture in turn while they are in the core's cache, so that each checkpoint passes through
-//! memory once, whatever M is. A thread's own memory is one block of sums and, for each mixture, the bytes of its
-//! task's output, whatever K and P are. Elements are independent: the bits depend neither on the threads nor on how
+//! files are mapped, by every mixture in turn while they are in the core's cache, so that each checkpoint passes
+//! through memory once, whatever M is. A thread's own memory is one block of sums and, for each mixture, the bytes of
+//! its task's output, whatever K and P are. Elements are independent: the bits depend neither on the threads nor on how
 //! the arena is cut.
 
 use super::mixture::Mixture;
@@ -29,7 +29,8 @@ const WIDE: usize = 1 << 14;
 /// The least elements of one checkpoint that are widened at a time, however many checkpoints there are.
 const SMALLEST_BLOCK: usize = 64;
 
-/// Elements of the arena of `mixture` from `start` on, in f32, as many as `out` has. Call [`Pool::check_unchanged`] after the last.
+/// Elements of the arena of `mixture` from `start` on, in f32, as many as `out` has. Call [`Pool::check_unchanged`]
+/// after the last.
 pub fn to_memory(pool: &Pool, mixture: &Mixture, start: usize, out: &mut [f32]) -> Result<()> {
     let mixtures = std::slice::from_ref(mixture);
     out.par_chunks_mut(TASK).enumerate().try_for_each_init(Scratch::default, |scratch, (i, out)| {
@@ -115,8 +116,8 @@ struct Scratch {
     bytes: Vec<Vec<u8>>,
 }
 
-/// Sums elements `range` of every mixture and hands them out: the mixture, the elements, their sums. What was read where a
-/// file had been cut short are zeros: [`check`] tells.
+/// Sums elements `range` of every mixture and hands them out: the mixture, the elements, their sums. What was read
+/// where a file had been cut short are zeros: [`check`] tells.
 fn sum(
     pool: &Pool,
     mixtures: &[Mixture],
@@ -189,9 +190,9 @@ fn blocks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>
     range.clone().step_by(size).map(move |start| start..range.end.min(start + size))
 }
 
-/// Refuses sums of elements `range` for which bytes were missing; where some were not `finite`, names the checkpoint and
-/// tensor at fault, if one is. A weight that is not finite leaves a sum that is not: 0 * inf is NaN, as are inf - inf and
-/// NaN + x.
+/// Refuses sums of elements `range` for which bytes were missing; where some were not `finite`, names the checkpoint
+/// and tensor at fault, if one is. A weight that is not finite leaves a sum that is not: 0 * inf is NaN, as are inf -
+/// inf and NaN + x.
 fn check(pool: &Pool, mixtures: &[Mixture], range: Range<usize>, finite: bool) -> Result<()> {
     let used = |k: &usize| mixtures.iter().any(|m| m.terms.iter().any(|term| term.0 == *k));
     let checkpoints = pool.checkpoints();
@@ -291,8 +292,8 @@ mod tests {
         best.expect("a neighbour").to_le_bytes().to_vec()
     }
 
-    /// Random shapes, architectures, types, shards, K and M; every output of one pass, of a pass of its own, and in memory
-    /// has the bits of the plain f64 loop rounded once.
+    /// Random shapes, architectures, types, shards, K and M; every output of one pass, of a pass of its own, and in
+    /// memory has the bits of the plain f64 loop rounded once.
     #[test]
     fn a_pass_over_anything_has_the_bits_of_the_plain_loop() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);

@@ -69,7 +69,8 @@ pub fn merge_to_directory(members: &[(PathBuf, f64)], out: &Path, options: &Merg
 }
 
 /// Writes weighted averages as checkpoint directories, each whole or not at all, with config and tokenizer of one
-/// member and a `merge.json` that says what was done. Every checkpoint is read once, however many merges it is in. A full directory is replaced only if it is an earlier merge.
+/// member and a `merge.json` that says what was done. Every checkpoint is read once, however many merges it is in. A
+/// full directory is replaced only if it is an earlier merge.
 pub fn write_merges(merges: &[Merge], progress: Option<MergeProgress>) -> Result<Pass> {
     let (pool, mixtures) = Pool::of_sums(&merges.iter().map(|m| m.weights.terms()).collect::<Vec<_>>())?;
     merges.iter().try_for_each(|merge| check_output(&pool, &merge.out))?;

@@ -1,6 +1,6 @@
 //! Weights as checkpoints store them: from bytes to numbers, and from f64 sums to bytes, rounded once. Elements are
-//! independent of one another, so the bits do not depend on how they are dealt out. Loops run under `pulp`'s dispatch: the
-//! compiler vectorises them for AVX2 or AVX-512, whichever the machine has.
+//! independent of one another, so the bits do not depend on how they are dealt out. Loops run under `pulp`'s dispatch:
+//! the compiler vectorises them for AVX2 or AVX-512, whichever the machine has.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -162,8 +162,8 @@ pub fn round_to_f32(sum: &[f64], out: &mut [f32]) -> bool {
     )
 }
 
-/// The bytes of `sum` in `dtype`, rounded to nearest, ties to even; `out` has room for exactly these. Whether all results
-/// are finite: a value beyond the type's range becomes an infinity, which [`first_not_finite`] finds.
+/// The bytes of `sum` in `dtype`, rounded to nearest, ties to even; `out` has room for exactly these. Whether all
+/// results are finite: a value beyond the type's range becomes an infinity, which [`first_not_finite`] finds.
 pub fn round_to_bytes(sum: &[f64], dtype: StorageDType, out: &mut [u8]) -> bool {
     assert_eq!(sum.len() * dtype.bytes(), out.len(), "room for each value");
     let mut finite = true;
@@ -184,8 +184,8 @@ pub fn round_to_bytes(sum: &[f64], dtype: StorageDType, out: &mut [u8]) -> bool 
 const F32_EXPONENT: u32 = 0x7f80_0000;
 
 /// To f32, where a value that is none becomes the neighbour whose last bit is 1; whether all are finite. Rounding to
-/// nearest twice would turn some values just above a tie into ties; rounding to odd first keeps what the second rounding must
-/// know (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums").
+/// nearest twice would turn some values just above a tie into ties; rounding to odd first keeps what the second
+/// rounding must know (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums").
 fn round_to_odd(sum: &[f64], out: &mut [f32]) -> bool {
     let (bad, subnormal) = pulp::Arch::new().dispatch(
         #[inline(always)]

@@ -1,9 +1,10 @@
-//! The inner loop of a merge on the CPU: sum = w_0 x_0 + w_1 x_1 + ..., for n elements of K checkpoints as they are stored.
-//! Each product and each sum is rounded to f64, in the order of the terms, on every machine: no fused multiply-add.
+//! The inner loop of a merge on the CPU: sum = w_0 x_0 + w_1 x_1 + ..., for n elements of K checkpoints as they are
+//! stored. Each product and each sum is rounded to f64, in the order of the terms, on every machine: no fused
+//! multiply-add.
 //!
 //! Sums of 32 elements stay in registers while up to eight checkpoints are added to them; a loop that adds one
-//! checkpoint after the other to sums in memory waits for these loads and stores. That the compiler does not find this by
-//! itself was measured, hence the AVX2 instructions by name; other machines take the plain loop.
+//! checkpoint after the other to sums in memory waits for these loads and stores. That the compiler does not find this
+//! by itself was measured, hence the AVX2 instructions by name; other machines take the plain loop.
 
 use super::storage::{Values, bf16_to_f32};
 #[cfg(target_arch = "x86_64")]
@@ -226,7 +227,8 @@ mod tests {
     use super::*;
     use half::{bf16, f16};
 
-    /// Sums of every length around whole steps, of one to many terms of one and of several types, against the plainest loop.
+    /// Sums of every length around whole steps, of one to many terms of one and of several types, against the plainest
+    /// loop.
     #[test]
     fn every_way_has_the_bits_of_the_plain_loop() {
         let value = |i: usize, k: usize| ((i * 7919 + k * 104_729) % 1009) as f32 * 0.0371 - 17.3;
