@@ -10,7 +10,7 @@
 #   benches/gpu.sh BINARIES OUT --seconds 570 facts tests quickstart study
 #   benches/gpu.sh BINARIES OUT --seconds 570 bench peers steps
 #   benches/gpu.sh BINARIES OUT --seconds 570 memcheck racecheck ncu synccheck initcheck
-# OUT/work and OUT/cache are large and not for keeping.
+# OUT/scratch and OUT/cache are large and not for keeping.
 # Needs bash, coreutils and NVRTC (pip's will do); compute-sanitizer, ncu and python3 with PyTorch for their steps.
 # With --device cpu the steps that need no GPU run; with STOCKPOT_STAND_IN=1 the host executor stands in for the GPU in the
 # step tests. Sizes for a trial of the script itself:
@@ -104,12 +104,12 @@ twice() { # STUDY NAME
   for run in 1 2; do
     echo "== $2, run $run"
     start=$SECONDS
-    rm -rf "$out/work/$2.$run"
-    "$stockpot" run "$1" --out "$out/work/$2.$run" --device "$device" --json >"$out/$2.$run.json" || return
+    rm -rf "$out/scratch/$2.$run"
+    "$stockpot" run "$1" --out "$out/scratch/$2.$run" --device "$device" --json >"$out/$2.$run.json" || return
     echo "$((SECONDS - start)) s"
   done
-  if diff -rq --exclude study.lock "$out/work/$2.1" "$out/work/$2.2"; then
-    echo "equal bits: $(find "$out/work/$2.1" -type f | wc -l) files"
+  if diff -rq --exclude study.lock "$out/scratch/$2.1" "$out/scratch/$2.2"; then
+    echo "equal bits: $(find "$out/scratch/$2.1" -type f | wc -l) files"
   else
     return 1
   fi
@@ -123,7 +123,7 @@ step_quickstart() {
 # The quickstart's text with a larger model and tokenizer, in few steps: what is compared is bits, not perplexities.
 step_study() {
   local data=$root/examples/quickstart/data
-  mkdir -p "$out/work"
+  mkdir -p "$out/scratch"
   sed -e "s/^preset = .*/preset = \"$study_preset\"/" -e 's/^vocabulary = [0-9]*/vocabulary = 8192/' \
     -e "s|\"data/|\"$data/|g" -e "s/^steps = .*/steps = $train_steps/" -e 's/^warmup_steps = .*/warmup_steps = 5/' \
     -e 's/^batch = .*/batch = 8/' -e 's/^pairs = .*/pairs = 3/' -e 's/^triples = .*/triples = 1/' \
@@ -155,9 +155,9 @@ step_steps() {
     echo "== $preset, $train_steps steps"
     start=$SECONDS
     train_settings "$preset" "$train_steps" >"$out/train-$preset.toml"
-    rm -rf "$out/work/train-$preset" "$out/work/train-$preset.partial"
-    if "$stockpot" train --config "$out/train-$preset.toml" --out "$out/work/train-$preset" --device "$device"; then
-      cp "$out/work/train-$preset/metrics.jsonl" "$out/train-$preset.metrics.jsonl"
+    rm -rf "$out/scratch/train-$preset" "$out/scratch/train-$preset.partial"
+    if "$stockpot" train --config "$out/train-$preset.toml" --out "$out/scratch/train-$preset" --device "$device"; then
+      cp "$out/scratch/train-$preset/metrics.jsonl" "$out/train-$preset.metrics.jsonl"
       tail -1 "$out/train-$preset.metrics.jsonl"
     else
       failed=1
@@ -191,10 +191,10 @@ step_peers() {
 step_ncu() {
   on_gpu && needs ncu || return
   train_settings "${presets[0]}" 2 >"$out/ncu.toml"
-  rm -rf "$out/work/ncu" "$out/work/ncu.partial"
+  rm -rf "$out/scratch/ncu" "$out/scratch/ncu.partial"
   ncu --set full --graph-profiling node --kernel-name 'regex:gemm|attention|cross_entropy|adamw' --launch-skip 40 \
     --launch-count 60 --force-overwrite --export "$out/ncu" \
-    "$stockpot" train --config "$out/ncu.toml" --out "$out/work/ncu" --device "$device" || return
+    "$stockpot" train --config "$out/ncu.toml" --out "$out/scratch/ncu" --device "$device" || return
   ncu --import "$out/ncu.ncu-rep" --page details >"$out/ncu-details.txt"
 }
 

@@ -7,7 +7,7 @@ use stockpot::checkpoint::{OptimizerState, Reader, StorageDType, write_model};
 use stockpot::device::Device;
 use stockpot::error::Result;
 use stockpot::merge::{
-    MergeOptions, MergeReport, Merger, Mixture, Pool, check_weights, merge_to_directory, normalized,
+    Merge, MergeReport, Merger, Mixture, Partition, Pool, Scheme, Weights, check_weights, normalized, write_merges,
 };
 use stockpot::model::{Architecture, Config, Model, Table};
 use stockpot::ops::storage::round_to_bytes;
@@ -80,8 +80,16 @@ fn nearest(x: f64, bits: u16, widen: impl Fn(u16) -> f64) -> u16 {
     valid.min_by(|a, b| (widen(*a) - x).abs().total_cmp(&(widen(*b) - x).abs()).then((a & 1).cmp(&(b & 1)))).unwrap()
 }
 
-fn merge(members: &[(PathBuf, f64)], out: &Path, dtype: Option<StorageDType>) -> stockpot::error::Result<MergeReport> {
-    merge_to_directory(members, out, &MergeOptions { dtype, ..Default::default() })
+fn merge(members: &[(PathBuf, f64)], out: &Path, dtype: Option<StorageDType>) -> Result<MergeReport> {
+    write(members, out, dtype, false)
+}
+
+fn write(members: &[(PathBuf, f64)], out: &Path, dtype: Option<StorageDType>, normalize: bool) -> Result<MergeReport> {
+    let partitions: Vec<Partition> = members.iter().map(|(path, _)| Partition::of_one(path)).collect();
+    let given = Scheme::Given(members.iter().map(|member| member.1).collect());
+    let weights = Weights::new(&partitions, &given, normalize, None)?;
+    let merge = Merge { weights, dtype, companions: 0, recipe: None, out: out.to_path_buf() };
+    Ok(write_merges(&[merge], None)?.reports.remove(0))
 }
 
 fn data(directory: &Path) -> Vec<u8> {
@@ -237,8 +245,7 @@ fn weights_must_sum_to_1_unless_normalized() {
     refused::<()>(Err(error), &["4", "--normalize"]);
     refused(average(&given), &["4", "--normalize"]);
     assert!(!out.exists());
-    let report =
-        merge_to_directory(&given, &out, &MergeOptions { normalize: true, ..Default::default() }).unwrap().weights;
+    let report = write(&given, &out, None, true).unwrap().weights;
     assert_eq!((report.members[1].given, report.members[1].weight, report.normalized), (3.0, 0.75, true));
     let expected: Vec<u8> = plain(&stored, &[0.25, 0.75]).iter().flat_map(|&x| (x as f32).to_le_bytes()).collect();
     assert!(data(&out) == expected);
@@ -399,7 +406,7 @@ fn different_vocabularies_are_refused_and_other_spellings_of_one_are_not() {
     average(&members(&paths, &[0.5, 0.25, 0.25])).unwrap();
     write(&paths[2], r#"{"model": {"vocab": {"a": 1, "b": 0}}}"#);
     let out = dir.path().join("out");
-    let refused = merge_to_directory(&members(&paths, &[0.5, 0.25, 0.25]), &out, &MergeOptions::default());
+    let refused = merge(&members(&paths, &[0.5, 0.25, 0.25]), &out, None);
     let message = refused.expect_err("other ids").to_string();
     assert!(message.contains("c/tokenizer.json") && message.contains("a/tokenizer.json"), "{message}");
     assert!(!out.exists());

@@ -15,18 +15,14 @@ use stockpot::error::Result;
 use stockpot::merge::{Merger, memory_set_aside};
 use stockpot::model::{Model, Table};
 
-fn host_executor(mode: Mode) -> Device {
-    Simt::new(mode).device(DType::Bf16)
-}
-
 #[test]
 fn merges_have_the_bits_of_the_cpu_whatever_the_memory() {
-    merges_have_the_bits_of_the_cpu(|| host_executor(Mode::FORWARD));
+    merges_have_the_bits_of_the_cpu(|| Simt::bf16(Mode::FORWARD));
 }
 
 #[test]
 fn and_when_copies_overtake_launches() {
-    merges_have_the_bits_of_the_cpu(|| host_executor(Mode::EARLY));
+    merges_have_the_bits_of_the_cpu(|| Simt::bf16(Mode::EARLY));
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -148,7 +144,7 @@ fn a_weight_that_is_not_finite_is_named_where_its_mixture_is_loaded() {
         let mixtures = [mixture(&[(0, 0.5), (2, 0.5)]), mixture(&[(0, 0.5), (1, 0.5)]), mixture(&[(2, 1.0)])];
         // All resident; two slots; streamed.
         for budget in [u64::MAX, 4 * stored.bytes(), stored.bytes() / 2] {
-            let device = &mut host_executor(Mode::FORWARD);
+            let device = &mut Simt::bf16(Mode::FORWARD);
             let model = Model::without_weights(device, pool.config()).expect("memory");
             let mut merger = Merger::new(device, &pool, &mixtures, budget).expect("memory");
             let mut refused = 0;
@@ -182,7 +178,7 @@ fn a_file_that_changes_is_named_when_it_is_read_and_not_missed_while_it_is_resid
     let stored = Stored::new(&[BF16; 3]);
     let pool = stored.pool();
     let mixtures = [mixture(&[(0, 0.5), (1, 0.5)]), mixture(&[(0, 0.25), (1, 0.75)]), mixture(&[(1, 0.5), (2, 0.5)])];
-    let device = &mut host_executor(Mode::FORWARD);
+    let device = &mut Simt::bf16(Mode::FORWARD);
     let model = Model::without_weights(device, pool.config()).expect("memory");
     for budget in [3 * stored.bytes(), stored.bytes()] {
         let mut merger = Merger::new(device, &pool, &mixtures, budget).expect("memory");
@@ -209,7 +205,7 @@ fn a_sum_that_overflows_is_named_by_its_tensor_and_one_that_only_might_is_not() 
     let pool = stored.pool();
     let mixtures = [mixture(&[(0, 1e40), (1, 1.0)]), mixture(&[(1, 1e40), (1, -1e40)])];
     for budget in [u64::MAX, stored.bytes()] {
-        let device = &mut host_executor(Mode::FORWARD);
+        let device = &mut Simt::bf16(Mode::FORWARD);
         let model = Model::without_weights(device, pool.config()).expect("memory");
         let mut merger = Merger::new(device, &pool, &mixtures, budget).expect("memory");
         let at = |m: usize| merger.order().iter().position(|&i| i == m).expect("each once");

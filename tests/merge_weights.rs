@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use stockpot::checkpoint::{StorageDType, TrainerState, write_model};
 use stockpot::error::Result;
-use stockpot::merge::{Merge, MergeOptions, Partition, Scaled, Scheme, Weights, merge_to_directory, write_merges};
+use stockpot::merge::{Merge, Partition, Pool, Scaled, Scheme, Weights, to_memory, write_merges};
 use stockpot::model::{Architecture, Config, Table};
 use tempfile::TempDir;
 
@@ -71,13 +71,17 @@ fn bits(weights: &Weights) -> Vec<(PathBuf, u64)> {
 fn is_explicit(weights: &Weights, explicit: &[(PathBuf, f64)], scratch: &Path) {
     let expected: Vec<(PathBuf, u64)> = explicit.iter().map(|(path, w)| (path.clone(), w.to_bits())).collect();
     assert_eq!(bits(weights), expected);
-    let (said, listed) = (scratch.join("said"), scratch.join("listed"));
+    let said = scratch.join("said");
     let merge = Merge { weights: weights.clone(), dtype: None, companions: 0, recipe: None, out: said.clone() };
     write_merges(&[merge], None).unwrap();
-    merge_to_directory(explicit, &listed, &MergeOptions::default()).unwrap();
-    for file in ["model.safetensors", "config.json"] {
-        assert!(fs::read(said.join(file)).unwrap() == fs::read(listed.join(file)).unwrap(), "{file}");
-    }
+    let (pool, mixtures) = Pool::of_sums(&[explicit.to_vec()]).unwrap();
+    let mut listed = vec![0.0; pool.table().len];
+    to_memory(&pool, &mixtures[0], 0, &mut listed).unwrap();
+    let file = fs::read(said.join("model.safetensors")).unwrap();
+    assert!(file.ends_with(bytemuck::cast_slice::<f32, u8>(&listed)));
+    let config = fs::read(pool.checkpoints()[0].directory().join("config.json")).unwrap();
+    let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+    assert_eq!(json(&fs::read(said.join("config.json")).unwrap()), json(&config));
 }
 
 fn refused<T>(result: Result<T>, code: u8, parts: &[&str]) {

@@ -19,26 +19,22 @@ use stockpot::model::{Architecture, Batch, Config, MemoryPlan};
 use stockpot::study::{self, Options, Phase, Study};
 use training_on::{is_training_on_the_cpu_but_for_bf16, small, trained};
 
-fn host_executor(mode: Mode) -> Device {
-    Simt::new(mode).device(DType::Bf16)
-}
-
 #[test]
 fn training_on_kernels_is_training_on_the_cpu_but_for_bf16() {
-    is_training_on_the_cpu_but_for_bf16(|| host_executor(Mode::FORWARD));
+    is_training_on_the_cpu_but_for_bf16(|| Simt::bf16(Mode::FORWARD));
 }
 
 #[test]
 fn a_gradient_that_is_not_finite_changes_nothing() {
-    training_on::a_gradient_that_is_not_finite_changes_nothing(host_executor(Mode::FORWARD));
+    training_on::a_gradient_that_is_not_finite_changes_nothing(Simt::bf16(Mode::FORWARD));
 }
 
 #[test]
 fn training_has_the_same_bits_in_every_order_and_with_activations_computed_again() {
     let config = small(Architecture::Olmo2, false);
-    let one = trained(host_executor(Mode::FORWARD), &config, false);
+    let one = trained(Simt::bf16(Mode::FORWARD), &config, false);
     for (mode, recompute) in [(Mode::FORWARD, true), (Mode::REVERSE, false), (Mode::EARLY, false)] {
-        let other = trained(host_executor(mode), &config, recompute);
+        let other = trained(Simt::bf16(mode), &config, recompute);
         assert!(one.gradient == other.gradient, "{mode:?} recompute {recompute}: other gradients");
         assert!(one.weights == other.weights, "{mode:?} recompute {recompute}: other weights");
         assert!(one.losses == other.losses, "{mode:?} recompute {recompute}: other losses");
@@ -80,7 +76,7 @@ fn perplexities(report: &Value, subject: &str) -> Vec<f64> {
 fn a_study_runs_on_kernels_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     write_small_study(dir.path());
-    let place = |mode| Place::accelerator(move || Ok(host_executor(mode))).expect("it opens");
+    let place = |mode| Place::accelerator(move || Ok(Simt::bf16(mode))).expect("it opens");
     let cpu = run(dir.path(), "cpu", Place::cpu());
     let kernels = run(dir.path(), "kernels", place(Mode::FORWARD));
     for subject in ["seq", "merged", "ind"] {

@@ -109,6 +109,56 @@ pub fn product_shape(launch: &Launch) -> Option<(usize, usize, usize)> {
     (launch.kernel == "gemm").then(|| (counts(launch)[0], counts(launch)[1], counts(launch)[2]))
 }
 
+/// What tells the kernels of attention apart.
+struct AttentionKernel {
+    owned: &'static str,
+    streamed: &'static str,
+    owns_queries: bool,
+    /// Tiles that a block owns, products of a tile: each reads a streamed tile, and as many as there are owned
+    /// tiles read the band's own rows too.
+    tiles: usize,
+    products: usize,
+    /// Of the two operands that are streamed, among the launch's.
+    operands: [usize; 2],
+    /// Instructions for a score: forward: maximum, multiply-add, exponential, sum, half a conversion; kv:
+    /// multiply-add, exponential, difference, product, two halves; q: the same with one half.
+    per_score: f64,
+}
+
+impl AttentionKernel {
+    fn of(launch: &Launch) -> AttentionKernel {
+        match launch.kernel {
+            "attention_forward" => AttentionKernel {
+                owned: "FORWARD_QUERIES",
+                streamed: "FORWARD_KEYS",
+                owns_queries: true,
+                tiles: 1,
+                products: 2,
+                operands: [1, 2],
+                per_score: 4.5,
+            },
+            "attention_backward_kv" => AttentionKernel {
+                owned: "BACKWARD_KV_KEYS",
+                streamed: "BACKWARD_KV_QUERIES",
+                owns_queries: false,
+                tiles: 2,
+                products: 4,
+                operands: [0, 4],
+                per_score: 5.0,
+            },
+            _ => AttentionKernel {
+                owned: "BACKWARD_Q_QUERIES",
+                streamed: "BACKWARD_Q_KEYS",
+                owns_queries: true,
+                tiles: 2,
+                products: 3,
+                operands: [1, 2],
+                per_score: 4.5,
+            },
+        }
+    }
+}
+
 impl Work {
     /// Of launch number `index` of `op`.
     pub fn of(op: &dyn Op, index: usize, launch: &Launch) -> Work {
@@ -174,49 +224,7 @@ impl Work {
     /// See the head of kernels/attention.cu: a block owns rows, a band of them to each warp, and streams tiles past
     /// them.
     fn attention(self, launch: &Launch, operands: &[&Matrix]) -> Work {
-        struct Kernel {
-            owned: &'static str,
-            streamed: &'static str,
-            owns_queries: bool,
-            /// Tiles that a block owns, products of a tile: each reads a streamed tile, and as many as there are owned
-            /// tiles read the band's own rows too.
-            tiles: usize,
-            products: usize,
-            /// Of the two operands that are streamed, among the launch's.
-            operands: [usize; 2],
-            /// Instructions for a score: forward: maximum, multiply-add, exponential, sum, half a conversion; kv:
-            /// multiply-add, exponential, difference, product, two halves; q: the same with one half.
-            per_score: f64,
-        }
-        let kernel = match launch.kernel {
-            "attention_forward" => Kernel {
-                owned: "FORWARD_QUERIES",
-                streamed: "FORWARD_KEYS",
-                owns_queries: true,
-                tiles: 1,
-                products: 2,
-                operands: [1, 2],
-                per_score: 4.5,
-            },
-            "attention_backward_kv" => Kernel {
-                owned: "BACKWARD_KV_KEYS",
-                streamed: "BACKWARD_KV_QUERIES",
-                owns_queries: false,
-                tiles: 2,
-                products: 4,
-                operands: [0, 4],
-                per_score: 5.0,
-            },
-            _ => Kernel {
-                owned: "BACKWARD_Q_QUERIES",
-                streamed: "BACKWARD_Q_KEYS",
-                owns_queries: true,
-                tiles: 2,
-                products: 3,
-                operands: [1, 2],
-                per_score: 4.5,
-            },
-        };
+        let kernel = AttentionKernel::of(launch);
         let (owned, streamed) = (number(launch, kernel.owned), number(launch, kernel.streamed));
         let (band, t) = (owned / number(launch, "WARPS"), counts(launch)[1]);
         let heads = (counts(launch)[0] * counts(launch)[2]) as f64;

@@ -41,7 +41,7 @@ impl Layout {
     /// is not wanted. `directory` is named where a tensor is in no file.
     pub(super) fn new<'a>(
         directory: &Path,
-        files: Vec<TensorFile>,
+        mut files: Vec<TensorFile>,
         wanted: impl Iterator<Item = Wanted<'a>>,
         surplus: impl Fn(&TensorFile, &Tensor) -> Result<()>,
     ) -> Result<Layout> {
@@ -76,6 +76,8 @@ impl Layout {
         for (file, t) in found.into_values() {
             surplus(&files[file], t)?;
         }
+        // The segments say all that is asked for from here on, and many checkpoints can be open at once.
+        files.iter_mut().for_each(TensorFile::forget_tensors);
         Ok(Layout { files, segments })
     }
 

@@ -84,6 +84,10 @@ impl TensorFile {
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
+    /// Frees what [`TensorFile::tensors`] gives, for whoever has taken what is needed.
+    pub(super) fn forget_tensors(&mut self) {
+        self.tensors = Vec::new();
+    }
 
     /// `length` bytes from byte `at` of the file, which lie in its tensors. Whoever uses what it reads there asks
     /// [`TensorFile::check_readable`] or [`TensorFile::check_unchanged`] after reading.

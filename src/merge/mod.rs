@@ -21,4 +21,4 @@ pub use recipe::Recipe;
 pub use schedule::schedule;
 pub use stream::{for_each_block, to_files, to_memory};
 pub use weights::{MergeMember, Partition, PartitionWeight, Scaled, Scheme, Weights};
-pub use write::{Merge, MergeOptions, MergeReport, Pass, merge_to_directory, write_merges};
+pub use write::{Merge, MergeReport, Pass, write_merges};

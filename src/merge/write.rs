@@ -2,7 +2,7 @@
 
 use super::pool::Pool;
 use super::stream::to_files;
-use super::weights::{Partition, Scheme, Weights};
+use super::weights::Weights;
 use crate::checkpoint::{Reader, StorageDType, WeightsFile, copy_companions};
 use crate::error::{Error, Result};
 use crate::files;
@@ -48,24 +48,6 @@ pub struct Pass {
     pub reports: Vec<MergeReport>,
     /// Once for all merges
     pub bytes_read: u64,
-}
-
-#[derive(Default, Clone, Copy)]
-pub struct MergeOptions<'a> {
-    /// Divide the weights by their sum, which otherwise must be 1.
-    pub normalize: bool,
-    /// Type of the output; by default that of the inputs when they agree, else f32.
-    pub dtype: Option<StorageDType>,
-    pub progress: Option<MergeProgress<'a>>,
-}
-
-/// [`write_merges`] of one average with these weights.
-pub fn merge_to_directory(members: &[(PathBuf, f64)], out: &Path, options: &MergeOptions) -> Result<MergeReport> {
-    let partitions: Vec<Partition> = members.iter().map(|(path, _)| Partition::of_one(path)).collect();
-    let scheme = Scheme::Given(members.iter().map(|member| member.1).collect());
-    let weights = Weights::new(&partitions, &scheme, options.normalize, None)?;
-    let merge = Merge { weights, dtype: options.dtype, companions: 0, recipe: None, out: out.to_path_buf() };
-    Ok(write_merges(&[merge], options.progress)?.reports.remove(0))
 }
 
 /// Writes weighted averages as checkpoint directories, each whole or not at all, with config and tokenizer of one

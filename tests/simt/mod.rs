@@ -131,6 +131,10 @@ impl Simt {
         self.runner.limit = limit;
         self
     }
+    /// A device in bf16, as a GPU is.
+    pub fn bf16(mode: Mode) -> Device {
+        Simt::new(mode).device(DType::Bf16)
+    }
     pub fn device(self, compute: DType) -> Device {
         Device::with_executor("simt", Box::new(self), compute)
     }
