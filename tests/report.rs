@@ -56,6 +56,7 @@ fn mixture(group: &str, members: &[usize], trained: bool, salt: usize) -> Mixtur
         group: group.into(),
         members: names.iter().map(|n| (n.to_string(), 1.0 / names.len() as f64)).collect(),
         scores: by_model,
+        ..MixtureInfo::default()
     }
 }
 
@@ -81,7 +82,14 @@ fn study() -> Report {
     let kinds =
         PARTITIONS.map(|name| (name, DomainKind::Id)).into_iter().chain(OOD.map(|name| (name, DomainKind::Ood)));
     let domains: Vec<DomainInfo> = kinds
-        .map(|(name, kind)| DomainInfo { name: name.into(), kind, documents: 40, tokens: 4096, bytes: 16384 })
+        .map(|(name, kind)| DomainInfo {
+            name: name.into(),
+            kind,
+            field: None,
+            documents: 40,
+            tokens: 4096,
+            bytes: 16384,
+        })
         .collect();
     let mixtures = mixtures();
     let correlations = correlations(&mixtures, &domains, 1);
@@ -91,7 +99,7 @@ fn study() -> Report {
         generated: Some("2026-01-02".into()),
         device: Some("cpu, 2 threads".into()),
         answers: answers(&mixtures, &correlations),
-        cost: Cost { modular_flops: 3.4e13, naive_flops: 9.1e13, modular_hours: Some(0.12), naive_hours: Some(0.33) },
+        cost: Cost { modular_flops: 3.4e13, naive_flops: 9.1e13, ..Cost::default() },
         partitions: PARTITIONS
             .iter()
             .zip(1000..)
@@ -120,10 +128,10 @@ fn study() -> Report {
         }),
         settings: "[study]\nname = \"quickstart\"\nseed = 1\n".into(),
         hashes: BTreeMap::from([("seed".into(), "0f3a…".into()), ("tokenizer".into(), "77b1…".into())]),
-        elapsed_seconds: BTreeMap::from([("seed".into(), 61.25), ("modules".into(), 124.5)]),
         mixtures,
         domains,
         correlations,
+        ..Report::default()
     }
 }
 

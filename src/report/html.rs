@@ -108,7 +108,7 @@ impl Report {
         if let Some(decontamination) = &self.decontamination {
             list.push(section("Decontamination", "", vec![tables::decontamination(decontamination)]));
         }
-        let cost = vec![tables::cost(&self.cost), tables::times(&self.elapsed_seconds)];
+        let cost = vec![tables::cost(&self.cost), tables::hours(self.spent.as_ref())];
         list.push(section("Cost", COST_TEXT, cost));
         let mut settings = section("Settings and hashes", "", vec![tables::hashes(&self.hashes)]);
         settings.folded = true;

@@ -275,9 +275,8 @@ pub(super) fn decontamination(d: &Decontamination) -> Table {
 }
 
 pub(super) fn cost(cost: &Cost) -> Table {
-    let row = |name: &str, flops: f64, hours: Option<f64>| {
-        let flops = if flops.is_finite() { format!("{flops:.2e}") } else { NONE.into() };
-        vec![name.to_string(), flops, or_none(hours, number)]
+    let row = |name: &str, flops: f64| {
+        vec![name.to_string(), if flops.is_finite() { format!("{flops:.2e}") } else { NONE.into() }]
     };
     let ratio = cost.naive_flops / cost.modular_flops;
     let notes = match ratio {
@@ -290,22 +289,24 @@ pub(super) fn cost(cost: &Cost) -> Table {
     };
     Table {
         title: "Cost".into(),
-        header: strings(&["way", "FLOPs", "hours"]),
+        header: strings(&["way", "FLOPs"]),
         left: 1,
         rows: vec![
-            row("modular (a training per partition)", cost.modular_flops, cost.modular_hours),
-            row("naive (a training per mixture)", cost.naive_flops, cost.naive_hours),
+            row("modular (a training per partition)", cost.modular_flops),
+            row("naive (a training per mixture)", cost.naive_flops),
         ],
         notes,
     }
 }
 
-pub(super) fn times(elapsed_seconds: &BTreeMap<String, f64>) -> Table {
+/// Planned and spent, by stage; without rows where no clock was read.
+pub(super) fn hours(spent: Option<&Spent>) -> Table {
+    let row = |s: &SpentStage| vec![s.stage.clone(), or_none(s.planned_hours, number), number(s.hours)];
     Table {
-        title: "Time on this machine".into(),
-        header: strings(&["stage", "seconds"]),
+        title: "Hours on this machine".into(),
+        header: strings(&["stage", "planned", "spent"]),
         left: 1,
-        rows: elapsed_seconds.iter().map(|(stage, s)| vec![stage.clone(), number(*s)]).collect(),
+        rows: spent.map_or(Vec::new(), |s| s.stages.iter().map(row).collect()),
         notes: Vec::new(),
     }
 }

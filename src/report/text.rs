@@ -29,7 +29,7 @@ impl Report {
             push(&mut out, &tables::decontamination(decontamination));
         }
         push(&mut out, &tables::cost(&self.cost));
-        push(&mut out, &tables::times(&self.elapsed_seconds));
+        push(&mut out, &tables::hours(self.spent.as_ref()));
         push(&mut out, &tables::hashes(&self.hashes));
         out
     }

@@ -71,6 +71,7 @@ pub fn assemble(study: &Study, settings: &str, opened: &Opened) -> Result<Report
             group: mixture.group.clone(),
             members: mixture.members.clone(),
             scores: named.iter().map(|(model, scores)| (model.to_string(), by_domain(scores))).collect(),
+            ..MixtureInfo::default()
         });
     }
     let domains: Vec<DomainInfo> = prepared.manifest.domains.iter().map(domain_info).collect();
@@ -148,6 +149,7 @@ fn domain_info(domain: &shards::Domain) -> DomainInfo {
             DomainKind::Id => report::DomainKind::Id,
             DomainKind::Ood => report::DomainKind::Ood,
         },
+        field: None,
         documents: domain.shard.documents,
         // The EOS after each document is not scored.
         tokens: domain.shard.tokens - domain.shard.documents,
