@@ -93,7 +93,7 @@ impl Train {
             checkpoint_every: settings.checkpoint_every.max(1),
             keep_optimizer: true,
         };
-        let trained = Progress::new().training("train", &place, &run);
+        let trained = Progress::new().training("train", &place, &run, &mut |_| {});
         files::remove_directory(&self.shard_path())?;
         trained?;
         say(&format!("checkpoint: {}", self.out.display()));

@@ -38,8 +38,17 @@ impl Layout {
     pub fn model(&self, key: &str) -> PathBuf {
         self.models().join(key)
     }
+    pub fn scores(&self) -> PathBuf {
+        self.root.join("scores")
+    }
     pub fn score(&self, key: &str) -> PathBuf {
-        self.root.join("scores").join(format!("{key}.json"))
+        self.scores().join(format!("{key}.json"))
+    }
+    pub fn clock(&self) -> PathBuf {
+        self.root.join("clock.jsonl")
+    }
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history.json")
     }
     /// The kind of device that the last run here computed on, in one word or two; the CPU where there was none.
     pub fn device(&self) -> Result<String> {

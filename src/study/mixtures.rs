@@ -8,55 +8,136 @@ use std::collections::BTreeMap;
 pub struct Mixture {
     /// Members joined by `+`, with their weights where these are not uniform.
     pub id: String,
-    /// `pairs`, `triples` or `given`
+    /// `pairs`, `triples`, `across_sources` or `given`
     pub group: String,
     /// Partition -> weight; weights sum to 1.
     pub members: BTreeMap<String, f64>,
+    /// Partition -> how often SEQ sees the windows of its base units. None of a mixture under given weights, whose members
+    /// give as many windows as these say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<BTreeMap<String, u64>>,
+    /// Trainings of it, each under another order and choice of windows.
+    pub repeats: u64,
+    /// Whether the study's larger model is trained on it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub target: bool,
 }
 
-/// All pairs, triples and given mixtures, each once. A sample of the pairs is the one with the lowest hashes of
-/// (random_seed, names), so that adding a partition leaves the mixtures of the others as likely as before and the
-/// same ones stay on top.
+/// All pairs, triples and given mixtures, each once in its group. A sample of the pairs is the one with the lowest hashes
+/// of (random_seed, names), so that adding a partition leaves the mixtures of the others as likely as before and the
+/// same ones stay on top. Those that are repeated, and those of the larger model, are chosen the same way.
 pub fn mixtures(study: &Study) -> Vec<Mixture> {
-    let mut all: Vec<Mixture> = Vec::new();
+    let settings = &study.mixtures;
     let mut names: Vec<&str> = study.partition.iter().map(|p| p.name.as_str()).collect();
     names.sort_unstable();
-    for (group, size, count) in [("pairs", 2, study.mixtures.pairs), ("triples", 3, study.mixtures.triples)] {
-        let mut subsets = subsets(&names, size);
-        let wanted = match count {
-            None => 0,
-            Some(Count::All(_)) => subsets.len(),
-            Some(Count::Number(n)) => n,
-        };
-        if wanted < subsets.len() {
-            subsets.sort_by_cached_key(|members| rank(study.random_seed, members));
-            subsets.truncate(wanted);
-            subsets.sort();
-        }
-        all.extend(subsets.iter().map(|members| uniform(group, members)));
+    let crosses = |members: &Vec<&str>| crosses_sources(study, members);
+    let (mut across, mut pairs): (Vec<_>, Vec<_>) = subsets(&names, 2).into_iter().partition(crosses);
+    if settings.across_sources.is_none() {
+        pairs.append(&mut across);
+        pairs.sort();
+    }
+    let groups = [
+        ("pairs", pairs, settings.pairs),
+        ("triples", subsets(&names, 3), settings.triples),
+        ("across_sources", across, settings.across_sources),
+    ];
+    let mut all: Vec<Mixture> = Vec::new();
+    for (group, subsets, count) in groups {
+        let Some(count) = count else { continue };
+        all.extend(chosen(study, subsets, count).iter().map(|members| of_units(study, group, members)));
     }
     for given in &study.mixture {
-        let mixture = Mixture { id: id(&given.members), group: "given".into(), members: given.members.clone() };
-        if !all.iter().any(|m| m.members == mixture.members) {
-            all.push(mixture);
+        if !all.iter().any(|m| m.members == given.members) {
+            all.push(Mixture::new("given", given.members.clone(), None));
+        }
+    }
+    for (group, count) in counts(&all, study.mixtures.repeated) {
+        for i in most_likely(study, &all, &group, count) {
+            all[i].repeats = settings.repeats;
+        }
+    }
+    if let Some(target) = &study.target {
+        for (group, count) in counts(&all, target.mixtures) {
+            for i in most_likely(study, &all, &group, count) {
+                all[i].target = true;
+            }
         }
     }
     all
 }
 
-fn uniform(group: &str, members: &[&str]) -> Mixture {
-    let weight = 1.0 / members.len() as f64;
-    let members: BTreeMap<String, f64> = members.iter().map(|m| (m.to_string(), weight)).collect();
-    Mixture { id: id(&members), group: group.into(), members }
+impl Mixture {
+    fn new(group: &str, members: BTreeMap<String, f64>, copies: Option<BTreeMap<String, u64>>) -> Mixture {
+        Mixture { id: id(&members), group: group.into(), members, copies, repeats: 1, target: false }
+    }
+}
+
+/// Each group's name with how many of it `count` is.
+fn counts(all: &[Mixture], count: Count) -> BTreeMap<String, usize> {
+    let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
+    all.iter().for_each(|m| *sizes.entry(m.group.clone()).or_default() += 1);
+    sizes.into_iter().map(|(group, size)| (group, count.of(size))).collect()
+}
+
+/// The positions of the `count` mixtures of a group with the lowest hashes.
+fn most_likely(study: &Study, all: &[Mixture], group: &str, count: usize) -> Vec<usize> {
+    let mut positions: Vec<usize> = (0..all.len()).filter(|&i| all[i].group == group).collect();
+    positions.sort_by_cached_key(|&i| {
+        let names: Vec<&str> = all[i].members.keys().map(String::as_str).collect();
+        (rank(study.random_seed, &names), i)
+    });
+    positions.truncate(count);
+    positions
+}
+
+/// Those with the lowest hashes, in lexical order.
+fn chosen<'a>(study: &Study, mut subsets: Vec<Vec<&'a str>>, count: Count) -> Vec<Vec<&'a str>> {
+    let wanted = count.of(subsets.len());
+    if wanted < subsets.len() {
+        subsets.sort_by_cached_key(|members| rank(study.random_seed, members));
+        subsets.truncate(wanted);
+        subsets.sort();
+    }
+    subsets
+}
+
+/// Whether the two partitions are of different sources, both of which are known.
+fn crosses_sources(study: &Study, members: &[&str]) -> bool {
+    let source = |name: &str| study.partition.iter().find(|p| p.name == name).and_then(|p| p.source.as_ref());
+    let sources: Vec<_> = members.iter().filter_map(|name| source(name)).collect();
+    sources.len() == members.len() && sources.windows(2).any(|pair| pair[0] != pair[1])
+}
+
+/// The mixture of whole partitions: each weighs its base units, times its copies where small ones are repeated.
+fn of_units(study: &Study, group: &str, members: &[&str]) -> Mixture {
+    let units: Vec<u64> = members.iter().map(|name| study.units(name)).collect();
+    let most = units.iter().copied().max().unwrap_or(1);
+    // Whole copies, as near to equal as they come.
+    let copies = |u: u64| if study.mixtures.upsample { ((most as f64 / u as f64).round() as u64).max(1) } else { 1 };
+    let parts: Vec<u64> = units.iter().map(|&u| u * copies(u)).collect();
+    let total: u64 = parts.iter().sum();
+    let weight = |part: u64| match parts.iter().all(|p| *p == part) {
+        // The very number that a mixture of equals has.
+        true => 1.0 / members.len() as f64,
+        false => part as f64 / total as f64,
+    };
+    let weights = members.iter().zip(&parts).map(|(name, part)| (name.to_string(), weight(*part))).collect();
+    let copies = members.iter().zip(&units).map(|(name, u)| (name.to_string(), copies(*u))).collect();
+    Mixture::new(group, weights, Some(copies))
 }
 
 fn id(members: &BTreeMap<String, f64>) -> String {
     let uniform = members.values().all(|w| (w - 1.0 / members.len() as f64).abs() < 1e-12);
-    let part = |(name, weight): (&String, &f64)| if uniform { name.clone() } else { format!("{weight} {name}") };
+    let part = |(name, weight): (&String, &f64)| match format!("{weight}") {
+        _ if uniform => name.clone(),
+        long if long.len() > 8 => format!("{weight:.4} {name}"),
+        short => format!("{short} {name}"),
+    };
     members.iter().map(part).collect::<Vec<_>>().join("+")
 }
 
-fn rank(seed: u64, members: &[&str]) -> [u8; 32] {
+/// Where a set of partitions stands in the order from which samples are taken.
+pub fn rank(seed: u64, members: &[&str]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes());
     for name in members {
@@ -93,7 +174,8 @@ mod tests {
 
     #[test]
     fn ids_show_weights_that_are_not_uniform() {
-        assert_eq!(uniform("pairs", &["law", "physics"]).id, "law+physics");
+        let members = BTreeMap::from([("law".to_string(), 0.5), ("physics".to_string(), 0.5)]);
+        assert_eq!(id(&members), "law+physics");
         let members = BTreeMap::from([("law".to_string(), 0.25), ("physics".to_string(), 0.75)]);
         assert_eq!(id(&members), "0.25 law+0.75 physics");
     }

@@ -1,8 +1,11 @@
 //! A study: its settings, the stages that follow from them, running what is missing, and what is known so far.
 
+mod clock;
+mod history;
 mod layout;
 mod leftovers;
 mod lock;
+mod merges;
 mod mixtures;
 mod opened;
 mod plan;

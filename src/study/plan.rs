@@ -1,31 +1,26 @@
 //! What a study will train, merge and score, and what that costs, before anything is run.
 
+use super::merges;
 use super::mixtures::{Mixture, mixtures};
-use super::settings::Study;
+use super::opened::TARGET;
+use super::settings::{Source, Study};
 use crate::data::Tokenizer;
 use crate::device::{DType, Device};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Config, MemoryPlan, Table};
 use crate::ops::matmul_rate;
-use crate::train::memory_plan;
+use crate::report::{Cost, CostPoint, StageCost};
+use crate::train::{Settings, memory_plan};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Trainings of one kind, together.
+/// Trainings, or scorings, of one kind, together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Work {
     pub models: u64,
     pub tokens: u64,
     pub flops: f64,
-}
-
-/// The two ways to know all of a study's mixtures. The seed is needed by both and counted in neither.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Cost {
-    /// One module per partition, and a merge of each mixture scored.
-    pub modular_flops: f64,
-    /// One training per mixture.
-    pub naive_flops: f64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +38,9 @@ pub struct Plan {
     pub seq: Work,
     /// Merges scored; their flops are bounded by `evaluation.tokens` per domain where that is set.
     pub merged: Work,
+    /// The larger model, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetPlan>,
     pub cost: Cost,
     /// Hours of all of the above on this machine's CPU, from the speed of a matrix product measured just now and
     /// half of it reached.
@@ -53,72 +51,204 @@ pub struct Plan {
     pub gpu_memory: Option<MemoryPlan>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct TargetPlan {
+    pub parameters: u64,
+    pub seed: Work,
+    pub modules: Work,
+    pub seq: Work,
+    pub merged: Work,
+}
+
 /// The share of a plain matrix product's speed that training reaches.
 const REACHED: f64 = 0.5;
 
 impl Plan {
     pub fn new(study: &Study) -> Result<Plan> {
-        let config = model_config(study)?;
+        Plan::of(study, &model_config(study)?)
+    }
+
+    /// For a model that is known already.
+    pub fn of(study: &Study, config: &Config) -> Result<Plan> {
         let mixtures = mixtures(study);
         let domains = study.partition.len() + study.ood.len();
-        let seed = study.seed.training.as_ref().map_or(Work::default(), |s| train_work(&config, 1, s.windows()));
-        let budget = study.module.training.windows();
-        let members: u64 = mixtures.iter().map(|m| m.members.len() as u64).sum();
-        let modules = train_work(&config, study.partition.len() as u64, study.partition.len() as u64 * budget);
-        let seq = train_work(&config, mixtures.len() as u64, members * budget);
-        let merged = score_work(&config, mixtures.len() as u64, domains, study.evaluation.tokens);
-        let cost = Cost { modular_flops: modules.flops + merged.flops, naive_flops: seq.flops };
-        let scored =
-            score_work(&config, 1 + modules.models + seq.models + merged.models, domains, study.evaluation.tokens);
-        let flops = seed.flops + modules.flops + seq.flops + scored.flops;
+        // Without a bound the tokens are known only once the text is tokenized.
+        let bound = study.evaluation.tokens;
+        let scored = if bound == u64::MAX { 0 } else { bound.saturating_mul(domains as u64) };
+        let target = target_config(study, config.vocabulary, config.eos)?;
+        let counts = Counts { study, mixtures: &mixtures, scored };
+        let small = counts.stages(config, study.seed.training.as_ref(), &study.module.training, None);
+        let large = study.target.as_ref().zip(target.as_ref()).map(|(t, config)| TargetPlan {
+            parameters: Table::new(config).len as u64,
+            ..counts.stages(config, Some(&t.seed.training), &t.module.training, Some(t.modules))
+        });
+        let cost = cost(study, config, target.as_ref(), &mixtures, scored);
+        let flops: f64 = cost.stages.iter().map(|s| s.flops).sum();
         Ok(Plan {
             study: study.name.clone(),
-            parameters: Table::new(&config).len as u64,
+            parameters: Table::new(config).len as u64,
             context: config.context,
             vocabulary: config.vocabulary,
             partitions: study.partition.len(),
             domains,
-            mixtures,
-            seed,
-            modules,
-            seq,
-            merged,
+            seed: small.seed,
+            modules: small.modules,
+            seq: small.seq,
+            merged: small.merged,
+            target: large,
             cost,
+            mixtures,
             estimated_hours: flops / (REACHED * matmul_rate(&mut Device::cpu())?) / 3600.0,
-            cpu_memory: largest_training(study, &config, DType::F32)?,
-            gpu_memory: largest_training(study, &config, DType::Bf16).ok(),
+            cpu_memory: largest_training(study, config, target.as_ref(), DType::F32)?,
+            gpu_memory: largest_training(study, config, target.as_ref(), DType::Bf16).ok(),
         })
+    }
+
+    /// Of each stage on this machine's CPU.
+    pub fn hours(&self) -> BTreeMap<String, f64> {
+        let flops: f64 = self.cost.stages.iter().map(|s| s.flops).sum();
+        let share = |s: &StageCost| if flops > 0.0 { s.flops / flops * self.estimated_hours } else { 0.0 };
+        self.cost.stages.iter().map(|s| (s.stage.clone(), share(s))).collect()
     }
 }
 
-/// The memory of the seed's training or of a module's, whichever is more.
-fn largest_training(study: &Study, config: &Config, compute: DType) -> Result<MemoryPlan> {
-    let module = memory_plan(config, &study.module.training, compute)?;
-    let Some(seed) = &study.seed.training else { return Ok(module) };
-    let seed = memory_plan(config, seed, compute)?;
-    Ok(if seed.total() > module.total() { seed } else { module })
+/// The memory of the training that takes the most.
+fn largest_training(study: &Study, config: &Config, target: Option<&Config>, compute: DType) -> Result<MemoryPlan> {
+    let small = [study.seed.training.as_ref(), Some(&study.module.training)].map(|s| s.map(|s| (config, s)));
+    let large = study.target.as_ref().zip(target);
+    let large = large.map(|(t, config)| [&t.seed.training, &t.module.training].map(|s| Some((config, s))));
+    let trainings = small.into_iter().chain(large.into_iter().flatten()).flatten();
+    let plans: Vec<MemoryPlan> =
+        trainings.map(|(config, settings)| memory_plan(config, settings, compute)).collect::<Result<_>>()?;
+    plans.into_iter().max_by_key(MemoryPlan::total).ok_or_else(|| Error::usage("the study trains nothing"))
 }
 
-/// The cost of the study's mixtures both ways, with `tokens` scored per model.
-pub fn cost(study: &Study, config: &Config, mixtures: &[Mixture], tokens: u64) -> Cost {
-    let budget = study.module.training.windows();
-    let members: u64 = mixtures.iter().map(|m| m.members.len() as u64).sum();
-    let modules = train_work(config, study.partition.len() as u64, study.partition.len() as u64 * budget);
-    let scoring = mixtures.len() as f64 * tokens as f64 * config.forward_flops_per_token();
-    let naive_flops = train_work(config, mixtures.len() as u64, members * budget).flops;
-    Cost { modular_flops: modules.flops + scoring, naive_flops }
+/// What a study trains and scores, counted.
+struct Counts<'a> {
+    study: &'a Study,
+    mixtures: &'a [Mixture],
+    /// Tokens scored per model
+    scored: u64,
 }
 
-fn train_work(config: &Config, models: u64, windows: u64) -> Work {
-    let tokens = windows * config.context as u64;
-    Work { models, tokens, flops: tokens as f64 * config.training_flops_per_token() }
+impl Counts<'_> {
+    /// Of one scale; `target` says whether the larger model has modules.
+    fn stages(&self, config: &Config, seed: Option<&Settings>, module: &Settings, target: Option<bool>) -> TargetPlan {
+        let train = |models: u64, windows: u64| {
+            let tokens = windows * config.context as u64;
+            Work { models, tokens, flops: tokens as f64 * config.training_flops_per_token() }
+        };
+        let has_modules = target != Some(false);
+        let each = module.windows();
+        let (models, units) = if has_modules { self.modules() } else { (0, 0) };
+        let (again_models, again_units) = if target.is_none() { self.repeated_modules() } else { (0, 0) };
+        let trained = |m: &&Mixture| target.is_none() || m.target;
+        let repeats = |m: &Mixture| if target.is_none() { m.repeats } else { 1 };
+        let seqs = || self.mixtures.iter().filter(trained);
+        let merges = match target {
+            None => self.merges(),
+            Some(_) if has_modules => seqs().count() as u64,
+            Some(_) => 0,
+        };
+        let tokens = merges.saturating_mul(self.scored);
+        TargetPlan {
+            parameters: 0,
+            seed: seed.map_or(Work::default(), |s| train(1, s.windows())),
+            modules: train(models + again_models, (units + again_units) * each),
+            seq: train(
+                seqs().map(repeats).sum(),
+                seqs().map(|m| repeats(m) * seq_units(self.study, m)).sum::<u64>() * each,
+            ),
+            merged: Work { models: merges, tokens, flops: tokens as f64 * config.forward_flops_per_token() },
+        }
+    }
+
+    /// Modules of whole partitions and of base units: how many, and of how many units in all.
+    fn modules(&self) -> (u64, u64) {
+        let each = self.study.partition.iter().map(Source::units).map(|u| if u > 1 { (1 + u, 2 * u) } else { (1, 1) });
+        each.fold((0, 0), |(models, units), (m, u)| (models + m, units + u))
+    }
+
+    fn repeated_modules(&self) -> (u64, u64) {
+        let most = self.mixtures.iter().map(|m| m.repeats).max().unwrap_or(1);
+        let held = |repeat: u64| -> BTreeSet<&String> {
+            self.mixtures.iter().filter(|m| m.repeats > repeat).flat_map(|m| m.members.keys()).collect()
+        };
+        let units = |names: BTreeSet<&String>| names.iter().map(|name| self.study.units(name)).sum::<u64>();
+        (1..most).map(held).map(|names| (names.len() as u64, units(names))).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
+    }
+
+    /// Merges scored.
+    fn merges(&self) -> u64 {
+        let per_mixture = |m: &Mixture| {
+            let has_units = m.members.keys().any(|name| self.study.units(name) > 1);
+            m.repeats + if has_units { 2 } else { 0 } + self.study.proxies.lambdas.len() as u64
+        };
+        let connectivity = &self.study.connectivity;
+        let (pairs, ends) = merges::connections(self.study);
+        let inner = (connectivity.points - 2) * (pairs.len() + ends.len());
+        self.mixtures.iter().map(per_mixture).sum::<u64>() + self.study.proxies.laws as u64 + inner as u64
+    }
 }
 
-fn score_work(config: &Config, models: u64, domains: usize, tokens_per_domain: u64) -> Work {
-    // Without a bound the tokens are known only once the text is tokenized.
-    let per_model = if tokens_per_domain == u64::MAX { 0 } else { tokens_per_domain.saturating_mul(domains as u64) };
-    let tokens = models.saturating_mul(per_model);
-    Work { models, tokens, flops: tokens as f64 * config.forward_flops_per_token() }
+/// Base units, copies included, that SEQ on a mixture is trained on.
+pub fn seq_units(study: &Study, mixture: &Mixture) -> u64 {
+    let copies = |name: &String| mixture.copies.as_ref().map_or(1, |copies| copies[name]);
+    mixture.members.keys().map(|name| copies(name) * study.units(name)).sum()
+}
+
+/// The study's cost by stage, and that of its mixtures both ways, with `scored` tokens scored per model.
+pub fn cost(study: &Study, config: &Config, target: Option<&Config>, mixtures: &[Mixture], scored: u64) -> Cost {
+    let counts = Counts { study, mixtures, scored };
+    let small = counts.stages(config, study.seed.training.as_ref(), &study.module.training, None);
+    let mut stages = stage_costs("", config, &small, scored);
+    if let Some((t, config)) = study.target.as_ref().zip(target) {
+        let large = counts.stages(config, Some(&t.seed.training), &t.module.training, Some(t.modules));
+        stages.extend(stage_costs(TARGET, config, &large, scored));
+    }
+    let unit = study.module.training.windows() as f64 * config.context as f64 * config.training_flops_per_token();
+    let merges = mixtures.len() as f64 * scored as f64 * config.forward_flops_per_token();
+    let naive: u64 = mixtures.iter().map(|m| seq_units(study, m)).sum();
+    Cost {
+        modular_flops: counts.modules().1 as f64 * unit + merges,
+        naive_flops: naive as f64 * unit,
+        stages,
+        curves: (2..=30).map(|n| cost_point(n, unit)).collect(),
+    }
+}
+
+fn stage_costs(prefix: &str, config: &Config, plan: &TargetPlan, scored: u64) -> Vec<StageCost> {
+    let stage = |name: &str, work: Work| {
+        let Work { models, tokens, flops } = work;
+        StageCost { stage: format!("{prefix}{name}"), models, tokens, flops }
+    };
+    let models = 1 + plan.modules.models + plan.seq.models + plan.merged.models;
+    let tokens = models.saturating_mul(scored);
+    let scoring = Work { models, tokens, flops: tokens as f64 * config.forward_flops_per_token() };
+    vec![
+        stage("seed", plan.seed),
+        stage("modules", plan.modules),
+        stage("seq", plan.seq),
+        stage("scoring", scoring),
+    ]
+}
+
+/// What n partitions of one base unit each take, in trainings of `unit` FLOPs a base unit; merges and scores left out.
+fn cost_point(partitions: u64, unit: f64) -> CostPoint {
+    let n = partitions as f64;
+    CostPoint {
+        partitions,
+        modular: n * unit,
+        pairs: n * (n - 1.0) / 2.0 * 2.0 * unit,
+        triples: n * (n - 1.0) * (n - 2.0) / 6.0 * 3.0 * unit,
+        // The sum of k times (n over k).
+        subsets: n * (n - 1.0).exp2() * unit,
+    }
+}
+
+/// The larger model, under a tokenizer of this size.
+pub fn target_config(study: &Study, vocabulary: usize, eos: u32) -> Result<Option<Config>> {
+    study.target.as_ref().map(|t| t.model.config(vocabulary, eos)).transpose()
 }
 
 /// The model that the study trains; a tokenizer that is yet to be trained is taken at its full size.
@@ -142,10 +272,19 @@ impl fmt::Display for Plan {
         let millions = self.parameters as f64 / 1e6;
         writeln!(f, "model: {millions:.2}M parameters, vocabulary {}, context {}", self.vocabulary, self.context)?;
         writeln!(f, "\n{:8}  {:>6}  {:>10}  {:>9}", "stage", "models", "tokens", "TFLOP")?;
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, work: Work| {
+            let (tokens, tflop) = (work.tokens as f64 / 1e6, work.flops / 1e12);
+            writeln!(f, "{name:8}  {:>6}  {tokens:>9.2}M  {tflop:>9.3}", work.models)
+        };
         for (name, work) in [("seed", self.seed), ("modules", self.modules), ("SEQ", self.seq), ("MERGED", self.merged)]
         {
-            let (tokens, tflop) = (work.tokens as f64 / 1e6, work.flops / 1e12);
-            writeln!(f, "{name:8}  {:>6}  {tokens:>9.2}M  {tflop:>9.3}", work.models)?;
+            row(f, name, work)?;
+        }
+        if let Some(t) = &self.target {
+            writeln!(f, "\nlarger model: {:.2}M parameters", t.parameters as f64 / 1e6)?;
+            for (name, work) in [("seed", t.seed), ("modules", t.modules), ("SEQ", t.seq), ("MERGED", t.merged)] {
+                row(f, name, work)?;
+            }
         }
         let mut groups: Vec<(&str, usize)> = Vec::new();
         for mixture in &self.mixtures {

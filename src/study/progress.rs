@@ -47,8 +47,8 @@ impl Progress {
 }
 
 impl Progress {
-    /// Trains under a bar with loss, speed and time left.
-    pub fn training(&self, name: &str, place: &Place, run: &train::Run) -> Result<()> {
+    /// Trains under a bar with loss, speed and time left. `after_step` is told of every step.
+    pub fn training(&self, name: &str, place: &Place, run: &train::Run, after_step: &mut dyn FnMut(u64)) -> Result<()> {
         let mut device = place.open()?;
         if place.is_shared() {
             let plan = train::memory_plan(run.config, run.settings, device.compute_dtype())?;
@@ -63,6 +63,7 @@ impl Progress {
                 steps_here += 1;
                 loss = Some(m.loss);
                 task.update(m.step, &format!("loss {:.3} {:.1}k tok/s", m.loss, rate(steps_here)));
+                after_step(m.step);
                 if m.skipped {
                     self.line(&format!("{name}: step {} skipped, its gradient is not finite", m.step));
                 }

@@ -1,28 +1,34 @@
 //! From a study's scores to its report: fills the report's struct, which knows the rest.
 
+use super::clock;
+use super::history;
 use super::layout::Layout;
 use super::lock::Lock;
-use super::opened::Opened;
+use super::merges;
+use super::mixtures::Mixture;
+use super::opened::{Opened, Scale};
 use super::plan;
 use super::prepare::{self, Prepared};
 use super::settings::Study;
 use super::shards::{self, DomainKind};
-use super::stages::Subject;
+use super::stages::{Subject, Training};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::DomainScore;
+use crate::model::Table;
 use crate::report::{
-    self, Cost, DecontaminatedPartition, Decontamination, DomainInfo, MixtureInfo, Overlap, PartitionInfo, Report,
-    Score, Size,
+    self, Analysis, Cost, CrossScale, CurvePoint, DecontaminatedPartition, Decontamination, DomainInfo, MixtureInfo,
+    Overlap, PartitionInfo, Report, SampleInfo, Score, Segment, SegmentPoint, Size, Spent, TrainingInfo,
 };
-use std::collections::BTreeMap;
+use crate::train;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Dropped documents shown with the reason.
 const EXAMPLES: usize = 20;
 
-/// Score of each domain, in the order of the study's domains.
-type Scores = Vec<Score>;
+/// Domain or average -> score.
+type Scores = BTreeMap<String, Score>;
 
 /// Makes and writes the report of a study whose scores are all there.
 pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
@@ -40,9 +46,11 @@ pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
     let device = layout.device()?;
     let opened = Opened::new(study, layout, prepared, &device)?;
     let domains = opened.prepared.manifest.domains.len();
-    for subject in opened.subjects() {
-        if (0..domains).any(|d| !opened.has_score(&subject, d)) {
-            return Err(incomplete(&format!("{} is not scored on every domain", subject.name())));
+    for scale in opened.scales() {
+        for subject in opened.subjects(scale) {
+            if (0..domains).any(|d| !opened.has_score(scale, &subject, d)) {
+                return Err(incomplete(&format!("{} is not scored on every domain", subject.name())));
+            }
         }
     }
     let report = assemble(study, settings, &opened)?;
@@ -50,48 +58,226 @@ pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// The report from the scores on the disk. Holds no clock time, so that equal scores give equal bytes.
+/// The report from the scores on the disk. Holds no clock time but in `spent`, so that equal scores give equal bytes.
 pub fn assemble(study: &Study, settings: &str, opened: &Opened) -> Result<Report> {
-    let (prepared, trainings) = (&opened.prepared, &opened.trainings);
-    let scores = |subject: &Subject| -> Result<Scores> {
-        (0..prepared.manifest.domains.len()).map(|d| Ok(score(&opened.score(subject, d)?))).collect()
-    };
-    let mut modules: BTreeMap<&str, Scores> = BTreeMap::new();
-    for (name, training) in &trainings.modules {
-        modules.insert(name, scores(&Subject::trained(training, &opened.layout))?);
-    }
-    let mut mixtures = Vec::new();
-    for (mixture, training) in opened.mixtures.iter().zip(&trainings.seqs) {
-        let seq = scores(&Subject::trained(training, &opened.layout))?;
-        let merged = scores(&Subject::merged(mixture, trainings, &opened.layout))?;
-        let named = [("seq", seq), ("merged", merged), ("ind", individual(&mixture.members, &modules))];
-        let by_domain = |scores: &Scores| with_averages(prepared, &mixture.members, scores);
-        mixtures.push(MixtureInfo {
-            id: mixture.id.clone(),
-            group: mixture.group.clone(),
-            members: mixture.members.clone(),
-            scores: named.iter().map(|(model, scores)| (model.to_string(), by_domain(scores))).collect(),
-            ..MixtureInfo::default()
-        });
-    }
-    let domains: Vec<DomainInfo> = prepared.manifest.domains.iter().map(domain_info).collect();
-    let correlations = report::correlations(&mixtures, &domains, study.random_seed);
-    let cost = plan::cost(study, &prepared.config, &opened.mixtures, prepared.scored_tokens());
-    Ok(Report {
+    let prepared = &opened.prepared;
+    let domains: Vec<DomainInfo> = prepared.manifest.domains.iter().map(|d| domain_info(study, d)).collect();
+    let target = opened.target.as_ref();
+    let cost = plan::cost(
+        study,
+        &prepared.config,
+        target.map(|t| &t.config),
+        &opened.mixtures,
+        prepared.scored_tokens(),
+    );
+    let filler = Filler { study, opened, domains: &domains };
+    let mut report = Report {
         study: study.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
         device: Some("cpu".into()),
-        domains,
-        answers: report::answers(&mixtures, &correlations),
-        mixtures,
-        correlations,
-        cost: Cost { modular_flops: cost.modular_flops, naive_flops: cost.naive_flops, ..Cost::default() },
+        mixtures: filler.mixtures()?,
+        samples: filler.samples()?,
+        segments: filler.segments()?,
+        cross_scale: target.map(|t| CrossScale {
+            parameters: Table::new(&prepared.config).len as u64,
+            target_parameters: Table::new(&t.config).len as u64,
+            ..CrossScale::default()
+        }),
+        reuse: history::reuse(opened)?,
+        trainings: filler.trainings()?,
+        spent: filler.spent(&cost)?,
+        cost,
         partitions: partitions(prepared),
         decontamination: (study.data.decontaminate > 0).then(|| decontamination(study, prepared)),
         settings: settings.to_string(),
         hashes: hashes(opened),
+        domains: domains.clone(),
         ..Report::default()
-    })
+    };
+    report.analyse(&Analysis { seed: study.random_seed, lambda: study.proxies.lambda });
+    Ok(report)
+}
+
+/// Points of a training's curve, at most.
+const CURVE_POINTS: u64 = 200;
+
+/// Reads scores into the report's struct.
+struct Filler<'a> {
+    study: &'a Study,
+    opened: &'a Opened,
+    domains: &'a [DomainInfo],
+}
+
+impl Filler<'_> {
+    /// Of each domain, and averages; `members` says whose domains are "own members".
+    fn scores(&self, scale: &Scale, subject: &Subject, members: &BTreeMap<String, f64>) -> Result<Scores> {
+        let of = |(d, domain): (usize, &DomainInfo)| {
+            Ok((domain.name.clone(), score(&self.opened.score(scale, subject, d)?)))
+        };
+        let scores = self.domains.iter().enumerate().map(of).collect::<Result<_>>()?;
+        Ok(self.with_averages(members, scores))
+    }
+
+    fn with_averages(&self, members: &BTreeMap<String, f64>, mut scores: Scores) -> Scores {
+        scores.extend(report::averages(self.domains, members, &scores));
+        scores
+    }
+
+    fn mixtures(&self) -> Result<Vec<MixtureInfo>> {
+        (0..self.opened.mixtures.len()).map(|i| self.mixture(i)).collect()
+    }
+
+    fn mixture(&self, number: usize) -> Result<MixtureInfo> {
+        let Filler { opened, study, .. } = self;
+        let (mixture, small) = (&opened.mixtures[number], &opened.small);
+        let merges = opened.merges(small);
+        let of = |subject: &Subject| self.scores(small, subject, &mixture.members);
+        let mut scores = self.trained(small, mixture, number, 0)?;
+        for (name, subject) in
+            [("micro", merges.micro(mixture)), ("macro_of_merges", merges.macro_of_merges(mixture))]
+        {
+            if let Some(subject) = subject {
+                scores.insert(name.into(), of(&subject)?);
+            }
+        }
+        let repeats = small.trainings.seqs[number].len();
+        let by_lambda = opened.lambdas.iter().filter_map(|&lambda| Some((lambda, merges.scaled(mixture, lambda)?)));
+        let text = mixture.members.keys().map(|name| Ok(opened.prepared.partition(name)?.train.tokens));
+        let available_tokens = text.sum::<Result<u64>>()?;
+        let context = small.config.context as u64;
+        let tokens = plan::seq_units(study, mixture) * study.module.training.windows() * context;
+        Ok(MixtureInfo {
+            id: mixture.id.clone(),
+            group: mixture.group.clone(),
+            members: mixture.members.clone(),
+            tokens,
+            available_tokens,
+            scores,
+            repeats: (1..repeats).map(|r| self.trained(small, mixture, number, r)).collect::<Result<_>>()?,
+            target: match &opened.target {
+                Some(target) => self.trained(target, mixture, number, 0)?,
+                None => BTreeMap::new(),
+            },
+            by_lambda: by_lambda.map(|(lambda, subject)| Ok((lambda, of(&subject)?))).collect::<Result<_>>()?,
+        })
+    }
+
+    /// SEQ, MERGED and IND of a mixture at a scale, of a repeat: those that it has.
+    fn trained(
+        &self,
+        scale: &Scale,
+        mixture: &Mixture,
+        number: usize,
+        repeat: usize,
+    ) -> Result<BTreeMap<String, Scores>> {
+        let t = &scale.trainings;
+        let Some(seq) = t.seqs[number].get(repeat) else { return Ok(BTreeMap::new()) };
+        let seq = self.scores(scale, &Subject::trained(seq, &self.opened.layout), &mixture.members)?;
+        let mut scores = BTreeMap::from([("seq".to_string(), seq)]);
+        if let Some(merged) = self.opened.merges(scale).merged(mixture, repeat) {
+            scores.insert("merged".into(), self.scores(scale, &merged, &mixture.members)?);
+            let modules = if repeat == 0 { &t.modules } else { &t.repeated_modules[repeat - 1] };
+            scores.insert("ind".into(), self.individual(scale, mixture, modules)?);
+        }
+        Ok(scores)
+    }
+
+    /// IND: the members' own scores, averaged under the mixture's weights.
+    fn individual(
+        &self,
+        scale: &Scale,
+        mixture: &Mixture,
+        modules: &BTreeMap<String, Training>,
+    ) -> Result<Scores> {
+        let total: f64 = mixture.members.values().sum();
+        let mut own: Vec<(f64, Scores)> = Vec::new();
+        for (name, weight) in &mixture.members {
+            let subject = Subject::trained(&modules[name], &self.opened.layout);
+            own.push((weight / total, self.scores(scale, &subject, &BTreeMap::new())?));
+        }
+        let mean = |domain: &str, of: fn(&Score) -> f64| own.iter().map(|(w, s)| w * of(&s[domain])).sum::<f64>();
+        let score = |d: &DomainInfo| Score {
+            perplexity: mean(&d.name, |s| s.perplexity),
+            bits_per_byte: mean(&d.name, |s| s.bits_per_byte),
+            ..Score::default()
+        };
+        let scores = self.domains.iter().map(|d| (d.name.clone(), score(d))).collect();
+        Ok(self.with_averages(&mixture.members, scores))
+    }
+
+    fn samples(&self) -> Result<Vec<SampleInfo>> {
+        let merges = self.opened.merges(&self.opened.small);
+        let subjects = self.opened.samples.iter().filter_map(|members| Some((members, merges.weighted(members)?)));
+        let sample = |(members, subject): (&BTreeMap<String, f64>, Subject)| {
+            let scores = self.scores(&self.opened.small, &subject, members)?;
+            Ok(SampleInfo { members: members.clone(), scores })
+        };
+        subjects.map(sample).collect()
+    }
+
+    fn segments(&self) -> Result<Vec<Segment>> {
+        let point = |(at, subject): (f64, Subject)| {
+            Ok(SegmentPoint { at, scores: self.scores(&self.opened.small, &subject, &BTreeMap::new())? })
+        };
+        let segment = |s: merges::Segment| {
+            let points = s.points.into_iter().map(point).collect::<Result<_>>()?;
+            Ok(Segment { from: s.from, to: s.to, points, barriers: BTreeMap::new() })
+        };
+        self.opened.segments().into_iter().map(segment).collect()
+    }
+
+    /// Each training once.
+    fn trainings(&self) -> Result<Vec<TrainingInfo>> {
+        let mut keys = BTreeSet::new();
+        let mut list = Vec::new();
+        for scale in self.opened.scales() {
+            for training in scale.trainings.all().filter(|t| keys.insert(&t.key)) {
+                let steps = training.settings.steps;
+                let tokens = training.settings.windows() * scale.config.context as u64;
+                let rows = train::read_metrics(&self.opened.layout.model(&training.key))?;
+                list.push(TrainingInfo {
+                    name: training.name.clone(),
+                    role: training.role.name().into(),
+                    key: training.key.clone(),
+                    steps,
+                    tokens,
+                    flops: tokens as f64 * scale.config.training_flops_per_token(),
+                    curve: curve(&rows),
+                });
+            }
+        }
+        Ok(list)
+    }
+
+    /// Hours, and those that the naive way takes at the speed of SEQ.
+    fn spent(&self, cost: &Cost) -> Result<Option<Spent>> {
+        let stages: Vec<String> = cost.stages.iter().map(|s| s.stage.clone()).collect();
+        let subjects: Vec<Subject> = self.opened.scales().flat_map(|s| self.opened.subjects(s)).collect();
+        let trainings = self.opened.scales().flat_map(|s| s.trainings.all()).map(|t| t.key.as_str());
+        let keys = trainings.chain(subjects.iter().map(Subject::key)).collect();
+        let Some(mut spent) = clock::spent(&self.opened.layout, &stages, &keys)? else { return Ok(None) };
+        let stage = |name: &str| spent.stages.iter().find(|s| s.stage == name && s.flops > 0.0);
+        let per_flop = |name: &str| stage(name).map(|s| s.hours / s.flops);
+        let naive = per_flop("seq").map(|hours| hours * cost.naive_flops);
+        let modules = cost.stages.iter().find(|s| s.stage == "modules").map_or(0.0, |s| s.flops);
+        // Of the modules at their speed, and of the merges at that of scoring.
+        let modular = per_flop("modules").zip(per_flop("scoring")).map(|(module, score)| {
+            let modules = modules.min(cost.modular_flops);
+            module * modules + score * (cost.modular_flops - modules)
+        });
+        (spent.naive_hours, spent.modular_hours) = (naive, modular);
+        Ok(Some(spent))
+    }
+}
+
+/// The mean loss of each of at most [`CURVE_POINTS`] runs of steps of like length, at its last step.
+fn curve(rows: &[train::Metrics]) -> Vec<CurvePoint> {
+    let each = (rows.len() as u64).div_ceil(CURVE_POINTS).max(1) as usize;
+    let point = |rows: &[train::Metrics]| CurvePoint {
+        step: rows.last().map_or(0, |m| m.step),
+        loss: rows.iter().map(|m| m.loss).sum::<f64>() / rows.len() as f64,
+    };
+    rows.chunks(each).map(point).collect()
 }
 
 fn score(s: &DomainScore) -> Score {
@@ -104,52 +290,15 @@ fn score(s: &DomainScore) -> Score {
     }
 }
 
-/// IND: the members' own scores, averaged under the mixture's weights.
-fn individual(members: &BTreeMap<String, f64>, modules: &BTreeMap<&str, Scores>) -> Scores {
-    let total: f64 = members.values().sum();
-    let mean = |domain: usize, of: fn(&Score) -> f64| {
-        members.iter().map(|(name, weight)| weight * of(&modules[name.as_str()][domain])).sum::<f64>() / total
-    };
-    let domains = modules.values().next().map_or(0, Vec::len);
-    (0..domains)
-        .map(|d| Score {
-            perplexity: mean(d, |s| s.perplexity),
-            bits_per_byte: mean(d, |s| s.bits_per_byte),
-            ..Score::default()
-        })
-        .collect()
-}
-
-/// Scores by domain, with the averages `id`, `ood` and `members` (the domains of the mixture's own partitions).
-fn with_averages(prepared: &Prepared, members: &BTreeMap<String, f64>, scores: &Scores) -> BTreeMap<String, Score> {
-    let mut all: BTreeMap<String, Score> =
-        prepared.manifest.domains.iter().zip(scores).map(|(domain, score)| (domain.name.clone(), *score)).collect();
-    type Belongs<'a> = &'a dyn Fn(&shards::Domain) -> bool;
-    let averages: [(&str, Belongs); 3] = [
-        ("id", &|d| d.kind == DomainKind::Id),
-        ("ood", &|d| d.kind == DomainKind::Ood),
-        ("members", &|d| d.kind == DomainKind::Id && members.contains_key(&d.name)),
-    ];
-    for (name, belongs) in averages {
-        let chosen: Vec<&Score> =
-            prepared.manifest.domains.iter().zip(scores).filter(|(d, _)| belongs(d)).map(|(_, score)| score).collect();
-        if !chosen.is_empty() {
-            let mean = |of: fn(&Score) -> f64| chosen.iter().map(|s| of(s)).sum::<f64>() / chosen.len() as f64;
-            let (perplexity, bits_per_byte) = (mean(|s| s.perplexity), mean(|s| s.bits_per_byte));
-            all.insert(name.to_string(), Score { perplexity, bits_per_byte, ..Score::default() });
-        }
-    }
-    all
-}
-
-fn domain_info(domain: &shards::Domain) -> DomainInfo {
+fn domain_info(study: &Study, domain: &shards::Domain) -> DomainInfo {
+    let settings = study.partition.iter().chain(&study.ood).find(|s| s.name == domain.name);
     DomainInfo {
         name: domain.name.clone(),
         kind: match domain.kind {
             DomainKind::Id => report::DomainKind::Id,
             DomainKind::Ood => report::DomainKind::Ood,
         },
-        field: None,
+        field: settings.and_then(|s| s.field.clone()),
         documents: domain.shard.documents,
         // The EOS after each document is not scored.
         tokens: domain.shard.tokens - domain.shard.documents,
@@ -198,13 +347,13 @@ fn decontamination(study: &Study, prepared: &Prepared) -> Decontamination {
 }
 
 fn hashes(opened: &Opened) -> BTreeMap<String, String> {
-    let (prepared, trainings) = (&opened.prepared, &opened.trainings);
+    let prepared = &opened.prepared;
     let mut hashes = BTreeMap::from([
         ("data".to_string(), prepared.key.clone()),
         ("tokenizer".to_string(), prepared.manifest.tokenizer.clone()),
-        ("seed".to_string(), trainings.seed.key().to_string()),
+        ("seed".to_string(), opened.small.trainings.seed.key().to_string()),
     ]);
-    hashes.extend(trainings.modules.values().chain(&trainings.seqs).map(|t| (t.name.clone(), t.key.clone())));
+    hashes.extend(opened.scales().flat_map(|s| s.trainings.all()).map(|t| (t.name.clone(), t.key.clone())));
     hashes.extend(prepared.manifest.domains.iter().map(|d| (format!("domain {}", d.name), d.shard.hash.clone())));
     hashes
 }

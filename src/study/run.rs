@@ -1,16 +1,19 @@
 //! Runs a study: what is missing is made, phase by phase; what is there is used. Jobs of a phase are independent.
 
+use super::clock::{Clock, Work};
+use super::history;
 use super::layout::Layout;
 use super::leftovers;
 use super::lock::Lock;
-use super::opened::Opened;
+use super::opened::{Opened, Scale};
+use super::plan::Plan;
 use super::prepare;
 use super::progress::Progress;
 use super::report;
 use super::settings::Study;
-use super::stages::{Role, Seed, Subject, Training};
+use super::stages::{Member, Role, Seed, Subject, Training};
 use super::workers::Workers;
-use crate::data::{Shard, Stream};
+use crate::data::{self, Shard, Stream};
 use crate::device::{Device, Place};
 use crate::error::{Error, Result};
 use crate::eval::{self, DomainScore};
@@ -70,89 +73,131 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     let prepared = pool.install(|| prepare::prepare(study, &layout, &progress))?;
     progress.line(&prepared.summary());
     let opened = Opened::new(study, layout, prepared, place.name())?;
-    if options.until >= Phase::Seed {
-        pool.install(|| train_seed(&opened, place, &progress))?;
+    let clock = Clock::open(&opened.layout)?;
+    if history::note(&opened)? {
+        clock.planned(Plan::of(study, &opened.prepared.config)?.hours())?;
     }
-    let (modules, seqs) =
-        (opened.trainings.modules.values().collect::<Vec<_>>(), opened.trainings.seqs.iter().collect::<Vec<_>>());
-    if options.until >= Phase::Modules {
-        train_all(&opened, &modules, options, &progress)?;
-    }
-    if options.until >= Phase::Seq {
-        train_all(&opened, &seqs, options, &progress)?;
-    }
-    if options.until >= Phase::Scores {
-        score_all(&opened, options, &progress)?;
+    let work = Run { opened: &opened, options, progress: &progress, clock: &clock };
+    for scale in opened.scales() {
+        let (modules, seqs) =
+            (scale.trainings.all_modules().collect::<Vec<_>>(), scale.trainings.all_seqs().collect::<Vec<_>>());
+        if options.until >= Phase::Seed {
+            pool.install(|| work.train_seed(scale))?;
+        }
+        if options.until >= Phase::Modules {
+            work.train_all(scale, &modules)?;
+        }
+        if options.until >= Phase::Seq {
+            work.train_all(scale, &seqs)?;
+        }
+        if options.until >= Phase::Scores {
+            work.score_all(scale)?;
+        }
     }
     if options.until < Phase::Report {
         return Ok(None);
     }
     let report = report::assemble(study, settings, &opened)?;
     report.write(&opened.layout.root)?;
+    report::write_tensorboard(&opened)?;
     progress.line(&format!("done in {:.0} s", begun.elapsed().as_secs_f64()));
     Ok(Some(report))
 }
 
-fn train_seed(opened: &Opened, place: &Place, progress: &Progress) -> Result<()> {
-    let Seed::Trained(training) = &opened.trainings.seed else { return Ok(()) };
-    if opened.layout.model(&training.key).exists() {
-        return Ok(());
-    }
-    let weights = crate::model::initial_weights(&opened.prepared.config, training.shuffle_seed);
-    train_one(opened, training, Arc::new(Start { weights, optimizer: None }), place, progress)
+/// A run at work: what every stage needs.
+struct Run<'a> {
+    opened: &'a Opened,
+    options: &'a Options,
+    progress: &'a Progress,
+    clock: &'a Clock,
 }
 
-/// Trains those of `trainings` that are missing, all from the seed.
-fn train_all(opened: &Opened, trainings: &[&Training], options: &Options, progress: &Progress) -> Result<()> {
-    // Partitions of equal text make trainings of one key, which is one training.
-    let mut keys = BTreeSet::new();
-    let wanted = |t: &&&Training| !opened.layout.model(&t.key).exists() && keys.insert(t.key.clone());
-    let missing: Vec<&Training> = trainings.iter().filter(wanted).copied().collect();
-    if missing.is_empty() {
-        return Ok(());
+impl Run<'_> {
+    fn train_seed(&self, scale: &Scale) -> Result<()> {
+        let Seed::Trained(training) = &scale.trainings.seed else { return Ok(()) };
+        if self.opened.layout.model(&training.key).exists() {
+            return Ok(());
+        }
+        let weights = crate::model::initial_weights(&scale.config, training.shuffle_seed);
+        self.train_one(scale, training, Arc::new(Start { weights, optimizer: None }), 1)
     }
-    let config = &opened.prepared.config;
-    let seed = opened.trainings.seed.directory(&opened.layout);
-    let start = Arc::new(train::read_start(&seed, config, None)?);
-    if start.optimizer.is_none() {
-        progress.line(&format!(
-            "{}: the seed has no optimizer state; modules and SEQ start with moments of zero",
-            seed.display()
-        ));
+
+    /// Trains those of `trainings` that are missing, all from the seed.
+    fn train_all(&self, scale: &Scale, trainings: &[&Training]) -> Result<()> {
+        // Partitions of equal text make trainings of one key, which is one training.
+        let mut keys = BTreeSet::new();
+        let wanted = |t: &&&Training| !self.opened.layout.model(&t.key).exists() && keys.insert(t.key.clone());
+        let missing: Vec<&Training> = trainings.iter().filter(wanted).copied().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let seed = scale.trainings.seed.directory(&self.opened.layout);
+        let start = Arc::new(train::read_start(&seed, &scale.config, None)?);
+        if start.optimizer.is_none() {
+            self.progress.line(&format!(
+                "{}: the seed has no optimizer state; modules and SEQ start with moments of zero",
+                seed.display()
+            ));
+        }
+        let workers = Workers::new(self.options, missing.len(), Table::new(&scale.config).len);
+        let each = |(): &mut (), t: &&Training| self.train_one(scale, t, start.clone(), workers.workers);
+        workers.run(&missing, || Ok(()), each)?;
+        Ok(())
     }
-    let workers = Workers::new(options, missing.len(), Table::new(config).len);
-    let each = |(): &mut (), training: &&Training| train_one(opened, training, start.clone(), &options.place, progress);
-    workers.run(&missing, || Ok(()), each)?;
-    Ok(())
+
+    /// `side_by_side`: trainings that share the device with this one.
+    fn train_one(&self, scale: &Scale, training: &Training, start: Arc<Start>, side_by_side: usize) -> Result<()> {
+        let (opened, config) = (self.opened, &scale.config);
+        let mut members = Vec::new();
+        for Member { shard, windows, order_seed, first, copies } in &training.members {
+            let (shard, order_seed) = (Arc::new(Shard::open(&opened.layout.shard(&shard.hash))?), *order_seed);
+            let member = data::Member { shard, windows: *first..first + windows, order_seed };
+            members.extend(std::iter::repeat_n(member, *copies as usize));
+        }
+        let stream = Stream::from_members(members, config.context, training.shuffle_seed)?;
+        let out = opened.layout.model(&training.key);
+        let run = train::Run {
+            config,
+            start,
+            stream: &stream,
+            settings: &training.settings,
+            tokenizer: &opened.layout.tokenizer(&opened.prepared.manifest.tokenizer),
+            identity: &training.key,
+            out: &out,
+            checkpoint_every: opened.checkpoint_every,
+            keep_optimizer: training.role == Role::Seed,
+        };
+        let flops = (training.settings.batch * config.context) as f64 * config.training_flops_per_token();
+        let mut lap = Lap { since: Instant::now(), steps: 0 };
+        let spent = |lap: &mut Lap| {
+            let (seconds, steps) = lap.take();
+            let seconds = seconds / side_by_side as f64;
+            let (stage, key) = (format!("{}{}", scale.prefix, training.role.stage()), training.key.clone());
+            self.clock.spent(Work { stage, key, seconds, flops: steps as f64 * flops })
+        };
+        let mut told = Ok(());
+        self.progress.training(&training.name, &self.options.place, &run, &mut |step| {
+            lap.steps += 1;
+            if step % opened.checkpoint_every == 0 && told.is_ok() {
+                told = spent(&mut lap);
+            }
+        })?;
+        told.and_then(|()| spent(&mut lap))
+    }
 }
 
-fn train_one(
-    opened: &Opened,
-    training: &Training,
-    start: Arc<Start>,
-    place: &Place,
-    progress: &Progress,
-) -> Result<()> {
-    let config = &opened.prepared.config;
-    let mut members = Vec::new();
-    for member in &training.members {
-        let shard = Arc::new(Shard::open(&opened.layout.shard(&member.shard.hash))?);
-        members.push((shard, member.windows, member.order_seed));
+/// Steps since a moment.
+struct Lap {
+    since: Instant,
+    steps: u64,
+}
+
+impl Lap {
+    /// Seconds and steps until now, from where the next lap counts.
+    fn take(&mut self) -> (f64, u64) {
+        let now = Instant::now();
+        (std::mem::replace(&mut self.since, now).elapsed().as_secs_f64(), std::mem::take(&mut self.steps))
     }
-    let stream = Stream::new(members, config.context, training.shuffle_seed)?;
-    let out = opened.layout.model(&training.key);
-    let run = train::Run {
-        config,
-        start,
-        stream: &stream,
-        settings: &training.settings,
-        tokenizer: &opened.layout.tokenizer(&opened.prepared.manifest.tokenizer),
-        identity: &training.key,
-        out: &out,
-        checkpoint_every: opened.checkpoint_every,
-        keep_optimizer: training.role == Role::Seed,
-    };
-    progress.training(&training.name, place, &run)
 }
 
 /// What is to be scored: a trained model, or the merge at a position of its merger's order.
@@ -198,53 +243,65 @@ impl<'a> Scorer<'a> {
     }
 }
 
-/// Scores every subject on the domains on which it has no score yet.
-fn score_all(opened: &Opened, options: &Options, progress: &Progress) -> Result<()> {
-    let config = &opened.prepared.config;
-    let domains = &opened.prepared.manifest.domains;
-    let shards: Vec<Shard> =
-        domains.iter().map(|d| Shard::open(&opened.layout.shard(&d.shard.hash))).collect::<Result<_>>()?;
-    let missing = |subject: &Subject| (0..domains.len()).filter(|&d| !opened.has_score(subject, d)).collect::<Vec<_>>();
-    let mut keys = BTreeSet::new();
-    let each_once = opened.subjects().into_iter().filter(|s| keys.insert(s.key().to_string()));
-    let subjects: Vec<(Subject, Vec<usize>)> =
-        each_once.map(|s| (s.clone(), missing(&s))).filter(|(_, m)| !m.is_empty()).collect();
-    if subjects.is_empty() {
-        return Ok(());
-    }
-    let is_merge = |i: &usize| matches!(subjects[*i].0, Subject::Merge { .. });
-    let (merged, trained): (Vec<usize>, Vec<usize>) = (0..subjects.len()).partition(is_merge);
-    let (pool, mixtures) = pool_of(merged.iter().map(|&i| &subjects[i].0))?;
-    let jobs: Vec<Job> = trained.into_iter().map(Job::Checkpoint).chain((0..merged.len()).map(Job::Merge)).collect();
-    let (task, done) = (progress.task("scoring", jobs.len() as u64), AtomicU64::new(0));
-    let workers = Workers::new(options, jobs.len(), Table::new(config).len);
-    let begin = || Scorer::new(&options.place, config, pool.as_ref(), &mixtures);
-    workers.run(&jobs, begin, |scorer, job| {
-        let Scorer { device, model, merger, .. } = scorer;
-        let subject = match (job, merger) {
-            (Job::Merge(position), Some(merger)) => {
-                merger.load(device, *position, model)?;
-                merged[merger.order()[*position]]
-            }
-            (Job::Merge(_), None) => unreachable!("merges have a pool"),
-            (Job::Checkpoint(i), _) => *i,
+impl Run<'_> {
+    /// Scores every subject on the domains on which it has no score yet.
+    fn score_all(&self, scale: &Scale) -> Result<()> {
+        let Run { opened, options, progress, clock } = *self;
+        let config = &scale.config;
+        let domains = &opened.prepared.manifest.domains;
+        let shards: Vec<Shard> =
+            domains.iter().map(|d| Shard::open(&opened.layout.shard(&d.shard.hash))).collect::<Result<_>>()?;
+        let missing = |subject: &Subject| {
+            (0..domains.len()).filter(|&d| !opened.has_score(scale, subject, d)).collect::<Vec<_>>()
         };
-        let (subject, missing) = &subjects[subject];
-        if let Subject::Checkpoint { directory, .. } = subject {
-            model.load(device, &train::read_weights(directory, config)?)?;
+        let mut keys = BTreeSet::new();
+        let each_once = opened.subjects(scale).into_iter().filter(|s| keys.insert(s.key().to_string()));
+        let subjects: Vec<(Subject, Vec<usize>)> =
+            each_once.map(|s| (s.clone(), missing(&s))).filter(|(_, m)| !m.is_empty()).collect();
+        if subjects.is_empty() {
+            return Ok(());
         }
-        for &d in missing {
-            let score = scorer
-                .score(&shards[d])
-                .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", subject.name(), domains[d].name)))?;
-            let json = serde_json::to_vec(&score).expect("a struct of numbers");
-            files::write_atomic(&opened.score_path(subject, d), |f| f.write_all(&json))?;
-        }
-        task.update(done.fetch_add(1, Ordering::Relaxed) + 1, subject.name());
+        let is_merge = |i: &usize| matches!(subjects[*i].0, Subject::Merge { .. });
+        let (merged, trained): (Vec<usize>, Vec<usize>) = (0..subjects.len()).partition(is_merge);
+        let (pool, mixtures) = pool_of(merged.iter().map(|&i| &subjects[i].0))?;
+        let jobs: Vec<Job> =
+            trained.into_iter().map(Job::Checkpoint).chain((0..merged.len()).map(Job::Merge)).collect();
+        let (task, done) = (progress.task("scoring", jobs.len() as u64), AtomicU64::new(0));
+        let workers = Workers::new(options, jobs.len(), Table::new(config).len);
+        let begin = || Scorer::new(&options.place, config, pool.as_ref(), &mixtures);
+        workers.run(&jobs, begin, |scorer, job| {
+            let Scorer { device, model, merger, .. } = scorer;
+            let subject = match (job, merger) {
+                (Job::Merge(position), Some(merger)) => {
+                    merger.load(device, *position, model)?;
+                    merged[merger.order()[*position]]
+                }
+                (Job::Merge(_), None) => unreachable!("merges have a pool"),
+                (Job::Checkpoint(i), _) => *i,
+            };
+            let (subject, missing) = &subjects[subject];
+            if let Subject::Checkpoint { directory, .. } = subject {
+                model.load(device, &train::read_weights(directory, config)?)?;
+            }
+            let begun = Instant::now();
+            let mut tokens = 0;
+            for &d in missing {
+                let score = scorer
+                    .score(&shards[d])
+                    .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", subject.name(), domains[d].name)))?;
+                tokens += score.tokens;
+                let json = serde_json::to_vec(&score).expect("a struct of numbers");
+                files::write_atomic(&opened.score_path(scale, subject, d), |f| f.write_all(&json))?;
+            }
+            let (stage, key) = (format!("{}scoring", scale.prefix), subject.key().to_string());
+            let seconds = begun.elapsed().as_secs_f64() / workers.workers as f64;
+            clock.spent(Work { stage, key, seconds, flops: tokens as f64 * config.forward_flops_per_token() })?;
+            task.update(done.fetch_add(1, Ordering::Relaxed) + 1, subject.name());
+            Ok(())
+        })?;
+        task.finish(&format!("{} models on {} domains", jobs.len(), domains.len()));
         Ok(())
-    })?;
-    task.finish(&format!("{} models on {} domains", jobs.len(), domains.len()));
-    Ok(())
+    }
 }
 
 /// The modules of these merges, opened once, and the merges as mixtures of them.

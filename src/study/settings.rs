@@ -40,6 +40,12 @@ pub struct Study {
     /// Mixtures given one by one.
     #[serde(default)]
     pub mixture: Vec<GivenMixture>,
+    #[serde(default)]
+    pub proxies: ProxySettings,
+    #[serde(default)]
+    pub connectivity: ConnectivitySettings,
+    /// A larger model, whose SEQ the pool is to predict.
+    pub target: Option<TargetSettings>,
 }
 
 /// A preset, any of whose sizes can be overridden.
@@ -78,11 +84,18 @@ pub struct DataSettings {
     pub test: f64,
     /// Training documents that share this many words in a row with an evaluation document are dropped; 0 keeps all.
     pub decontaminate: usize,
+    /// The field of a document's metadata that holds its year or date, for `years` of partitions.
+    #[serde(skip_serializing_if = "is_year")]
+    pub year: String,
+}
+
+fn is_year(field: &String) -> bool {
+    field == "year"
 }
 
 impl Default for DataSettings {
     fn default() -> DataSettings {
-        DataSettings { separator: None, validation: 0.0, test: 0.1, decontaminate: 13 }
+        DataSettings { separator: None, validation: 0.0, test: 0.1, decontaminate: 13, year: "year".into() }
     }
 }
 
@@ -102,7 +115,7 @@ pub struct SeedSettings {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModuleSettings {
-    /// Of one module. SEQ on k partitions runs k times the steps.
+    /// Of one base unit. A module on a partition of u units, and SEQ on mixtures of u units in all, run u times the steps.
     pub training: train::Settings,
 }
 
@@ -112,6 +125,23 @@ pub struct Source {
     pub name: String,
     /// Files, directories or patterns, from the study file's directory.
     pub files: Vec<String>,
+    /// Base units, each of one module's budget; a partition of several has a module for each and one for the whole.
+    pub units: Option<u64>,
+    /// The collection that it is a part of, for mixtures across sources.
+    pub source: Option<String>,
+    /// The field of study; the report has an average over each field's domains.
+    pub field: Option<String>,
+    /// Only documents whose year lies between these, both included.
+    pub years: Option<[i64; 2]>,
+    /// Only documents whose metadata (or `source`) has these values.
+    #[serde(default, rename = "where")]
+    pub only: BTreeMap<String, serde_json::Value>,
+}
+
+impl Source {
+    pub fn units(&self) -> u64 {
+        self.units.unwrap_or(1)
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -137,19 +167,99 @@ pub enum Count {
     All(All),
 }
 
+impl Count {
+    /// Of `all` mixtures.
+    pub fn of(self, all: usize) -> usize {
+        match self {
+            Count::All(_) => all,
+            Count::Number(n) => n.min(all),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum All {
     All,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MixtureSettings {
     /// Uniform mixtures of two partitions: a number of them, or "all".
     pub pairs: Option<Count>,
     /// Of three.
     pub triples: Option<Count>,
+    /// Pairs of two partitions of different sources, in a group of their own.
+    pub across_sources: Option<Count>,
+    /// Whether members of few base units are repeated in whole copies until all weigh the same; else each weighs as many
+    /// units as it has.
+    pub upsample: bool,
+    /// Trainings of one mixture, and of the modules in it, each under another order and choice of windows.
+    pub repeats: u64,
+    /// How many mixtures of each group are repeated.
+    pub repeated: Count,
+}
+
+impl Default for MixtureSettings {
+    fn default() -> MixtureSettings {
+        let (repeats, repeated) = (1, Count::All(All::All));
+        MixtureSettings { pairs: None, triples: None, across_sources: None, upsample: true, repeats, repeated }
+    }
+}
+
+/// Proxies beyond MERGED and IND.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProxySettings {
+    /// Scaled merges `seed + lambda (average - seed)` that are scored.
+    pub lambdas: Vec<f64>,
+    /// The one of them that the proxy `scaled` is; calibrated, each mixture without itself, unless given.
+    pub lambda: Option<f64>,
+    /// Merges under random weights that mixing laws are fitted to; 0 for no laws.
+    pub laws: usize,
+}
+
+/// Segments in weight space along which losses are taken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectivitySettings {
+    /// Pairs of modules, and each of their modules with the seed.
+    pub pairs: Count,
+    /// Points on a segment, its ends included.
+    pub points: usize,
+}
+
+impl Default for ConnectivitySettings {
+    fn default() -> ConnectivitySettings {
+        ConnectivitySettings { pairs: Count::Number(0), points: 9 }
+    }
+}
+
+/// A larger model in the same study, on the same shards.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSettings {
+    pub model: ModelSettings,
+    pub seed: TargetTraining,
+    /// Of SEQ, and of modules if there are any; as `module` is for the small model.
+    pub module: TargetTraining,
+    /// How many mixtures of each group it is trained on.
+    #[serde(default = "all")]
+    pub mixtures: Count,
+    /// Whether it has modules of its own, so that MERGED is known at its scale too.
+    #[serde(default)]
+    pub modules: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetTraining {
+    pub training: train::Settings,
+}
+
+fn all() -> Count {
+    Count::All(All::All)
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -184,6 +294,11 @@ impl Study {
         Ok(study)
     }
 
+    /// Base units of a partition.
+    pub fn units(&self, partition: &str) -> u64 {
+        self.partition.iter().find(|p| p.name == partition).map_or(1, Source::units)
+    }
+
     fn check(&self) -> Result<()> {
         let fault = |what: String| Err(Error::usage(what));
         if self.partition.is_empty() {
@@ -197,15 +312,17 @@ impl Study {
             if source.files.is_empty() {
                 return fault(format!("`{}` names no `files`", source.name));
             }
-            if source.name.is_empty() || source.name.contains(['+', '/', '\\', ',', '\n']) {
+            if source.name.is_empty() || source.name.contains(['+', '/', '\\', ',', '\n']) || is_reserved(&source.name)
+            {
                 return fault(
                     format!("`{}` cannot name a partition or domain", source.name.escape_debug())
-                        + ": names are not empty and hold none of + / \\ and ,",
+                        + ": names are not empty, hold none of + / \\ and , and do not begin with `field:`",
                 );
             }
-            if ["id", "ood", "members"].contains(&source.name.as_str()) {
-                return fault(format!("`{}` names an average in the report; choose another name", source.name));
+            if ["id", "ood", "members", "seed"].contains(&source.name.as_str()) {
+                return fault(format!("`{}` has a meaning of its own in the report; choose another name", source.name));
             }
+            check_selection(source)?;
             if !names.insert(&source.name) {
                 return fault(format!("two partitions or domains are named `{}`", source.name));
             }
@@ -226,7 +343,70 @@ impl Study {
         for given in &self.mixture {
             self.check_members(&given.members)?;
         }
+        if let Some(source) = self.ood.iter().find(|s| s.units.is_some() || s.source.is_some()) {
+            return fault(format!("`{}` is never trained on: `units` and `source` are for partitions", source.name));
+        }
+        self.check_mixtures()?;
+        self.check_proxies()?;
+        self.check_target()
+    }
+
+    fn check_mixtures(&self) -> Result<()> {
+        let fault = |what: &str| Err(Error::usage(what));
+        if !(1..=100).contains(&self.mixtures.repeats) {
+            return fault("`mixtures.repeats` is how often a mixture is trained: 1 to 100");
+        }
+        let longest = self.partition.iter().map(Source::units).fold(0u64, u64::saturating_add);
+        if self.module.training.steps.saturating_mul(longest) > 1 << 32 {
+            return fault("the partitions' `units` times `module.training.steps` are more than 2^32 steps");
+        }
+        if self.mixtures.across_sources.is_some() {
+            let sources: BTreeSet<_> = self.partition.iter().filter_map(|p| p.source.as_ref()).collect();
+            if sources.len() < 2 {
+                return fault("`mixtures.across_sources` needs partitions of at least two different `source`s");
+            }
+        }
         Ok(())
+    }
+
+    fn check_proxies(&self) -> Result<()> {
+        let fault = |what: String| Err(Error::usage(what));
+        let ProxySettings { lambdas, lambda, laws } = &self.proxies;
+        if let Some(bad) = lambdas.iter().find(|l| !(**l > 0.0 && **l <= 100.0)) {
+            return fault(format!("`proxies.lambdas` holds {bad}; expected numbers above 0, up to 100"));
+        }
+        if let Some(given) = lambda.filter(|given| !lambdas.contains(given)) {
+            return fault(format!("`proxies.lambda` is {given}, which is none of `proxies.lambdas`: add it there"));
+        }
+        if *laws > 0 && *laws < 2 * self.partition.len() + 4 {
+            return fault(format!(
+                "`proxies.laws` is {laws}; {} merges at least are needed to fit laws of {} weights",
+                2 * self.partition.len() + 4,
+                self.partition.len()
+            ));
+        }
+        if *laws > 0 && self.partition.len() < 3 {
+            return fault("`proxies.laws` needs at least three partitions".into());
+        }
+        if !(3..=101).contains(&self.connectivity.points) {
+            return fault("`connectivity.points` is the number of points on a segment: 3 to 101".into());
+        }
+        Ok(())
+    }
+
+    fn check_target(&self) -> Result<()> {
+        let Some(target) = &self.target else { return Ok(()) };
+        if self.seed.checkpoint.is_some() {
+            return Err(Error::usage(
+                "[target] trains its own seed from `seed.files`; a study with a seed `checkpoint` has none",
+            ));
+        }
+        target.seed.training.check("target.seed.training")?;
+        target.module.training.check("target.module.training")?;
+        if target.module.training.steps == 0 {
+            return Err(Error::usage("`target.module.training.steps` must be at least 1"));
+        }
+        target.model.config(Tokenizer::SMALLEST, 0).map(|_| ())
     }
 
     fn check_seed(&self) -> Result<()> {
@@ -294,6 +474,33 @@ impl Study {
         }
         Ok(())
     }
+}
+
+/// Averages over a field's domains are called so.
+fn is_reserved(name: &str) -> bool {
+    name.starts_with("field:")
+}
+
+fn check_selection(source: &Source) -> Result<()> {
+    let fault = |what: String| Err(Error::usage(what));
+    let name = &source.name;
+    if source.units == Some(0) {
+        return fault(format!("`{name}` has `units = 0`; a partition has at least one base unit"));
+    }
+    if source.years.is_some_and(|[from, to]| from > to) {
+        return fault(format!("the `years` of `{name}` end before they begin"));
+    }
+    if let Some((key, value)) = source.only.iter().find(|(_, v)| !(v.is_string() || v.is_number() || v.is_boolean())) {
+        return fault(format!(
+            "`where` of `{name}` asks for `{key} = {value}`; expected a string, a number or a boolean"
+        ));
+    }
+    for (key, word) in [("field", &source.field), ("source", &source.source)] {
+        if word.as_ref().is_some_and(|w| w.is_empty() || w.contains([',', '\n'])) {
+            return fault(format!("the `{key}` of `{name}` is empty or holds a comma"));
+        }
+    }
+    Ok(())
 }
 
 impl ModelSettings {

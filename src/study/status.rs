@@ -4,10 +4,11 @@ use super::layout::Layout;
 use super::opened::Opened;
 use super::prepare;
 use super::settings::Study;
-use super::stages::{Seed, Training};
+use super::stages::Training;
 use crate::error::Result;
 use crate::train;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 
 #[derive(Debug, Clone, Serialize)]
@@ -51,23 +52,23 @@ impl Status {
         let Some(prepared) = prepare::find(study, &layout)? else { return Ok(status) };
         let device = layout.device()?;
         let opened = Opened::new(study, layout, prepared, &device)?;
-        let t = &opened.trainings;
-        let seed = match &t.seed {
-            Seed::Trained(training) => Some(training),
-            Seed::Given { .. } => None,
-        };
         status.tokens = true;
-        status.trainings = seed
-            .into_iter()
-            .chain(t.modules.values())
-            .chain(&t.seqs)
+        status.trainings = opened
+            .scales()
+            .flat_map(|scale| scale.trainings.all())
             .map(|training| TrainingStatus::new(training, &opened.layout))
             .collect::<Result<_>>()?;
-        let domains = opened.prepared.manifest.domains.len();
-        for subject in opened.subjects() {
-            status.scores += domains;
-            status.scores_done += (0..domains).filter(|&d| opened.has_score(&subject, d)).count();
+        // A model that is needed twice is scored once.
+        let mut scores = BTreeMap::new();
+        for scale in opened.scales() {
+            for subject in opened.subjects(scale) {
+                for d in 0..opened.prepared.manifest.domains.len() {
+                    let path = opened.score_path(scale, &subject, d);
+                    scores.entry(path).or_insert_with_key(|path| path.exists());
+                }
+            }
         }
+        (status.scores, status.scores_done) = (scores.len(), scores.values().filter(|done| **done).count());
         // With scores missing, the report that lies there is of earlier settings or text.
         status.report = report_exists && status.scores_done == status.scores;
         Ok(status)

@@ -1,0 +1,101 @@
+//! What clocks saw of a study: `clock.jsonl`, a line for each piece of work as it ends, and the hours planned when a study
+//! is first run. Nothing that is computed depends on it; it is the one file that is appended to, so a kill may leave half
+//! a line, which is passed over. Of a training that is killed, the time since its last checkpoint is not counted.
+
+use super::layout::Layout;
+use crate::error::{Error, Result};
+use crate::report::{Spent, SpentStage};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Line {
+    /// Hours of each stage.
+    Planned(BTreeMap<String, f64>),
+    Spent(Work),
+}
+
+/// Work on one model: its training, from one checkpoint to the next, or its scoring.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Work {
+    /// "seed", "modules", "seq" or "scoring", those of the larger model with "target " before
+    pub stage: String,
+    /// Of the training or of what was scored
+    pub key: String,
+    /// Of the device: where n jobs shared it, an n-th of the time is each one's.
+    pub seconds: f64,
+    pub flops: f64,
+}
+
+pub struct Clock {
+    file: Mutex<File>,
+    path: PathBuf,
+}
+
+impl Clock {
+    pub fn open(layout: &Layout) -> Result<Clock> {
+        let path = layout.clock();
+        let open = || -> std::io::Result<File> {
+            let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+            if file.seek(SeekFrom::End(0))? > 0 {
+                file.seek(SeekFrom::End(-1))?;
+                let mut last = [0];
+                file.read_exact(&mut last)?;
+                if last != *b"\n" {
+                    file.write_all(b"\n")?;
+                }
+            }
+            Ok(file)
+        };
+        let file = open().map_err(|e| Error::io("write", &path, &e))?;
+        Ok(Clock { file: Mutex::new(file), path })
+    }
+
+    pub fn planned(&self, hours: BTreeMap<String, f64>) -> Result<()> {
+        self.write(&Line::Planned(hours))
+    }
+
+    pub fn spent(&self, work: Work) -> Result<()> {
+        self.write(&Line::Spent(work))
+    }
+
+    fn write(&self, line: &Line) -> Result<()> {
+        let text = serde_json::to_string(line).expect("a struct of strings and numbers") + "\n";
+        let mut file = self.file.lock().unwrap_or_else(|e| e.into_inner());
+        file.write_all(text.as_bytes()).map_err(|e| Error::io("write", &self.path, &e))
+    }
+}
+
+/// Hours by stage, of the work whose keys are in `keys`: what stopped being part of the study does not count. None where
+/// no clock was read.
+pub fn spent(layout: &Layout, stages: &[String], keys: &BTreeSet<&str>) -> Result<Option<Spent>> {
+    let path = layout.clock();
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut planned = BTreeMap::new();
+    let mut done: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+    for line in text.lines() {
+        match serde_json::from_str(line) {
+            Ok(Line::Planned(hours)) => planned = hours,
+            Ok(Line::Spent(work)) if keys.contains(work.key.as_str()) => {
+                let (hours, flops) = done.entry(work.stage).or_default();
+                *hours += work.seconds / 3600.0;
+                *flops += work.flops;
+            }
+            Ok(Line::Spent(_)) | Err(_) => {}
+        }
+    }
+    let stage = |stage: &String| {
+        let (hours, flops) = done.get(stage).copied().unwrap_or_default();
+        SpentStage { stage: stage.clone(), planned_hours: planned.get(stage).copied(), hours, flops }
+    };
+    Ok(Some(Spent { stages: stages.iter().map(stage).collect(), ..Spent::default() }))
+}

@@ -1,0 +1,106 @@
+//! What a study's directory held when the study as it is now was first run there: `history.json`, an entry for each
+//! set of trainings and scores that was asked for, written before any work on it. So a report can say what a changed study
+//! used again, and says the same however often its run was killed.
+
+use super::layout::{Layout, key};
+use super::opened::Opened;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::report::Reuse;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Entry {
+    /// Hash of the keys of everything that the study trains and scores.
+    study: String,
+    /// Keys of those of its trainings that were there.
+    trained: Vec<String>,
+    /// Scores that were there.
+    scored: u64,
+}
+
+fn read(layout: &Layout) -> Result<Vec<Entry>> {
+    let path = layout.history();
+    if !path.exists() {
+        return Ok(vec![]);
+    }
+    serde_json::from_str(&files::read_to_string(&path)?).map_err(|e| {
+        Error::input(format!("not a study's history: {e}")).at(&path).fix("remove this file and run again")
+    })
+}
+
+/// Everything that a study is made of, by key.
+fn parts(opened: &Opened) -> (BTreeSet<String>, BTreeSet<String>) {
+    let trainings = opened.scales().flat_map(|s| s.trainings.all()).map(|t| t.key.clone()).collect();
+    let mut scores = BTreeSet::new();
+    for scale in opened.scales() {
+        for subject in opened.subjects(scale) {
+            let domains = 0..opened.prepared.manifest.domains.len();
+            let names = domains.map(|d| opened.score_path(scale, &subject, d).to_string_lossy().into_owned());
+            scores.extend(names.filter_map(|n| n.rsplit('/').next().map(String::from)));
+        }
+    }
+    (trainings, scores)
+}
+
+/// Notes what is there, when this study is run here for the first time. Whether it is.
+pub fn note(opened: &Opened) -> Result<bool> {
+    let mut entries = read(&opened.layout)?;
+    let (trainings, scores) = parts(opened);
+    let study = key("study", 1, &(&trainings, &scores));
+    if entries.iter().any(|e| e.study == study) {
+        return Ok(false);
+    }
+    let trained = trainings.into_iter().filter(|key| opened.layout.model(key).exists()).collect();
+    let scored = scores.iter().filter(|name| opened.layout.scores().join(name).exists()).count() as u64;
+    entries.push(Entry { study, trained, scored });
+    let json = serde_json::to_vec_pretty(&entries).expect("a struct of strings and numbers");
+    files::write_atomic(&opened.layout.history(), |f| f.write_all(&json))?;
+    Ok(true)
+}
+
+/// What this study used again; none where its directory was empty, or nothing of it was of use.
+pub fn reuse(opened: &Opened) -> Result<Option<Reuse>> {
+    let (trainings, scores) = parts(opened);
+    let study = key("study", 1, &(&trainings, &scores));
+    let entries = read(&opened.layout)?;
+    let Some(entry) = entries.iter().find(|e| e.study == study).filter(|e| !e.trained.is_empty() || e.scored > 0)
+    else {
+        return Ok(None);
+    };
+    let had: BTreeSet<&str> = entry.trained.iter().map(String::as_str).collect();
+    let mut reuse =
+        Reuse { reused_scores: entry.scored, made_scores: scores.len() as u64 - entry.scored, ..Reuse::default() };
+    for scale in opened.scales() {
+        let per_token = scale.config.training_flops_per_token() * scale.config.context as f64;
+        for training in scale.trainings.all() {
+            let flops = training.settings.windows() as f64 * per_token;
+            let (names, sum) = match had.contains(training.key.as_str()) {
+                true => (&mut reuse.reused, &mut reuse.reused_flops),
+                false => (&mut reuse.trained, &mut reuse.trained_flops),
+            };
+            names.push(training.name.clone());
+            *sum += flops;
+        }
+    }
+    reuse.text = sentence(&reuse);
+    Ok(Some(reuse))
+}
+
+fn sentence(reuse: &Reuse) -> String {
+    let all = reuse.reused_flops + reuse.trained_flops;
+    let share = if all > 0.0 { 100.0 * reuse.reused_flops / all } else { 0.0 };
+    let trained = match reuse.trained.len() {
+        0 => "nothing was trained anew".to_string(),
+        n if n <= 6 => format!("trained anew: {}", reuse.trained.join(", ")),
+        n => format!("trained anew: {} and {} more", reuse.trained[..5].join(", "), n - 5),
+    };
+    format!(
+        "Of the {} trainings, {} were there from earlier runs ({share:.0}% of the training FLOPs), and {} of {} scores; {trained}.",
+        reuse.reused.len() + reuse.trained.len(),
+        reuse.reused.len(),
+        reuse.reused_scores,
+        reuse.reused_scores + reuse.made_scores,
+    )
+}
