@@ -68,6 +68,86 @@ fn small_tokenizer() -> Tokenizer {
 // Documents
 
 #[test]
+fn a_documents_year_is_a_number_or_begins_a_string() {
+    let with = |value: serde_json::Value| {
+        let mut d = document("a", "one");
+        d.metadata.insert("when".into(), value);
+        d.year("when")
+    };
+    for value in [
+        serde_json::json!(1999),
+        serde_json::json!(1999.0),
+        serde_json::json!("1999"),
+        serde_json::json!("1999-05-01T12:00:00Z"),
+        serde_json::json!("1999/05"),
+        serde_json::json!("19990501"),
+    ] {
+        assert_eq!(with(value.clone()), Some(1999), "{value}");
+    }
+    for value in [
+        serde_json::json!(1999.5),
+        serde_json::json!(1e300),
+        serde_json::json!("May 1999"),
+        serde_json::json!("199"),
+        serde_json::json!("19995"),
+        serde_json::json!("1999050112"),
+        serde_json::json!("١٩٩٩"),
+        serde_json::json!(""),
+        serde_json::json!(null),
+        serde_json::json!([1999]),
+    ] {
+        assert_eq!(with(value.clone()), None, "{value}");
+    }
+    assert_eq!(document("a", "one").year("when"), None);
+}
+
+#[test]
+fn a_document_matches_by_source_and_metadata() {
+    use serde_json::json;
+    let dir = temp();
+    let line =
+        r#"{"text":"t","source":"s2orc","metadata":{"field":"law","year":1999,"score":0.5,"open":true,"source":"x"}}"#;
+    let d = &read(&[write(dir.path(), "a.jsonl", line)]).unwrap()[0];
+    for (key, value) in [
+        ("source", json!("s2orc")),
+        ("field", json!("law")),
+        ("year", json!(1999)),
+        ("year", json!(1999.0)),
+        ("score", json!(0.5)),
+        ("open", json!(true)),
+    ] {
+        assert!(d.matches(key, &value), "{key} = {value}");
+    }
+    for (key, value) in [
+        ("source", json!("x")),
+        ("field", json!("Law")),
+        ("year", json!("1999")),
+        ("year", json!(2000)),
+        ("score", json!(0)),
+        ("absent", json!(null)),
+    ] {
+        assert!(!d.matches(key, &value), "{key} = {value}");
+    }
+}
+
+#[test]
+fn the_date_beside_dolmas_metadata_is_kept() {
+    let dir = temp();
+    let lines = concat!(
+        r#"{"text":"a","created":"2016-03-01","added":"2020-01-01","metadata":{"k":1}}"#,
+        "\n",
+        r#"{"text":"b","created":"2016-03-01","metadata":{"created":"1984"}}"#,
+        "\n",
+        r#"{"text":"c","created":null}"#,
+    );
+    let documents = read(&[write(dir.path(), "a.jsonl", lines)]).unwrap();
+    let years: Vec<Option<i64>> = documents.iter().map(|d| d.year("created")).collect();
+    assert_eq!(years, [Some(2016), Some(1984), None]);
+    assert_eq!(documents[0].metadata.keys().collect::<Vec<_>>(), ["k", "created"]);
+    assert!(documents[2].metadata.is_empty());
+}
+
+#[test]
 fn documents_of_every_format_come_in_order_with_all_fields() {
     let dir = temp();
     let lines = "{\"id\":\"a\",\"text\":\"one\",\"source\":\"s\",\"metadata\":{\"year\":1999}}\n\n  \n{\"text\":\"two\"}\r\n\

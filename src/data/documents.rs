@@ -20,6 +20,44 @@ pub struct Document {
     pub metadata: Map<String, Value>,
 }
 
+impl Document {
+    /// The year that metadata gives under `field`: a whole number, or a string that begins with a year of four digits
+    /// ("1999", "1999-05-01T00:00:00Z") or is a date of eight ("19990501"). Nothing where it says neither.
+    pub fn year(&self, field: &str) -> Option<i64> {
+        match self.metadata.get(field)? {
+            Value::Number(number) => whole(number),
+            Value::String(text) => {
+                let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+                let date = digits == 4 || (digits == 8 && text.len() == 8);
+                if date { text[..4].parse().ok() } else { None }
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether metadata holds exactly `value` under `key`; `source` is the document's source where it has one. 1999 and
+    /// 1999.0 are equal, 1999 and "1999" are not.
+    pub fn matches(&self, key: &str, value: &Value) -> bool {
+        if let ("source", Some(source)) = (key, &self.source) {
+            return value.as_str() == Some(source);
+        }
+        match (self.metadata.get(key), value) {
+            (Some(Value::Number(a)), Value::Number(b)) if a.is_f64() != b.is_f64() => {
+                whole(a).is_some() && whole(a) == whole(b)
+            }
+            (Some(held), value) => held == value,
+            (None, _) => false,
+        }
+    }
+}
+
+/// The number, if it is whole; one with a fraction part of 0 only as far as an f64 is exact.
+fn whole(number: &serde_json::Number) -> Option<i64> {
+    const EXACT: f64 = (1u64 << 53) as f64;
+    let real = || number.as_f64().filter(|v| v.fract() == 0.0 && v.abs() <= EXACT).map(|v| v as i64);
+    number.as_i64().or_else(real)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Format {
     JsonLines,
@@ -260,11 +298,15 @@ fn parse(path: &Path, line: u64, text: &str) -> Result<Document> {
         None | Some(Value::Null) => None,
         Some(other) => return Err(bad("`source` is not a string").expected("a string").got(kind(&other))),
     };
-    let metadata = match object.remove("metadata") {
+    let mut metadata = match object.remove("metadata") {
         Some(Value::Object(metadata)) => metadata,
         None | Some(Value::Null) => Map::new(),
         Some(other) => return Err(bad("`metadata` is not an object").expected("an object").got(kind(&other))),
     };
+    // Dolma has the date of a text beside its metadata.
+    if let Some(created) = object.remove("created").filter(|v| !v.is_null()) {
+        metadata.entry("created").or_insert(created);
+    }
     Ok(Document { id, text, source, metadata })
 }
 
