@@ -1,6 +1,7 @@
 //! The report of a study: one struct ([`model::Report`]) that is report.json, and its forms for people: terminal text,
 //! a self-contained HTML page with plots, CSV. Training and scoring are left to `study`, which fills the struct.
 
+mod analysis;
 pub mod answer;
 pub mod correlations;
 mod csv;
@@ -10,6 +11,7 @@ pub mod plot;
 mod tables;
 mod text;
 
+pub use analysis::{Analysis, averages};
 pub use answer::answers;
 pub use correlations::correlations;
 pub use model::*;

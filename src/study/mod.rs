@@ -13,6 +13,7 @@ mod prepare;
 mod progress;
 mod report;
 mod run;
+mod selection;
 mod settings;
 mod shards;
 mod stages;

@@ -27,7 +27,7 @@ pub struct Opened {
     /// Steps between resumable checkpoints.
     pub checkpoint_every: u64,
     /// The kind of device whose bits results are.
-    device: String,
+    pub device: String,
     connections: (Vec<(String, String)>, Vec<String>),
     points: usize,
 }

@@ -225,12 +225,7 @@ fn stage_costs(prefix: &str, config: &Config, plan: &TargetPlan, scored: u64) ->
     let models = 1 + plan.modules.models + plan.seq.models + plan.merged.models;
     let tokens = models.saturating_mul(scored);
     let scoring = Work { models, tokens, flops: tokens as f64 * config.forward_flops_per_token() };
-    vec![
-        stage("seed", plan.seed),
-        stage("modules", plan.modules),
-        stage("seq", plan.seq),
-        stage("scoring", scoring),
-    ]
+    vec![stage("seed", plan.seed), stage("modules", plan.modules), stage("seq", plan.seq), stage("scoring", scoring)]
 }
 
 /// What n partitions of one base unit each take, in trainings of `unit` FLOPs a base unit; merges and scores left out.

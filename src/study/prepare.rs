@@ -4,6 +4,7 @@
 
 use super::layout::{Layout, checkpoint_key, key};
 use super::progress::Progress;
+use super::selection::{Selected, Selection};
 use super::settings::{Source, Study};
 use super::shards::{Candidates, Cleaned, Domain, DomainKind, Dropped, ShardRef, Writer};
 use crate::checkpoint;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::model::Config;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Raised when a change of the code changes tokens or shards.
@@ -43,6 +45,9 @@ pub struct Manifest {
     pub table: PartitionTable,
     pub cleaned: Vec<Cleaned>,
     pub dropped: Vec<Dropped>,
+    /// Of partitions and domains that take a part of their files' documents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub selected: Vec<Selected>,
 }
 
 /// What trainings and scores start from.
@@ -74,19 +79,27 @@ impl Prepared {
             dropped.map(|c| format!("{} {} of {}", c.partition, c.dropped_documents, c.documents)).collect();
         let each = if each.is_empty() { "none".to_string() } else { each.join(", ") };
         let table = &self.manifest.table;
+        let selected: String = self.manifest.selected.iter().map(|s| format!("{s}\n")).collect();
         format!(
-            "{table}training documents dropped for sharing text with an evaluation document: {each}\n\
+            "{table}{selected}training documents dropped for sharing text with an evaluation document: {each}\n\
              (each with its reason in data/{}.json)",
             self.key
         )
     }
 }
 
+/// A partition's or domain's files, and which of their documents are its own.
+struct Input {
+    name: String,
+    files: Vec<PathBuf>,
+    selection: Selection,
+}
+
 /// Every source's files, found and hashed, and the settings that shape the shards.
 struct Inputs {
     seed: Vec<PathBuf>,
-    partitions: Vec<(String, Vec<PathBuf>)>,
-    ood: Vec<(String, Vec<PathBuf>)>,
+    partitions: Vec<Input>,
+    ood: Vec<Input>,
     rule: SplitRule,
     key: String,
 }
@@ -94,13 +107,23 @@ struct Inputs {
 impl Inputs {
     fn new(study: &Study) -> Result<Inputs> {
         let found = |files: &[String]| expand(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
-        let named = |sources: &[Source]| -> Result<Vec<(String, Vec<PathBuf>)>> {
-            sources.iter().map(|s| Ok((s.name.clone(), found(&s.files)?))).collect()
+        let input = |s: &Source| {
+            let selection = Selection { field: study.data.year.clone(), years: s.years, only: s.only.clone() };
+            Ok(Input { name: s.name.clone(), files: found(&s.files)?, selection })
         };
+        let named = |sources: &[Source]| sources.iter().map(input).collect::<Result<Vec<Input>>>();
         let seed = if study.seed.files.is_empty() { vec![] } else { found(&study.seed.files)? };
         let (partitions, ood) = (named(&study.partition)?, named(&study.ood)?);
-        let hashes = |sources: &[(String, Vec<PathBuf>)]| -> Result<Vec<(String, String)>> {
-            sources.iter().map(|(name, files)| Ok((name.clone(), hash_files(files)?))).collect()
+        let mut known = BTreeMap::new();
+        let mut hashes = |inputs: &[Input]| -> Result<Vec<(String, String)>> {
+            let mut hash = |files: &Vec<PathBuf>| -> Result<String> {
+                // Partitions by years share their files.
+                if !known.contains_key(files) {
+                    known.insert(files.clone(), hash_files(files)?);
+                }
+                Ok(known[files].clone())
+            };
+            inputs.iter().map(|i| Ok((i.name.clone(), hash(&i.files)?))).collect()
         };
         let tokenizer = match (&study.seed.checkpoint, &study.tokenizer) {
             (Some(directory), _) => hash_file(&directory.join("tokenizer.json"))?,
@@ -111,7 +134,16 @@ impl Inputs {
             (None, None) => String::new(),
         };
         let content = (hash_files(&seed)?, hashes(&partitions)?, hashes(&ood)?, tokenizer);
-        let key = key("data", VERSION, &(content, &study.data, &study.evaluation));
+        let selections: Vec<(&String, &Selection)> = partitions
+            .iter()
+            .chain(&ood)
+            .map(|i| (&i.name, &i.selection))
+            .filter(|(_, selection)| !selection.takes_all())
+            .collect();
+        let key = match selections.is_empty() {
+            true => key("data", VERSION, &(content, &study.data, &study.evaluation)),
+            false => key("data", VERSION, &(content, &study.data, &study.evaluation, selections)),
+        };
         let rule = SplitRule::new(study.data.separator.clone(), study.data.validation, study.data.test)?;
         Ok(Inputs { seed, partitions, ood, rule, key })
     }
@@ -166,6 +198,7 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
         true => None,
         false => Some(writer.training_shard("seed", &inputs.seed, &tokenizer, |_| true, Split::Train)?),
     };
+    let selected = selected(&inputs)?;
     let partitions = partitions(study, &inputs, &tokenizer, &mut writer, &mut tell)?;
     let mut domains = Vec::new();
     for domain in held_out {
@@ -175,7 +208,8 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
     let Writer { table, cleaned, dropped, .. } = writer;
     let (vocabulary, eos) = (tokenizer.vocabulary(), tokenizer.eos());
     let tokenizer = tokenizer.hash();
-    let manifest = Manifest { tokenizer, vocabulary, eos, seed, partitions, domains, table, cleaned, dropped };
+    let manifest =
+        Manifest { tokenizer, vocabulary, eos, seed, partitions, domains, table, cleaned, dropped, selected };
     let json = serde_json::to_vec_pretty(&manifest).expect("a struct of strings and numbers");
     let prepared = with_model(study, &inputs.key, manifest)?;
     check_budgets(study, &prepared, progress)?;
@@ -194,10 +228,13 @@ fn held_out(
     let mut decontaminator = (n > 0).then(|| Decontaminator::new(n)).transpose()?;
     let mut domains = Vec::new();
     for (kind, sources) in [(DomainKind::Id, &inputs.partitions), (DomainKind::Ood, &inputs.ood)] {
-        for (name, files) in sources {
+        for Input { name, files, selection } in sources {
             tell(name);
             let mut domain = Candidates::new(name, kind, study.evaluation.documents);
             for_each_document(files, |document| {
+                if !selection.takes(&document) {
+                    return Ok(());
+                }
                 // Nothing of an OOD source is trained on, so all of it is held out and may be scored.
                 let split = if kind == DomainKind::Ood { Split::Test } else { inputs.rule.split(&document.id) };
                 if let (true, Some(d)) = (split != Split::Train, &mut decontaminator) {
@@ -214,6 +251,17 @@ fn held_out(
     Ok((decontaminator, domains))
 }
 
+/// How many documents each selection takes, and how many have no year. Refuses one that takes nothing.
+fn selected(inputs: &Inputs) -> Result<Vec<Selected>> {
+    let mut all = Vec::new();
+    for Input { name, files, selection } in inputs.partitions.iter().chain(&inputs.ood) {
+        if !selection.takes_all() {
+            all.push(selection.count(name, files)?);
+        }
+    }
+    Ok(all)
+}
+
 /// The shards of every partition.
 fn partitions(
     study: &Study,
@@ -223,10 +271,10 @@ fn partitions(
     tell: &mut impl FnMut(&str),
 ) -> Result<Vec<Partition>> {
     let mut partitions = Vec::new();
-    for (name, files) in &inputs.partitions {
+    for Input { name, files, selection } in &inputs.partitions {
         tell(name);
         let mut shard = |split| {
-            let is_in_split = |d: &Document| inputs.rule.split(&d.id) == split;
+            let is_in_split = |d: &Document| selection.takes(d) && inputs.rule.split(&d.id) == split;
             writer.training_shard(name, files, tokenizer, is_in_split, split)
         };
         let train = shard(Split::Train)?;
@@ -295,13 +343,14 @@ fn check_budgets(study: &Study, prepared: &Prepared, progress: &Progress) -> Res
     let modules = prepared.manifest.partitions.iter().map(|p| (p.name.as_str(), &p.train, module));
     for (name, shard, settings) in modules.chain(seed) {
         let windows = windows_in(shard.tokens, context);
+        let units = study.units(name);
         if windows < settings.batch as u64 {
             return Err(Error::input(format!("`{name}` is smaller than one batch"))
                 .expected(format!("{} windows of {context} tokens", settings.batch))
                 .got(format!("{} training tokens, {windows} windows", shard.tokens))
                 .fix("add documents, lower the batch or the context, or leave the partition out"));
         }
-        let epochs = settings.windows() as f64 / windows as f64;
+        let epochs = (units * settings.windows()) as f64 / windows as f64;
         if epochs > 1.0 {
             progress.line(&format!("{name}: its text is used {epochs:.1} times over"));
         }

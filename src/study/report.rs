@@ -63,18 +63,13 @@ pub fn assemble(study: &Study, settings: &str, opened: &Opened) -> Result<Report
     let prepared = &opened.prepared;
     let domains: Vec<DomainInfo> = prepared.manifest.domains.iter().map(|d| domain_info(study, d)).collect();
     let target = opened.target.as_ref();
-    let cost = plan::cost(
-        study,
-        &prepared.config,
-        target.map(|t| &t.config),
-        &opened.mixtures,
-        prepared.scored_tokens(),
-    );
+    let cost =
+        plan::cost(study, &prepared.config, target.map(|t| &t.config), &opened.mixtures, prepared.scored_tokens());
     let filler = Filler { study, opened, domains: &domains };
     let mut report = Report {
         study: study.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
-        device: Some("cpu".into()),
+        device: Some(opened.device.clone()),
         mixtures: filler.mixtures()?,
         samples: filler.samples()?,
         segments: filler.segments()?,
@@ -133,8 +128,7 @@ impl Filler<'_> {
         let merges = opened.merges(small);
         let of = |subject: &Subject| self.scores(small, subject, &mixture.members);
         let mut scores = self.trained(small, mixture, number, 0)?;
-        for (name, subject) in
-            [("micro", merges.micro(mixture)), ("macro_of_merges", merges.macro_of_merges(mixture))]
+        for (name, subject) in [("micro", merges.micro(mixture)), ("macro_of_merges", merges.macro_of_merges(mixture))]
         {
             if let Some(subject) = subject {
                 scores.insert(name.into(), of(&subject)?);
@@ -183,12 +177,7 @@ impl Filler<'_> {
     }
 
     /// IND: the members' own scores, averaged under the mixture's weights.
-    fn individual(
-        &self,
-        scale: &Scale,
-        mixture: &Mixture,
-        modules: &BTreeMap<String, Training>,
-    ) -> Result<Scores> {
+    fn individual(&self, scale: &Scale, mixture: &Mixture, modules: &BTreeMap<String, Training>) -> Result<Scores> {
         let total: f64 = mixture.members.values().sum();
         let mut own: Vec<(f64, Scores)> = Vec::new();
         for (name, weight) in &mixture.members {

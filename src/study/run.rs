@@ -99,7 +99,6 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     }
     let report = report::assemble(study, settings, &opened)?;
     report.write(&opened.layout.root)?;
-    report::write_tensorboard(&opened)?;
     progress.line(&format!("done in {:.0} s", begun.elapsed().as_secs_f64()));
     Ok(Some(report))
 }

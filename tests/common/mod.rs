@@ -105,8 +105,8 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (work(), start.elapsed())
 }
 
-/// Every file below `root` by its relative path, with its bytes; directories end in `/`. `study.lock` is left out: it
-/// holds a process id.
+/// Every file below `root` by its relative path, with its bytes; directories end in `/`. `study.lock`, which holds a
+/// process id, and what clocks saw are left out.
 pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     fn visit(root: &Path, directory: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs::read_dir(directory).expect("a directory that can be listed") {
@@ -115,14 +115,27 @@ pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 found.insert(name + "/", vec![]);
                 visit(root, &path, found);
-            } else if name != "study.lock" {
-                found.insert(name, fs::read(&path).expect("a file that can be read"));
+            } else if !["study.lock", "clock.jsonl", "cost.json"].contains(&name.as_str()) {
+                let bytes = fs::read(&path).expect("a file that can be read");
+                found.insert(name.clone(), if name.ends_with("report.html") { without_clock(bytes) } else { bytes });
             }
         }
     }
     let mut found = BTreeMap::new();
     visit(root, root, &mut found);
     found
+}
+
+/// A page without its section of hours.
+fn without_clock(page: Vec<u8>) -> Vec<u8> {
+    let page = String::from_utf8(page).expect("a page is text");
+    match page.split_once("<section id=\"clock\">") {
+        Some((before, rest)) => {
+            let (_, after) = rest.split_once("</section>").expect("the section ends");
+            format!("{before}{after}").into_bytes()
+        }
+        None => page.into_bytes(),
+    }
 }
 
 /// Copies the files of a directory that has no directories.
