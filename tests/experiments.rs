@@ -17,6 +17,8 @@ const RUN: [&str; 6] = ["run", "study.toml", "--device", "cpu", "--out", "out"];
 fn study(change: impl FnOnce(String) -> String) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     write_study(dir.path());
+    // Enough for three base units.
+    write_jsonl(&dir.path().join("law.jsonl"), &documents("law", 2, 120));
     set(dir.path(), change(study_toml(&PARTITIONS)));
     dir
 }
@@ -92,6 +94,8 @@ fn base_units_make_macro_and_micro_merges_and_up_sampled_mixtures() {
     };
     assert_eq!(nats("micro"), eval_merge(&dir, &sum(0.25, 0.25), &[]));
     assert_eq!(nats("macro_of_merges"), eval_merge(&dir, &sum(0.5 / 3.0, 0.5), &[]));
+    set(dir.path(), study_toml(&PARTITIONS).replace("[\"law.jsonl\"]\n", "[\"law.jsonl\"]\nunits = 30\n"));
+    stockpot(dir.path(), &RUN).fails(1, &["`law` is too small for 30 base units", "3000 windows of 16 tokens"]);
     let different: BTreeSet<u64> = ["merged", "micro", "macro_of_merges", "seq"].map(|p| nats(p).to_bits()).into();
     assert_eq!(different.len(), 4, "four different models");
     // Where all members are of one unit, these are MERGED and are not listed.

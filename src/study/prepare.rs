@@ -3,6 +3,7 @@
 //! all files and the settings; shards are named by their own content, so text that did not change keeps its shard.
 
 use super::layout::{Layout, checkpoint_key, key};
+use super::plan::target_config;
 use super::progress::Progress;
 use super::selection::{Selected, Selection};
 use super::settings::{Source, Study};
@@ -15,6 +16,7 @@ use crate::data::{
 use crate::error::{Error, Result};
 use crate::files;
 use crate::model::Config;
+use crate::train::Settings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -335,22 +337,48 @@ fn tokenizer(study: &Study, inputs: &Inputs, writer: &Writer) -> Result<Tokenize
     Tokenizer::train(texts.into_iter(), settings.vocabulary.unwrap_or(0))
 }
 
-/// Refuses partitions that cannot fill a batch, and says how often text is repeated.
+/// Refuses partitions that cannot fill a batch or hold their base units, and says how often text is repeated.
 fn check_budgets(study: &Study, prepared: &Prepared, progress: &Progress) -> Result<()> {
-    let context = prepared.config.context;
-    let module = &study.module.training;
-    let seed = study.seed.training.as_ref().zip(prepared.manifest.seed.as_ref()).map(|(s, shard)| ("seed", shard, s));
-    let modules = prepared.manifest.partitions.iter().map(|p| (p.name.as_str(), &p.train, module));
-    for (name, shard, settings) in modules.chain(seed) {
+    let config = &prepared.config;
+    check_scale(study, prepared, config, study.seed.training.as_ref(), &study.module.training, progress)?;
+    let m = &prepared.manifest;
+    if let Some((target, config)) = study.target.as_ref().zip(target_config(study, m.vocabulary, m.eos)?) {
+        progress.line("the larger model:");
+        let (seed, module) = (&target.seed.training, &target.module.training);
+        check_scale(study, prepared, &config, Some(seed), module, progress)?;
+    }
+    Ok(())
+}
+
+fn check_scale(
+    study: &Study,
+    prepared: &Prepared,
+    config: &Config,
+    seed: Option<&Settings>,
+    module: &Settings,
+    progress: &Progress,
+) -> Result<()> {
+    let context = config.context;
+    let seed = seed.zip(prepared.manifest.seed.as_ref()).map(|(s, shard)| ("seed", shard, s, 1));
+    let modules = prepared.manifest.partitions.iter();
+    let modules = modules.map(|p| (p.name.as_str(), &p.train, module, study.units(&p.name)));
+    for (name, shard, settings, units) in modules.chain(seed) {
         let windows = windows_in(shard.tokens, context);
-        let units = study.units(name);
+        let had = format!("{} training tokens, {windows} windows", shard.tokens);
         if windows < settings.batch as u64 {
             return Err(Error::input(format!("`{name}` is smaller than one batch"))
                 .expected(format!("{} windows of {context} tokens", settings.batch))
-                .got(format!("{} training tokens, {windows} windows", shard.tokens))
+                .got(had)
                 .fix("add documents, lower the batch or the context, or leave the partition out"));
         }
-        let epochs = (units * settings.windows()) as f64 / windows as f64;
+        let needed = units * settings.windows();
+        if units > 1 && needed > windows {
+            return Err(Error::input(format!("`{name}` is too small for {units} base units"))
+                .expected(format!("{needed} windows of {context} tokens, {} for each", settings.windows()))
+                .got(had)
+                .fix("ask for fewer `units`, lower `module.training.steps`, or add documents"));
+        }
+        let epochs = needed as f64 / windows as f64;
         if epochs > 1.0 {
             progress.line(&format!("{name}: its text is used {epochs:.1} times over"));
         }

@@ -74,7 +74,8 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     progress.line(&prepared.summary());
     let opened = Opened::new(study, layout, prepared, place.name())?;
     let clock = Clock::open(&opened.layout)?;
-    if history::note(&opened)? {
+    // The CPU's speed says nothing of another device's.
+    if history::note(&opened)? && place.name() == "cpu" {
         clock.planned(Plan::of(study, &opened.prepared.config)?.hours())?;
     }
     let work = Run { opened: &opened, options, progress: &progress, clock: &clock };
