@@ -74,11 +74,32 @@ impl Units {
 /// Replicate i draws from stream i of ChaCha8 under `seed`, so the result depends on the arguments alone, not on
 /// threads; and one seed gives different proxies the same resamples.
 pub fn bootstrap(proxy: &[f64], seq: &[f64], members: &[Vec<usize>], seed: u64) -> Result<Bootstrap, Reason> {
-    assert!(proxy.len() == seq.len() && seq.len() == members.len(), "a score of each kind per mixture");
+    check(&[proxy], seq, members)?;
+    let (x, y) = (deviations(proxy), deviations(seq));
+    resampled(members, seed, |weight| weighted_pearson(&x, &y, weight))
+}
+
+/// The interval of r(proxy, seq) - r(other, seq), both r of the same resamples: what the two share by holding the same
+/// mixtures cancels, so this decides between proxies where their own intervals overlap. A resample counts when both
+/// have an r.
+pub fn paired(
+    proxy: &[f64],
+    other: &[f64],
+    seq: &[f64],
+    members: &[Vec<usize>],
+    seed: u64,
+) -> Result<Bootstrap, Reason> {
+    check(&[proxy, other], seq, members)?;
+    let (x, z, y) = (deviations(proxy), deviations(other), deviations(seq));
+    resampled(members, seed, |weight| Some(weighted_pearson(&x, &y, weight)? - weighted_pearson(&z, &y, weight)?))
+}
+
+fn check(proxies: &[&[f64]], seq: &[f64], members: &[Vec<usize>]) -> Result<(), Reason> {
+    assert!(proxies.iter().all(|p| p.len() == seq.len()) && seq.len() == members.len(), "one score of each kind");
     if seq.len() < 3 {
         return Err(Reason::TooFewMixtures { got: seq.len(), needed: 3 });
     }
-    for (side, values) in [(Side::Seq, seq), (Side::Proxy, proxy)] {
+    for (side, values) in [(Side::Seq, seq)].into_iter().chain(proxies.iter().map(|p| (Side::Proxy, *p))) {
         if values.iter().any(|v| !v.is_finite()) {
             return Err(Reason::NotFinite(side));
         }
@@ -86,13 +107,21 @@ pub fn bootstrap(proxy: &[f64], seq: &[f64], members: &[Vec<usize>], seed: u64) 
             return Err(Reason::Constant(side));
         }
     }
+    Ok(())
+}
+
+/// The interval of a statistic of the mixtures' weights (M) over [`REPLICATES`] resamples.
+fn resampled(
+    members: &[Vec<usize>],
+    seed: u64,
+    statistic: impl Fn(&[f64]) -> Option<f64> + Sync,
+) -> Result<Bootstrap, Reason> {
     let units = Units::new(members);
     if units.count < LEAST_UNITS {
         return Err(Reason::TooFewUnits { got: units.count, needed: LEAST_UNITS });
     }
-    let (x, y) = (deviations(proxy), deviations(seq));
     let drawn: Vec<Option<f64>> =
-        (0..REPLICATES).into_par_iter().map(|i| replicate(&x, &y, &units, seed, i as u64)).collect();
+        (0..REPLICATES).into_par_iter().map(|i| replicate(&units, seed, i as u64, &statistic)).collect();
     let mut valid: Vec<f64> = drawn.into_iter().flatten().collect();
     if valid.len() < LEAST_VALID {
         return Err(Reason::TooFewReplicates { valid: valid.len(), drawn: REPLICATES });
@@ -102,12 +131,12 @@ pub fn bootstrap(proxy: &[f64], seq: &[f64], members: &[Vec<usize>], seed: u64) 
     Ok(Bootstrap { interval, valid: valid.len(), units: units.count })
 }
 
-/// The r of one resample; `None` when no draw within [`ATTEMPTS`] has one.
-fn replicate(x: &[f64], y: &[f64], units: &Units, seed: u64, stream: u64) -> Option<f64> {
+/// The statistic of one resample; `None` when no draw within [`ATTEMPTS`] has one.
+fn replicate(units: &Units, seed: u64, stream: u64, statistic: impl Fn(&[f64]) -> Option<f64>) -> Option<f64> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(stream);
     let mut multiplicity = vec![0.0; units.count];
-    let mut weight = vec![0.0; x.len()];
+    let mut weight = vec![0.0; units.of_mixture.len()];
     (0..ATTEMPTS).find_map(|_| {
         multiplicity.fill(0.0);
         for _ in 0..units.count {
@@ -117,7 +146,7 @@ fn replicate(x: &[f64], y: &[f64], units: &Units, seed: u64, stream: u64) -> Opt
         for (weight, held) in weight.iter_mut().zip(&units.of_mixture) {
             *weight = held.iter().map(|&u| multiplicity[u]).product();
         }
-        weighted_pearson(x, y, &weight)
+        statistic(&weight)
     })
 }
 

@@ -1,9 +1,12 @@
-//! How well a proxy stands for SEQ: statistics of two lists of scores, each a number or the reason why there is
-//! none. Pure functions on `&[f64]`; what is scored, and how results are shown, is left to `study` and `report`.
+//! How well a proxy stands for SEQ: statistics of lists of scores, each a number or the reason why there is none; the
+//! noise between repeated trainings; mixing laws. Pure functions on `&[f64]`; what is scored, and how results are shown, is left to `study` and `report`.
 
 pub mod bootstrap;
+pub mod law;
+pub mod linear;
 pub mod pairs;
 pub mod statistics;
+pub mod variance;
 
 use std::fmt;
 
@@ -17,11 +20,13 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// Which of the two lists of scores a reason is about.
+/// Which list of scores a reason is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Proxy,
     Seq,
+    /// Of merges that mixing laws are fitted to.
+    Samples,
 }
 
 /// Why a statistic is not defined; `Display` says it in words.
@@ -39,6 +44,12 @@ pub enum Reason {
     TooFewUnits { got: usize, needed: usize },
     /// Most resamples left fewer than three mixtures, or mixtures that do not vary.
     TooFewReplicates { valid: usize, drawn: usize },
+    /// Fewer mixtures that were trained several times than an analysis of variance needs.
+    TooFewRepeated { got: usize, needed: usize },
+    /// Fewer merges than a mixing law has parameters to fit.
+    TooFewSamples { got: usize, needed: usize },
+    /// No start of a fit led to finite parameters.
+    NoFit,
 }
 
 impl fmt::Display for Side {
@@ -46,6 +57,7 @@ impl fmt::Display for Side {
         f.write_str(match self {
             Side::Proxy => "the proxy's scores",
             Side::Seq => "SEQ's scores",
+            Side::Samples => "the sampled merges' scores",
         })
     }
 }
@@ -66,6 +78,13 @@ impl fmt::Display for Reason {
             Reason::TooFewReplicates { valid, drawn } => {
                 write!(f, "only {valid} of {drawn} resamples have an r")
             }
+            Reason::TooFewRepeated { got, needed } => {
+                write!(f, "mixtures trained more than once: {got}; needed: at least {needed}")
+            }
+            Reason::TooFewSamples { got, needed } => {
+                write!(f, "merges to fit to: {got}; needed: at least {needed}")
+            }
+            Reason::NoFit => f.write_str("no fit has finite parameters"),
         }
     }
 }

@@ -195,6 +195,36 @@ pub fn regret_at(k: usize, proxy: &[f64], seq: &[f64]) -> Statistic {
     Ok((chosen - lowest) / lowest)
 }
 
+/// The regret@k to expect of k mixtures drawn at random: exact, as the lowest of k out of M is the i-th lowest SEQ with
+/// probability C(M - i, k - 1) / C(M, k). Needs more than k mixtures, as [`regret_at`] does.
+pub fn random_regret_at(k: usize, seq: &[f64]) -> Statistic {
+    assert!(k > 0, "a choice of none has no regret");
+    check_finite(seq, seq, k + 1).map_err(about_seq)?;
+    let mut sorted = seq.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let lowest = sorted[0];
+    if lowest <= 0.0 {
+        return Err(Reason::NotPositive);
+    }
+    let (m, k) = (sorted.len() as f64, k as f64);
+    let (mut probability, mut expected) = (k / m, 0.0);
+    for (i, value) in sorted.iter().enumerate() {
+        let i = i as f64;
+        expected += probability * (value - lowest) / lowest;
+        // C(m - i - 2, k - 1) / C(m - i - 1, k - 1), 0 once fewer than k mixtures are left.
+        probability *= ((m - i - k) / (m - i - 1.0).max(1.0)).max(0.0);
+    }
+    Ok(expected)
+}
+
+/// Of a check that was given SEQ alone.
+fn about_seq(reason: Reason) -> Reason {
+    match reason {
+        Reason::NotFinite(_) => Reason::NotFinite(Side::Seq),
+        other => other,
+    }
+}
+
 /// How much SEQ differs between mixtures, in the unit of the scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
@@ -218,10 +248,7 @@ impl Spread {
 
 /// Spread of SEQ between two or more mixtures, for scores above zero.
 pub fn spread(seq: &[f64]) -> Result<Spread, Reason> {
-    check_finite(seq, seq, 2).map_err(|reason| match reason {
-        Reason::NotFinite(_) => Reason::NotFinite(Side::Seq),
-        other => other,
-    })?;
+    check_finite(seq, seq, 2).map_err(about_seq)?;
     let (low, high) = range(seq);
     if low <= 0.0 {
         return Err(Reason::NotPositive);

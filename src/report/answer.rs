@@ -41,6 +41,64 @@ pub fn answers(mixtures: &[MixtureInfo], correlations: &[Correlation]) -> Vec<An
     list
 }
 
+/// Adds to each answer's confidence what speaks against it: that its proxy picks worse than the most text would, and
+/// that trainings repeated differ more than the mixtures to choose between.
+pub(super) fn add_doubts(answers: &mut [Answer], mixtures: &[MixtureInfo], picking: &[Picking], noise: &[Noise]) {
+    for answer in answers {
+        let here = |group: &str, domain: &str| group == answer.group && domain == answer.domain;
+        let picking = picking.iter().find(|p| here(&p.group, &p.domain));
+        let noise = noise.iter().find(|n| here(&n.group, &n.domain));
+        let doubts = [
+            picking.and_then(|p| size_alone(p, &answer.proxy)),
+            noise.and_then(|n| closest(n, mixtures)),
+            noise.and_then(ceiling),
+        ];
+        for doubt in doubts.into_iter().flatten() {
+            answer.confidence += if answer.confidence.is_empty() { "" } else { " " };
+            answer.confidence += &doubt;
+        }
+    }
+}
+
+fn size_alone(picking: &Picking, proxy: &str) -> Option<String> {
+    let largest = picking.worse_than_largest(proxy)?;
+    let (own, size) = (picking.by(proxy)?.decision_accuracy?, largest.decision_accuracy?);
+    Some(format!(
+        "{} picks worse here than always taking the mixture of the most text, which orders {} of the pairs as SEQ does \
+         (against {}).",
+        proxy.to_uppercase(),
+        percent(size),
+        percent(own)
+    ))
+}
+
+/// The two best mixtures by SEQ, against the spread between repeats.
+fn closest(noise: &Noise, mixtures: &[MixtureInfo]) -> Option<String> {
+    let within = noise.within?;
+    let of = |m: &MixtureInfo| m.score(SEQ, &noise.domain).map(|s| s.perplexity).filter(|p| p.is_finite());
+    let mut trained: Vec<(f64, &str)> =
+        mixtures.iter().filter(|m| m.group == noise.group).filter_map(|m| Some((of(m)?, m.id.as_str()))).collect();
+    trained.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let [(first, best), (second, next), ..] = trained[..] else {
+        return None;
+    };
+    let apart = second - first;
+    let differ = format!(
+        "By SEQ the two best, {best} and {next}, differ by {}; repeats of one training differ by a standard deviation of {}",
+        number(apart),
+        number(within)
+    );
+    Some(if apart < within {
+        format!("{differ}, so which of them is better is not known.")
+    } else {
+        format!("{differ}.")
+    })
+}
+
+fn ceiling(noise: &Noise) -> Option<String> {
+    Some(format!("With this noise no proxy can be expected to reach more than r = {}.", signed(noise.ceiling?)))
+}
+
 /// The mixture with the lowest finite perplexity of `model`; the first of equals.
 fn best(mixtures: &[&MixtureInfo], model: &str, domain: &str, proxy: &str) -> Option<Choice> {
     let perplexity = |m: &MixtureInfo, model: &str| {

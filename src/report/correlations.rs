@@ -1,38 +1,74 @@
 //! All correlations of a study: group x domain x proxy, each by `correlate` over the mixtures scored both ways.
 
+use super::averages::average_names;
 use super::model::*;
 use crate::correlate::pairs::{Pairs, REGRET_K, Summary};
 use crate::correlate::{Reason, statistics};
 use std::collections::BTreeMap;
 
 /// Correlations of each proxy with SEQ, for each group in the order of the mixtures (and "all" when there is more
-/// than one), each average and each domain. `seed` is that of the bootstrap; all cells share its resamples.
+/// than one), each average (the fields' last) and each domain. `seed` is that of the bootstrap; all cells share its
+/// resamples.
 pub fn correlations(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed: u64) -> Vec<Correlation> {
     let proxies = proxies(mixtures);
-    let names: Vec<&str> = AVERAGES.into_iter().chain(domains.iter().map(|d| d.name.as_str())).collect();
     let mut list = Vec::new();
     for (group, members) in groups(mixtures) {
-        for &domain in &names {
-            // A study without out-of-distribution domains has no average of them.
-            if !members.iter().any(|m| m.scores.values().any(|scores| scores.contains_key(domain))) {
-                continue;
-            }
+        for domain in &scored_names(&members, domains) {
             for proxy in &proxies {
-                list.push(correlation(&group, domain, proxy, &members, seed));
+                let by = |m: &MixtureInfo| m.score(proxy, domain).copied();
+                let seq = |m: &MixtureInfo| m.score(SEQ, domain).copied();
+                list.push(correlation([&group, domain, proxy], &members, by, seq, seed));
             }
         }
     }
     list
 }
 
-/// The proxies that any mixture has: MERGED, then IND, then others by name.
+/// As [`correlations`], against the larger model's SEQ: of the study's proxies, the small model's own SEQ and the larger
+/// model's proxies, over the mixtures that the larger model was trained on.
+pub(super) fn cross_scale(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed: u64) -> Vec<Correlation> {
+    type Scores = BTreeMap<String, BTreeMap<String, Score>>;
+    let of_target: Vec<MixtureInfo> = mixtures.iter().filter(|m| m.target.contains_key(SEQ)).cloned().collect();
+    // The proxy's name in the report, where its scores are, and under which name.
+    let place = |name: &str| -> (fn(&MixtureInfo) -> &Scores, String) {
+        match name.strip_prefix("target_") {
+            Some(name) => (|m| &m.target, name.into()),
+            None => (|m| &m.scores, name.into()),
+        }
+    };
+    let mut names = proxies(&of_target);
+    names.extend(["seq", "target_merged", "target_ind"].map(String::from));
+    names.retain(|name| of_target.iter().any(|m| place(name).0(m).contains_key(&place(name).1)));
+    let mut list = Vec::new();
+    for (group, members) in groups(&of_target) {
+        for domain in &scored_names(&members, domains) {
+            for name in &names {
+                let (scores, model) = place(name);
+                let by = |m: &MixtureInfo| scores(m).get(&model)?.get(domain).copied();
+                let seq = |m: &MixtureInfo| m.target.get(SEQ)?.get(domain).copied();
+                list.push(correlation([&group, domain, name], &members, by, seq, seed));
+            }
+        }
+    }
+    list
+}
+
+/// The averages, then the domains, that any of the mixtures has a score on: a study without out-of-distribution domains
+/// has no average of them.
+pub(super) fn scored_names(mixtures: &[&MixtureInfo], domains: &[DomainInfo]) -> Vec<String> {
+    let mut names = average_names(domains);
+    names.extend(domains.iter().map(|d| d.name.clone()));
+    names.retain(|name| mixtures.iter().any(|m| m.scores.values().any(|scores| scores.contains_key(name))));
+    names
+}
+
+/// Proxies in the order in which they are shown; others follow by name.
+const ORDER: [&str; 7] = ["merged", "ind", "micro", "macro_of_merges", "scaled", "law", "ridge"];
+
+/// The proxies that any mixture has, in [`ORDER`].
 pub(super) fn proxies(mixtures: &[MixtureInfo]) -> Vec<String> {
     let mut names: Vec<&String> = mixtures.iter().flat_map(|m| m.scores.keys()).filter(|k| *k != SEQ).collect();
-    let place = |name: &str| match name {
-        "merged" => 0,
-        "ind" => 1,
-        _ => 2,
-    };
+    let place = |name: &str| ORDER.iter().position(|n| *n == name).unwrap_or(ORDER.len());
     names.sort_by(|a, b| place(a).cmp(&place(b)).then(a.cmp(b)));
     names.dedup();
     names.into_iter().cloned().collect()
@@ -53,16 +89,29 @@ pub(super) fn groups(mixtures: &[MixtureInfo]) -> Vec<(String, Vec<&MixtureInfo>
     groups
 }
 
-/// The mixtures with a score of `proxy` and of SEQ on `domain`, with what `value` takes from a score.
-fn pairs(mixtures: &[&MixtureInfo], domain: &str, proxy: &str, value: impl Fn(&Score) -> f64) -> Pairs {
+/// The groups without "all": mixtures whose budgets are alike, so that their scores are a choice.
+pub(super) fn own_groups(mixtures: &[MixtureInfo]) -> Vec<(String, Vec<&MixtureInfo>)> {
+    let mut groups = groups(mixtures);
+    if groups.len() > 1 {
+        groups.pop();
+    }
+    groups
+}
+
+/// The mixtures that have both numbers.
+pub(super) fn pairs(
+    mixtures: &[&MixtureInfo],
+    proxy: impl Fn(&MixtureInfo) -> Option<f64>,
+    seq: impl Fn(&MixtureInfo) -> Option<f64>,
+) -> Pairs {
     let mut pairs = Pairs::default();
     let mut number: BTreeMap<&str, usize> = BTreeMap::new();
     for mixture in mixtures {
-        let (Some(by_proxy), Some(by_seq)) = (mixture.score(proxy, domain), mixture.score(SEQ, domain)) else {
+        let (Some(by_proxy), Some(by_seq)) = (proxy(mixture), seq(mixture)) else {
             continue;
         };
-        pairs.proxy.push(value(by_proxy));
-        pairs.seq.push(value(by_seq));
+        pairs.proxy.push(by_proxy);
+        pairs.seq.push(by_seq);
         let mut members = Vec::new();
         for name in mixture.members.keys() {
             let next = number.len();
@@ -73,10 +122,19 @@ fn pairs(mixtures: &[&MixtureInfo], domain: &str, proxy: &str, value: impl Fn(&S
     pairs
 }
 
-fn correlation(group: &str, domain: &str, proxy: &str, mixtures: &[&MixtureInfo], seed: u64) -> Correlation {
-    let summary = pairs(mixtures, domain, proxy, |s| s.perplexity).summary(seed);
-    let bits = pairs(mixtures, domain, proxy, |s| s.bits_per_byte);
-    let mut c = Correlation { group: group.into(), domain: domain.into(), proxy: proxy.into(), ..Default::default() };
+/// `names`: group, domain, proxy.
+fn correlation(
+    names: [&str; 3],
+    mixtures: &[&MixtureInfo],
+    proxy: impl Fn(&MixtureInfo) -> Option<Score>,
+    seq: impl Fn(&MixtureInfo) -> Option<Score>,
+    seed: u64,
+) -> Correlation {
+    let of = |value: fn(Score) -> f64| pairs(mixtures, |m| proxy(m).map(value), |m| seq(m).map(value));
+    let summary = of(|s| s.perplexity).summary(seed);
+    let bits = of(|s| s.bits_per_byte);
+    let [group, domain, proxy] = names.map(String::from);
+    let mut c = Correlation { group, domain, proxy, ..Default::default() };
     fill(&mut c, &summary);
     let bits_per_byte = statistics::pearson(&bits.proxy, &bits.seq);
     c.pearson_bits_per_byte = defined(&mut c.not_defined, &["pearson_bits_per_byte"], bits_per_byte);
@@ -84,7 +142,11 @@ fn correlation(group: &str, domain: &str, proxy: &str, mixtures: &[&MixtureInfo]
 }
 
 /// The value, or nothing and the reason beside it under each field's name.
-fn defined<T>(reasons: &mut BTreeMap<String, String>, fields: &[&str], value: Result<T, Reason>) -> Option<T> {
+pub(super) fn defined<T>(
+    reasons: &mut BTreeMap<String, String>,
+    fields: &[&str],
+    value: Result<T, Reason>,
+) -> Option<T> {
     value
         .map_err(|reason| {
             for field in fields {

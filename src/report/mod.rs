@@ -1,18 +1,25 @@
 //! The report of a study: one struct ([`model::Report`]) that is report.json, and its forms for people: terminal text,
 //! a self-contained HTML page with plots, CSV. Training and scoring are left to `study`, which fills the struct.
 
-mod analysis;
+pub mod analysis;
 pub mod answer;
+mod averages;
 pub mod correlations;
 mod csv;
 mod html;
+mod laws;
 pub mod model;
+mod noise;
+mod picking;
 pub mod plot;
+mod scaled;
+mod segments;
 mod tables;
 mod text;
 
-pub use analysis::{Analysis, averages};
+pub use analysis::Analysis;
 pub use answer::answers;
+pub use averages::averages;
 pub use correlations::correlations;
 pub use model::*;
 

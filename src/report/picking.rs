@@ -1,0 +1,105 @@
+//! How well each proxy picks a mixture, beside two ways to pick without any proxy: always the most text, and chance.
+
+use super::correlations::{own_groups, pairs, proxies, scored_names};
+use super::model::*;
+use super::tables::percent;
+use crate::correlate::pairs::Pairs;
+use crate::correlate::{Reason, statistics};
+
+/// Taking the mixture of the most text first.
+const LARGEST: &str = "largest";
+/// Taking any.
+const RANDOM: &str = "random";
+
+/// regret@k up to this k.
+const MOST: usize = 10;
+
+/// For each group, each average but "members" and each domain, where two mixtures or more were trained.
+pub(super) fn picking(mixtures: &[MixtureInfo], domains: &[DomainInfo]) -> Vec<Picking> {
+    let proxies = proxies(mixtures);
+    let mut list = Vec::new();
+    for (group, members) in own_groups(mixtures) {
+        for domain in scored_names(&members, domains) {
+            // The average over each mixture's own domains compares mixtures on different text, and picks none.
+            let own_text = domain == "members";
+            let trained: Vec<&MixtureInfo> =
+                members.iter().copied().filter(|m| m.score(SEQ, &domain).is_some()).collect();
+            if own_text || trained.len() < 2 {
+                continue;
+            }
+            let rows = rows(&trained, &domain, &proxies);
+            let warning = warning(&rows);
+            list.push(Picking { group: group.clone(), domain, rows, warning });
+        }
+    }
+    list
+}
+
+fn rows(trained: &[&MixtureInfo], domain: &str, proxies: &[String]) -> Vec<PickingRow> {
+    let seq = |m: &MixtureInfo| m.score(SEQ, domain).map(|s| s.perplexity);
+    let by_proxy =
+        |proxy: &String| (proxy.clone(), pairs(trained, |m| m.score(proxy, domain).map(|s| s.perplexity), seq));
+    let mut rows: Vec<PickingRow> = (proxies.iter().map(by_proxy))
+        .filter(|(_, pairs)| pairs.seq.len() >= 2)
+        .map(|(by, pairs)| row(&by, &pairs, |k| statistics::regret_at(k, &pairs.proxy, &pairs.seq)))
+        .collect();
+    // Lower is better, so that the most text comes first.
+    let largest = pairs(trained, |m| Some(-(m.available_tokens as f64)), seq);
+    if !statistics::is_constant(&largest.proxy) {
+        rows.push(row(LARGEST, &largest, |k| statistics::regret_at(k, &largest.proxy, &largest.seq)));
+    }
+    // A proxy that is the same for all: it decides like a coin and has no r.
+    let random = Pairs { proxy: vec![0.0; largest.seq.len()], ..largest };
+    rows.push(row(RANDOM, &random, |k| statistics::random_regret_at(k, &random.seq)));
+    rows
+}
+
+fn row(by: &str, pairs: &Pairs, regret: impl Fn(usize) -> Result<f64, Reason>) -> PickingRow {
+    let n = pairs.seq.len();
+    PickingRow {
+        by: by.into(),
+        n,
+        pearson: statistics::pearson(&pairs.proxy, &pairs.seq).ok(),
+        decision_accuracy: statistics::decision_accuracy(&pairs.proxy, &pairs.seq).ok(),
+        // Either all k have a regret or, where a training diverged, none.
+        regret_at: (1..=MOST.min(n - 1)).map_while(|k| regret(k).ok()).collect(),
+    }
+}
+
+impl Picking {
+    pub(super) fn by(&self, name: &str) -> Option<&PickingRow> {
+        self.rows.iter().find(|r| r.by == name)
+    }
+
+    /// The row of "largest", where this proxy picks worse than it: fewer decisions right, and no less regret at the first
+    /// choice, over the same mixtures.
+    pub(super) fn worse_than_largest(&self, proxy: &str) -> Option<&PickingRow> {
+        worse_than_largest(&self.rows, self.by(proxy)?)
+    }
+}
+
+fn worse_than_largest<'a>(rows: &'a [PickingRow], row: &PickingRow) -> Option<&'a PickingRow> {
+    let largest = rows.iter().find(|r| r.by == LARGEST)?;
+    let proxy = ![LARGEST, RANDOM].contains(&row.by.as_str());
+    let decisions = row.decision_accuracy? < largest.decision_accuracy?;
+    let regret = row.regret_at.first()? >= largest.regret_at.first()?;
+    (proxy && decisions && regret && row.n == largest.n).then_some(largest)
+}
+
+/// As `MERGED (45%) and IND (50%)`.
+fn warning(rows: &[PickingRow]) -> Option<String> {
+    let share = |row: &PickingRow| row.decision_accuracy.map_or(String::new(), |a| format!(" ({})", percent(a)));
+    let worse: Vec<&PickingRow> = rows.iter().filter(|r| worse_than_largest(rows, r).is_some()).collect();
+    let largest = worse_than_largest(rows, worse.first()?)?;
+    let names: Vec<String> = worse.iter().map(|r| format!("{}{}", r.by.to_uppercase(), share(r))).collect();
+    let (names, verb) = match names.as_slice() {
+        [one] => (one.clone(), "picks"),
+        [first @ .., last] => (format!("{} and {last}", first.join(", ")), "pick"),
+        [] => return None,
+    };
+    Some(format!(
+        "{names} {verb} worse than always taking the mixture of the most text{}: fewer pairs ordered as SEQ does (shares \
+         in brackets), and no less regret at the first choice.",
+        share(largest)
+    ))
+}
