@@ -6,6 +6,8 @@ pub mod answer;
 mod averages;
 pub mod correlations;
 mod csv;
+pub mod draw;
+mod experiments;
 mod html;
 mod laws;
 pub mod model;
@@ -14,6 +16,8 @@ mod picking;
 pub mod plot;
 mod scaled;
 mod segments;
+mod raster;
+mod sections;
 mod tables;
 mod text;
 
@@ -23,41 +27,73 @@ pub use averages::averages;
 pub use correlations::correlations;
 pub use model::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
+use draw::Chart;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 impl Report {
-    /// Writes report.json, report.html, scores.csv and plots/ into `dir`, each file whole or not at all. Errors: the file
-    /// system's.
+    /// Writes report.json, report.html, scores.csv, plots/ and, where a clock was read, cost.json into `dir`, each file
+    /// whole or not at all. Errors: the file system's.
     pub fn write(&self, dir: &Path) -> Result<()> {
         files::create_directory(dir)?;
         files::write_atomic(&dir.join("report.json"), |out| out.write_all(self.to_json().as_bytes()))?;
         files::write_atomic(&dir.join("report.html"), |out| out.write_all(self.to_html().as_bytes()))?;
         files::write_atomic(&dir.join("scores.csv"), |out| out.write_all(self.to_csv().as_bytes()))?;
+        if let Some(spent) = &self.spent {
+            files::write_atomic(&dir.join("cost.json"), |out| out.write_all(pretty(spent).as_bytes()))?;
+        }
         self.write_plots(&dir.join("plots"))
     }
 
-    /// The averages of each group against each proxy, as SVG files `<group>-<average>-<proxy>.svg`.
+    /// Each chart as an SVG and a PNG file: the averages of each group against each proxy
+    /// (`<group>-<average>-<proxy>`), and those of the experiments (`scaled-...`, `picking-...`, `cost`, ...).
     fn write_plots(&self, dir: &Path) -> Result<()> {
         files::create_directory(dir)?;
-        for (group, mixtures) in correlations::groups(&self.mixtures) {
-            for domain in AVERAGES {
-                for (series, proxy) in correlations::proxies(&self.mixtures).iter().enumerate() {
-                    let scatter = plot::Scatter::of(&mixtures, domain, proxy, series);
-                    if !scatter.points.is_empty() {
-                        scatter.write_svg(&dir.join(format!("{group}-{domain}-{proxy}.svg")))?;
-                    }
-                }
-            }
-        }
-        Ok(())
+        let mut taken = BTreeSet::new();
+        let charts: Vec<(String, Chart)> =
+            self.files().into_iter().map(|(name, chart)| (file_name(&name, &mut taken), chart)).collect();
+        charts.par_iter().try_for_each(|(name, chart)| {
+            let svg = chart.standalone(true);
+            files::write_atomic(&dir.join(format!("{name}.svg")), |out| out.write_all(svg.as_bytes()))?;
+            let path = dir.join(format!("{name}.png"));
+            let png = raster::png(&chart.standalone(false))
+                .map_err(|why| Error::input(format!("the plot cannot be drawn as PNG: {why}")).at(&path))?;
+            files::write_atomic(&path, |out| out.write_all(&png))
+        })
     }
 
     /// report.json. A number that is not finite is written as null.
     pub fn to_json(&self) -> String {
-        let mut json = serde_json::to_string_pretty(self).expect("strings, numbers and maps with string keys");
-        json.push('\n');
-        json
+        pretty(self)
     }
+}
+
+fn pretty(value: &impl Serialize) -> String {
+    let mut json = serde_json::to_string_pretty(value).expect("strings, numbers and maps with string keys");
+    json.push('\n');
+    json
+}
+
+/// A file's name from names of the study: what is no letter, digit or one of `._+` becomes `-`, long names are cut, and
+/// a name that is taken gets a number.
+fn file_name(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let safe = |c: char| if c.is_alphanumeric() || "._+".contains(c) { c } else { '-' };
+    let mut plain = String::new();
+    for letter in name.chars().map(safe) {
+        if plain.len() + letter.len_utf8() > 180 {
+            break;
+        }
+        plain.push(letter);
+    }
+    let mut unique = plain.clone();
+    let mut number = 2;
+    while !taken.insert(unique.to_lowercase()) {
+        unique = format!("{plain}-{number}");
+        number += 1;
+    }
+    unique
 }

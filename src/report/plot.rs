@@ -1,22 +1,12 @@
-//! Scatter plots of a proxy's perplexities against SEQ's as inline SVG, and one standalone SVG file. Plotters draws the
-//! axes; the points are written here, each with a `<title>` that a browser shows under the pointer. Colours are
-//! attributes of known values, so a page can restyle them (report.html.jinja does for dark mode).
+//! Which charts a report has, and what is in them. `draw` draws them; `sections` puts them on the page, and
+//! [`Report::write`] into files.
 
-use super::tables::number;
+use super::correlations::{groups, proxies};
+use super::draw::{Axis, Chart, Mark, NEUTRAL, REFERENCE, Scale, Series, TURNS};
+use super::model::*;
+use super::tables::{domain_title, number, percent, proxy_title, signed};
 use crate::correlate::statistics;
-use crate::error::Result;
-use crate::files;
-use plotters::prelude::*;
-use std::fmt::Write;
-use std::path::Path;
-
-/// Colours of the drawing, light mode; the page and the standalone file map them by value to those of dark mode.
-const INK: RGBColor = RGBColor(0x4B, 0x55, 0x63);
-const GRID: RGBColor = RGBColor(0xE5, 0xE7, 0xEB);
-const FIT: RGBColor = RGBColor(0x9C, 0xA3, 0xAF);
-
-/// Points by proxy: blue for the first, orange for the second, then purple.
-const SERIES: [&str; 3] = ["#2563EB", "#D97706", "#7C3AED"];
+use std::collections::BTreeSet;
 
 /// A plot of more points than this shows every k-th, so that a page of many plots stays a page.
 const MOST_POINTS: usize = 1000;
@@ -24,145 +14,62 @@ const MOST_POINTS: usize = 1000;
 /// Perplexities above this (a training that diverged) are left out; they would squeeze the others into a corner.
 const HIGHEST: f64 = 1e12;
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Point {
-    /// Shown under the pointer.
-    pub label: String,
-    pub proxy: f64,
-    pub seq: f64,
+/// More lines than this have no legend: they are thin, and each says under the pointer what it is.
+const MOST_KEYS: usize = 8;
+
+/// Each proxy has one style in all charts.
+pub(super) fn style(proxy: &str) -> usize {
+    let known = ["merged", "ind", "micro", "macro_of_merges", "scaled", "law", "ridge"];
+    match proxy.trim_start_matches("target_") {
+        "largest" => REFERENCE,
+        "random" => NEUTRAL,
+        name => known.iter().position(|k| *k == name).unwrap_or(TURNS),
+    }
 }
 
-/// One panel: SEQ upwards, the proxy to the right.
+/// One panel: SEQ upwards, a proxy to the right, and the least-squares line, which r measures the scatter about.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scatter {
-    /// What the picture shows, for those who cannot see it.
-    pub title: String,
-    pub x_title: String,
-    pub y_title: String,
-    /// Which colour; see `SERIES`.
-    pub series: usize,
-    pub points: Vec<Point>,
-}
-
-/// A drawn panel and what was left out of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Drawing {
-    pub svg: String,
+    pub chart: Chart,
+    /// Points with both values, drawn or not.
+    pub points: usize,
     /// Points not drawn: too many, too large, or not finite.
     pub left_out: usize,
 }
 
 impl Scatter {
-    /// The plot as an `<svg>` element of `size` (width, height) pixels; `None` without a point to draw.
-    pub fn draw(&self, size: (u32, u32)) -> Option<Drawing> {
-        let fits = |p: &&Point| p.proxy.is_finite() && p.seq.is_finite() && p.proxy.max(p.seq) <= HIGHEST;
-        let sane: Vec<&Point> = self.points.iter().filter(fits).collect();
-        let step = sane.len().div_ceil(MOST_POINTS).max(1);
-        let points: Vec<&Point> = sane.into_iter().step_by(step).collect();
-        if points.is_empty() {
-            return None;
-        }
-        let mut svg = String::new();
-        let places = axes(&mut svg, self, &points, size).expect("writing to a string does not fail");
-        let svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{}\" ", escaped(&self.title)), 1);
-        let end = svg.rfind("</svg>").expect("plotters closes its element");
-        let mut out = svg[..end].to_string();
-        let colour = SERIES[self.series.min(SERIES.len() - 1)];
-        for (point, (x, y)) in points.iter().zip(places) {
-            let text = format!(
-                "{}: {} {}, {} {}",
-                point.label,
-                self.x_title,
-                number(point.proxy),
-                self.y_title,
-                number(point.seq)
-            );
-            writeln!(
-                out,
-                "<circle cx=\"{x}\" cy=\"{y}\" r=\"4\" fill=\"{colour}\" fill-opacity=\"0.75\"><title>{}</title></circle>",
-                escaped(&text)
-            )
-            .expect("writing to a string does not fail");
-        }
-        Some(Drawing { svg: out + "</svg>\n", left_out: self.points.len() - points.len() })
+    /// The mixtures that have a score of `proxy` and of SEQ on `domain`.
+    pub fn of(mixtures: &[&MixtureInfo], domain: &str, proxy: &str) -> Scatter {
+        let pair = |m: &&MixtureInfo| {
+            Some((m.id.clone(), m.score(proxy, domain)?.perplexity, m.score(SEQ, domain)?.perplexity))
+        };
+        Scatter::between(&domain_title(domain), proxy, "SEQ", mixtures.iter().filter_map(pair).collect())
     }
 
-    /// Writes the plot as an SVG file that stands alone, with its own background and dark mode; the title is drawn
-    /// above it. Errors: the file system's. Without a point to draw the file says so.
-    pub fn write_svg(&self, path: &Path) -> Result<()> {
-        let (width, height, head) = (480, 400, 28);
-        let inner = self.draw((width, height)).map_or_else(
-            || format!("<svg width=\"{width}\" height=\"{height}\"><text x=\"20\" y=\"40\">no scores</text></svg>\n"),
-            |drawing| drawing.svg,
-        );
-        let svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {total}\" width=\"{width}\" \
-             height=\"{total}\" font-family=\"system-ui, sans-serif\">\n<style>{STANDALONE_STYLE}</style>\n\
-             <rect class=\"page\" width=\"100%\" height=\"100%\" fill=\"#FFFFFF\"/>\n\
-             <text x=\"{middle}\" y=\"20\" text-anchor=\"middle\" font-size=\"15\" fill=\"#4B5563\">{title}</text>\n\
-             <g transform=\"translate(0, {head})\">\n{inner}</g>\n</svg>\n",
-            total = height + head,
-            middle = width / 2,
-            title = escaped(&self.title),
-        );
-        files::write_atomic(path, |out| out.write_all(svg.as_bytes()))
+    /// Mixtures' ids, perplexities by `proxy` and by what `y_title` names.
+    fn between(domain: &str, proxy: &str, y_title: &str, values: Vec<(String, f64, f64)>) -> Scatter {
+        let sane = |v: &&(String, f64, f64)| v.1.is_finite() && v.2.is_finite() && v.1.max(v.2) <= HIGHEST;
+        let kept: Vec<_> = values.iter().filter(sane).collect();
+        let step = kept.len().div_ceil(MOST_POINTS).max(1);
+        let name = proxy_title(proxy);
+        let mark = |(id, x, y): &(String, f64, f64)| Mark {
+            x: *x,
+            y: *y,
+            label: format!("{id}: {name} {}, {y_title} {}", number(*x), number(*y)),
+        };
+        let points: Vec<Mark> = kept.into_iter().step_by(step).map(mark).collect();
+        let (xs, ys): (Vec<f64>, Vec<f64>) = points.iter().map(|p| (p.x, p.y)).unzip();
+        let (fit, left_out) = (least_squares(&xs, &ys), values.len() - points.len());
+        let chart = Chart {
+            title: format!("{domain}: perplexity of {name} and of {y_title}"),
+            x: Axis::new(&name, Scale::Linear),
+            y: Axis::new(y_title, Scale::Linear),
+            series: vec![Series { style: style(proxy), marks: true, points, ..Series::default() }],
+            fit,
+            ..Chart::default()
+        };
+        Scatter { chart, points: values.len(), left_out }
     }
-}
-
-const STANDALONE_STYLE: &str = "@media (prefers-color-scheme: dark) { .page { fill: #0D1117 } \
-    [fill=\"#4B5563\"] { fill: #C9D1D9 } [stroke=\"#4B5563\"] { stroke: #8B949E } [stroke=\"#E5E7EB\"] { stroke: #262C36 } \
-    [stroke=\"#9CA3AF\"] { stroke: #6E7681 } [fill=\"#2563EB\"] { fill: #60A5FA } [fill=\"#D97706\"] { fill: #FBBF24 } \
-    [fill=\"#7C3AED\"] { fill: #A78BFA } }";
-
-/// Draws mesh, axes and the least-squares line (what r measures the scatter about); returns where the points lie.
-fn axes(
-    svg: &mut String,
-    scatter: &Scatter,
-    points: &[&Point],
-    size: (u32, u32),
-) -> std::result::Result<Vec<(i32, i32)>, Box<dyn std::error::Error>> {
-    let xs: Vec<f64> = points.iter().map(|p| p.proxy).collect();
-    let ys: Vec<f64> = points.iter().map(|p| p.seq).collect();
-    let (x_range, y_range) = (padded(&xs), padded(&ys));
-    let root = SVGBackend::with_string(svg, size).into_drawing_area();
-    let mut chart = ChartBuilder::on(&root)
-        .margin_top(8)
-        .margin_left(8)
-        .margin_right(14)
-        .x_label_area_size(42)
-        .y_label_area_size(62)
-        .build_cartesian_2d(x_range.0..x_range.1, y_range.0..y_range.1)?;
-    let (x_format, y_format) = (tick_format(x_range), tick_format(y_range));
-    let style = ("sans-serif", 15).into_font().color(&INK);
-    chart
-        .configure_mesh()
-        .x_labels(5)
-        .y_labels(5)
-        .max_light_lines(0)
-        .bold_line_style(GRID)
-        .axis_style(INK)
-        .label_style(style.clone())
-        .axis_desc_style(style)
-        .x_label_formatter(&x_format)
-        .y_label_formatter(&y_format)
-        .x_desc(scatter.x_title.as_str())
-        .y_desc(scatter.y_title.as_str())
-        .draw()?;
-    if let Some((slope, intercept)) = least_squares(&xs, &ys) {
-        // Cut where the line leaves the picture.
-        let at = |x: f64| slope * x + intercept;
-        let mut ends = vec![(x_range.0, at(x_range.0)), (x_range.1, at(x_range.1))];
-        for end in &mut ends {
-            let y = end.1.clamp(y_range.0, y_range.1);
-            if y != end.1 {
-                *end = ((y - intercept) / slope, y);
-            }
-        }
-        chart.draw_series(LineSeries::new(ends, FIT))?;
-    }
-    let places = xs.iter().zip(&ys).map(|(&x, &y)| chart.plotting_area().map_coordinate(&(x, y))).collect();
-    root.present()?;
-    Ok(places)
 }
 
 /// Slope and intercept of y on x; `None` where r is not defined.
@@ -170,36 +77,302 @@ fn least_squares(xs: &[f64], ys: &[f64]) -> Option<(f64, f64)> {
     let r = statistics::pearson(xs, ys).ok()?;
     let (x, y) = (statistics::spread(xs).ok()?, statistics::spread(ys).ok()?);
     let slope = r * y.standard_deviation / x.standard_deviation;
-    Some((slope, y.mean - slope * x.mean))
+    Some((slope, y.mean - slope * x.mean)).filter(|(a, b)| a.is_finite() && b.is_finite())
 }
 
-/// The values' range with 6% on each side; never so narrow that neighbouring ticks would be the same number.
-fn padded(values: &[f64]) -> (f64, f64) {
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let pad = (0.06 * (high - low)).max(1e-4 * low.abs().max(high.abs())).max(1e-9);
-    (low - pad, high + pad)
+/// The small pool's proxies against the larger model's SEQ; `target_merged` is the larger pool's own.
+pub(super) fn cross_scale(mixtures: &[&MixtureInfo], domain: &str, proxy: &str) -> Scatter {
+    let pair = |m: &&MixtureInfo| {
+        let by_proxy = match proxy.strip_prefix("target_") {
+            Some(own) => m.target.get(own)?.get(domain)?,
+            None => m.score(proxy, domain)?,
+        };
+        Some((m.id.clone(), by_proxy.perplexity, m.target.get(SEQ)?.get(domain)?.perplexity))
+    };
+    let values = mixtures.iter().filter_map(pair).collect();
+    Scatter::between(&domain_title(domain), proxy, "SEQ (larger model)", values)
 }
 
-/// Writes ticks with the decimals that tell them apart: at most five, at 1, 2 or 5 times a power of ten.
-fn tick_format((low, high): (f64, f64)) -> impl Fn(&f64) -> String {
-    let decimals = (-((high - low) / 5.0).log10()).ceil().clamp(0.0, 9.0) as usize;
-    move |value| format!("{value:.decimals$}")
-}
-
-pub(super) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            // XML has no place for them, escaped or not.
-            c if c.is_control() => out.push('\u{FFFD}'),
-            c => out.push(c),
+/// r of each proxy on each average and domain of one group, a row each; the first proxy has its interval, and where
+/// trainings were repeated the ceiling that noise sets is a bar.
+pub(super) fn overview(group: &str, list: &[&Correlation], noise: &[Noise]) -> Chart {
+    let mut domains: Vec<&str> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    for c in list {
+        if !domains.contains(&c.domain.as_str()) {
+            domains.push(&c.domain);
+        }
+        if !names.contains(&c.proxy.as_str()) {
+            names.push(&c.proxy);
         }
     }
-    out
+    let row = |domain: &str| domains.iter().position(|d| *d == domain).map(|row| row as f64);
+    let mut series: Vec<Series> = names
+        .iter()
+        .enumerate()
+        .map(|(i, proxy)| {
+            let aside = 0.13 * (i as f64 - (names.len() - 1) as f64 / 2.0);
+            let of = list.iter().filter(|c| c.proxy == *proxy);
+            let found: Vec<(f64, &&Correlation)> = of.filter_map(|c| Some((row(&c.domain)? + aside, c))).collect();
+            let mark = |(y, c): &(f64, &&Correlation)| Some(Mark { x: c.pearson?, y: *y, label: said(c) });
+            let span = |(y, c): &(f64, &&Correlation)| Some([*y, c.pearson_low?, c.pearson_high?]);
+            Series {
+                name: proxy_title(proxy),
+                style: style(proxy),
+                marks: true,
+                spans: if i == 0 { found.iter().filter_map(span).collect() } else { Vec::new() },
+                points: found.iter().filter_map(mark).collect(),
+                ..Series::default()
+            }
+        })
+        .collect();
+    let ceiling = |n: &Noise| {
+        let (y, x) = (row(&n.domain)?, n.ceiling?);
+        Some(Mark { x, y, label: format!("{}: noise ceiling {}", domain_title(&n.domain), signed(x)) })
+    };
+    let ceilings: Vec<Mark> = noise.iter().filter(|n| n.group == group).filter_map(ceiling).collect();
+    if !ceilings.is_empty() {
+        let name = "noise ceiling".into();
+        series.push(Series { name, style: NEUTRAL, marks: true, points: ceilings, ..Series::default() });
+    }
+    Chart {
+        title: format!("{group}: r of each proxy with SEQ, by domain"),
+        x: Axis::new("Pearson's r with SEQ", Scale::Linear),
+        y: Axis::new("", Scale::Names(domains.iter().map(|d| domain_title(d)).collect())),
+        series,
+        rules: vec![1.0],
+        fit: None,
+    }
+}
+
+/// A correlation in a few words.
+fn said(c: &Correlation) -> String {
+    let r = c.pearson.map_or("not defined".into(), signed);
+    let interval = c.pearson_low.zip(c.pearson_high);
+    let interval = interval.map_or(String::new(), |(low, high)| format!(" ({} … {})", signed(low), signed(high)));
+    format!("{}: {} r = {r}{interval}, n = {}", domain_title(&c.domain), proxy_title(&c.proxy), c.n)
+}
+
+/// r against lambda with its interval; upright lines at 1 (MERGED) and at the lambda in use.
+pub(super) fn scaled(scan: &ScaledScan) -> Chart {
+    let mark = |p: &ScaledPoint| {
+        let r = p.pearson?;
+        let label = format!("lambda {}: r = {}, off by {}", number(p.lambda), signed(r), percent(p.log_error.exp_m1()));
+        Some(Mark { x: p.lambda, y: r, label })
+    };
+    let band = |p: &ScaledPoint| Some([p.lambda, p.pearson_low?, p.pearson_high?]);
+    let series = Series {
+        style: style("scaled"),
+        line: true,
+        marks: true,
+        points: scan.points.iter().filter_map(mark).collect(),
+        band: scan.points.iter().filter_map(band).collect(),
+        ..Series::default()
+    };
+    Chart {
+        title: format!("{}, {}: r of scaled merges against lambda", scan.group, domain_title(&scan.domain)),
+        x: Axis::new("lambda (1 is MERGED)", Scale::Linear),
+        y: Axis::new("r with SEQ", Scale::Linear),
+        series: vec![series],
+        rules: [1.0].into_iter().chain(scan.lambda).collect(),
+        fit: None,
+    }
+}
+
+/// regret@k of each way to choose.
+pub(super) fn picking(p: &Picking) -> Chart {
+    let series = p.rows.iter().map(|row| {
+        let name = proxy_title(&row.by);
+        let mark = |(k, regret): (usize, &f64)| Mark {
+            x: (k + 1) as f64,
+            y: *regret,
+            label: format!("{name}: regret@{} is {}", k + 1, percent(*regret)),
+        };
+        let points = row.regret_at.iter().enumerate().map(mark).collect();
+        Series { name: name.clone(), style: style(&row.by), line: true, marks: true, points, ..Series::default() }
+    });
+    Chart {
+        title: format!("{}, {}: regret@k of each way to choose", p.group, domain_title(&p.domain)),
+        x: Axis::new("k, mixtures that are tried", Scale::Linear),
+        y: Axis::new("regret in SEQ's perplexity", Scale::Percent),
+        series: series.collect(),
+        ..Chart::default()
+    }
+}
+
+/// Losses along the segments on one average or domain, of the segments that begin at the seed or of the others. With
+/// `above`, what they are above the straight line between their ends.
+pub(super) fn segments(report: &Report, domain: &str, seed: bool, above: bool) -> Chart {
+    let chosen: Vec<&Segment> =
+        report.segments.iter().filter(|s| seed == (s.from == "seed" || s.to == "seed")).collect();
+    let many = chosen.len() > MOST_KEYS;
+    let series = chosen.iter().enumerate().map(|(i, s)| {
+        let name = format!("{} – {}", s.from, s.to);
+        let at = |p: &SegmentPoint| Some((p.at, segment_loss(report, s, p, domain)?));
+        let losses: Vec<(f64, f64)> = s.points.iter().filter_map(at).collect();
+        let (first, last) = (losses.first().copied().unwrap_or_default(), losses.last().copied().unwrap_or_default());
+        let line = |at: f64| first.1 + (last.1 - first.1) * ((at - first.0) / (last.0 - first.0));
+        let mark = |&(at, loss): &(f64, f64)| {
+            let y = if above && losses.len() > 1 { loss - line(at) } else { loss };
+            Mark { x: at, y, label: format!("{name}, at {}: {}", number(at), number(y)) }
+        };
+        let points = losses.iter().map(mark).collect();
+        Series {
+            name: if many { String::new() } else { name.clone() },
+            style: i % TURNS,
+            line: true,
+            marks: !many,
+            thin: many,
+            points: if many { named(points, &name) } else { points },
+            ..Series::default()
+        }
+    });
+    let (ends, value) = (
+        if seed { "from the seed to a module" } else { "between modules" },
+        if above { "loss above the line between the ends" } else { "loss, nats per token" },
+    );
+    Chart {
+        title: format!("{}: {value}, {ends}", domain_title(domain)),
+        x: Axis::new("share of the second end", Scale::Linear),
+        y: Axis::new(value, Scale::Linear),
+        series: series.collect(),
+        ..Chart::default()
+    }
+}
+
+/// A line without marks is named by its first point.
+fn named(mut points: Vec<Mark>, name: &str) -> Vec<Mark> {
+    if let Some(first) = points.first_mut() {
+        first.label = name.into();
+    }
+    points
+}
+
+/// Nats per token on a domain, or their mean over the domains of an average.
+fn segment_loss(report: &Report, segment: &Segment, point: &SegmentPoint, domain: &str) -> Option<f64> {
+    let belongs = |d: &&DomainInfo| match domain {
+        "id" => d.kind == DomainKind::Id,
+        "ood" => d.kind == DomainKind::Ood,
+        "members" => d.name == segment.from || d.name == segment.to,
+        name => d.name == name || name.strip_prefix("field:").is_some_and(|f| d.field.as_deref() == Some(f)),
+    };
+    let loss = |d: &DomainInfo| Some(point.scores.get(&d.name)?.perplexity.ln());
+    let losses: Option<Vec<f64>> = report.domains.iter().filter(belongs).map(loss).collect();
+    losses.filter(|l| !l.is_empty()).map(|l| l.iter().sum::<f64>() / l.len() as f64)
+}
+
+/// FLOPs against the number of partitions, both ways.
+pub(super) fn cost(cost: &Cost) -> Chart {
+    type Way = (&'static str, usize, fn(&CostPoint) -> f64);
+    let ways: [Way; 4] = [
+        ("modular, n", 0, |c| c.modular),
+        ("each pair, n²", 1, |c| c.pairs),
+        ("and each triple, n³", 2, |c| c.triples),
+        ("each subset, 2ⁿ", 3, |c| c.subsets),
+    ];
+    let series = ways.map(|(name, style, of)| {
+        let label = |c: &CostPoint| format!("{} partitions, {name}: {:.2e} FLOPs", c.partitions, of(c));
+        let mark = |c: &CostPoint| Mark { x: c.partitions as f64, y: of(c), label: label(c) };
+        let points = cost.curves.iter().map(mark).collect();
+        Series { name: name.into(), style, line: true, marks: true, points, ..Series::default() }
+    });
+    Chart {
+        title: "FLOPs to know the mixtures of n partitions".into(),
+        x: Axis::new("partitions", Scale::Linear),
+        y: Axis::new("FLOPs", Scale::Log),
+        series: series.into(),
+        ..Chart::default()
+    }
+}
+
+/// Training losses of all models of one role.
+pub(super) fn curves(trainings: &[TrainingInfo], role: &str) -> Chart {
+    let chosen: Vec<&TrainingInfo> = trainings.iter().filter(|t| t.role == role).collect();
+    let many = chosen.len() > MOST_KEYS;
+    let series = chosen.iter().enumerate().map(|(i, t)| {
+        let points = t.curve.iter().map(|p| Mark { x: p.step as f64, y: p.loss, label: String::new() }).collect();
+        let last = t.curve.last().map_or(String::new(), |p| format!(", ends at {}", number(p.loss)));
+        Series {
+            name: if many { String::new() } else { t.name.clone() },
+            style: i % TURNS,
+            line: true,
+            thin: many,
+            points: named(points, &format!("{}{last}", t.name)),
+            ..Series::default()
+        }
+    });
+    Chart {
+        title: format!("Training loss: {}", role_title(role)),
+        x: Axis::new("step", Scale::Linear),
+        y: Axis::new("loss, nats per token", Scale::Linear),
+        series: series.collect(),
+        ..Chart::default()
+    }
+}
+
+pub(super) fn role_title(role: &str) -> String {
+    match role {
+        "module" => "modules".into(),
+        "seq" => "SEQ".into(),
+        other => other.into(),
+    }
+}
+
+/// Each once, in order of appearance.
+pub(super) fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = BTreeSet::new();
+    words.filter(|word| seen.insert(*word)).collect()
+}
+
+impl Report {
+    /// The averages: of all domains of a kind, then of fields of study.
+    pub(super) fn averages(&self) -> Vec<String> {
+        let fields = distinct(self.domains.iter().filter_map(|d| d.field.as_deref()));
+        AVERAGES.iter().map(|a| a.to_string()).chain(fields.iter().map(|f| format!("field:{f}"))).collect()
+    }
+
+    /// Everything that is drawn into a file: its name without the ending, and the chart.
+    pub(super) fn files(&self) -> Vec<(String, Chart)> {
+        let averages = self.averages();
+        let is_average = |domain: &str| averages.iter().any(|a| a == domain);
+        let mut list: Vec<(String, Chart)> = Vec::new();
+        for (group, mixtures) in groups(&self.mixtures) {
+            for domain in &averages {
+                for proxy in proxies(&self.mixtures) {
+                    list.push((format!("{group}-{domain}-{proxy}"), Scatter::of(&mixtures, domain, &proxy).chart));
+                }
+                for proxy in self.cross_proxies(&group, domain) {
+                    let scatter = cross_scale(&mixtures, domain, &proxy);
+                    list.push((format!("cross-scale-{group}-{domain}-{proxy}"), scatter.chart));
+                }
+            }
+            let found: Vec<&Correlation> = self.correlations.iter().filter(|c| c.group == group).collect();
+            list.push((format!("domains-{group}"), overview(&group, &found, &self.noise)));
+        }
+        for scan in self.scaled.iter().filter(|s| is_average(&s.domain)) {
+            list.push((format!("scaled-{}-{}", scan.group, scan.domain), scaled(scan)));
+        }
+        for p in self.picking.iter().filter(|p| is_average(&p.domain)) {
+            list.push((format!("picking-{}-{}", p.group, p.domain), picking(p)));
+        }
+        for domain in &averages {
+            for (from, seed) in [("seed", true), ("modules", false)] {
+                list.push((format!("segments-{from}-{domain}"), segments(self, domain, seed, false)));
+                list.push((format!("segments-{from}-{domain}-above"), segments(self, domain, seed, true)));
+            }
+        }
+        list.push(("cost".into(), cost(&self.cost)));
+        for role in distinct(self.trainings.iter().map(|t| t.role.as_str())) {
+            list.push((format!("training-{role}"), curves(&self.trainings, role)));
+        }
+        list.retain(|(_, chart)| !chart.is_empty());
+        list
+    }
+
+    /// What was set against the larger model's SEQ.
+    pub(super) fn cross_proxies(&self, group: &str, domain: &str) -> Vec<String> {
+        let all = self.cross_scale.iter().flat_map(|c| &c.correlations);
+        let of = all.filter(|c| c.group == group && c.domain == domain).map(|c| c.proxy.as_str());
+        distinct(of).into_iter().map(String::from).collect()
+    }
 }

@@ -15,7 +15,7 @@ pub(super) struct Table {
     pub notes: Vec<String>,
 }
 
-const NONE: &str = "–";
+pub(super) const NONE: &str = "–";
 
 /// Four significant digits of a perplexity.
 pub(super) fn number(value: f64) -> String {
@@ -58,42 +58,57 @@ pub(super) fn count(value: u64) -> String {
     text
 }
 
-fn or_none(value: Option<f64>, write: impl Fn(f64) -> String) -> String {
+pub(super) fn or_none(value: Option<f64>, write: impl Fn(f64) -> String) -> String {
     value.map_or(NONE.into(), write)
 }
 
-fn interval(low: Option<f64>, high: Option<f64>) -> String {
+pub(super) fn interval(low: Option<f64>, high: Option<f64>) -> String {
     match (low, high) {
         (Some(low), Some(high)) => format!("{} … {}", signed(low), signed(high)),
         _ => NONE.into(),
     }
 }
 
-fn strings(words: &[&str]) -> Vec<String> {
+pub(super) fn strings(words: &[&str]) -> Vec<String> {
     words.iter().map(|w| w.to_string()).collect()
 }
 
-/// "ood" as "OOD average"; a domain by its own name.
+/// "ood" as "OOD average", "field:science" as "field science"; a domain by its own name.
 pub(super) fn domain_title(domain: &str) -> String {
     match domain {
         "ood" => "OOD average".into(),
         "id" => "ID average".into(),
         "members" => "own members".into(),
-        name => name.into(),
+        name => name.strip_prefix("field:").map_or(name.into(), |field| format!("field {field}")),
+    }
+}
+
+/// A proxy, or another way to choose, as it is written for people.
+pub(super) fn proxy_title(proxy: &str) -> String {
+    match proxy {
+        "micro" => "MICRO-MERGED".into(),
+        "macro_of_merges" => "MACRO OF MERGES".into(),
+        "law" => "MIXING LAW".into(),
+        "largest" | "random" => proxy.into(),
+        name => match name.strip_prefix("target_") {
+            Some(own) => format!("{} (larger model)", proxy_title(own)),
+            None => name.to_uppercase().replace('_', " "),
+        },
     }
 }
 
 /// One table per group, in the order of the correlations.
 pub(super) fn correlations(list: &[Correlation]) -> Vec<Table> {
+    let list: Vec<&Correlation> = list.iter().collect();
     list.chunk_by(|a, b| a.group == b.group).map(correlation_table).collect()
 }
 
-fn correlation_table(list: &[Correlation]) -> Table {
-    let row = |c: &Correlation| {
+pub(super) fn correlation_table(list: &[&Correlation]) -> Table {
+    let row = |c: &&Correlation| {
         let relative = c.seq_standard_deviation.zip(c.seq_mean).map(|(deviation, mean)| deviation / mean);
         vec![
             domain_title(&c.domain),
-            c.proxy.to_uppercase(),
+            proxy_title(&c.proxy),
             c.n.to_string(),
             or_none(c.pearson, signed),
             interval(c.pearson_low, c.pearson_high),
@@ -129,7 +144,7 @@ fn correlation_table(list: &[Correlation]) -> Table {
 }
 
 /// Where mixtures hardly differ, and why statistics are missing; each reason once, with the domains it holds for.
-fn correlation_notes(list: &[Correlation]) -> Vec<String> {
+fn correlation_notes(list: &[&Correlation]) -> Vec<String> {
     let mut notes = Vec::new();
     let mut flat: Vec<String> = list.iter().filter(|c| c.hardly_differs).map(|c| domain_title(&c.domain)).collect();
     flat.dedup();
@@ -143,7 +158,7 @@ fn correlation_notes(list: &[Correlation]) -> Vec<String> {
     for c in list {
         for (field, reason) in &c.not_defined {
             let (fields, cells) = reasons.entry(reason).or_default();
-            let cell = format!("{} {}", domain_title(&c.domain), c.proxy.to_uppercase());
+            let cell = format!("{} {}", domain_title(&c.domain), proxy_title(&c.proxy));
             let field = match field.as_str() {
                 "pearson" => "r",
                 "pearson_low" | "pearson_high" | "bootstrap_replicates" => "bootstrap",
@@ -171,7 +186,7 @@ fn correlation_notes(list: &[Correlation]) -> Vec<String> {
 }
 
 /// The first six of a list, and how many more.
-fn some_of(list: &[String]) -> String {
+pub(super) fn some_of(list: &[String]) -> String {
     let shown = &list[..list.len().min(6)];
     let more = list.len() - shown.len();
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
@@ -200,11 +215,8 @@ pub(super) fn rankings(mixtures: &[MixtureInfo], limit: usize) -> Vec<Table> {
         };
         let more = members.len().saturating_sub(limit);
         tables.push(Table {
-            title: format!("{group}: {} by {}", domain_title(domain), first.to_uppercase()),
-            header: strings(&["mixture", "weights"])
-                .into_iter()
-                .chain(models.iter().map(|m| m.to_uppercase()))
-                .collect(),
+            title: format!("{group}: {} by {}", domain_title(domain), proxy_title(first)),
+            header: strings(&["mixture", "weights"]).into_iter().chain(models.iter().map(|m| proxy_title(m))).collect(),
             left: 2,
             rows: members.iter().take(limit).map(row).collect(),
             notes: if more > 0 { vec![format!("{more} more in scores.csv.")] } else { Vec::new() },
@@ -236,12 +248,20 @@ pub(super) fn partitions(list: &[PartitionInfo]) -> Table {
 
 pub(super) fn domains(list: &[DomainInfo]) -> Table {
     let row = |d: &DomainInfo| {
-        vec![d.name.clone(), d.kind.name().to_uppercase(), count(d.documents), count(d.tokens), count(d.bytes)]
+        let kind = d.kind.name().to_uppercase();
+        vec![
+            d.name.clone(),
+            kind,
+            d.field.clone().unwrap_or(NONE.into()),
+            count(d.documents),
+            count(d.tokens),
+            count(d.bytes),
+        ]
     };
     Table {
         title: "Evaluation domains".into(),
-        header: strings(&["domain", "kind", "documents", "tokens", "bytes"]),
-        left: 2,
+        header: strings(&["domain", "kind", "field", "documents", "tokens", "bytes"]),
+        left: 3,
         rows: list.iter().map(row).collect(),
         notes: Vec::new(),
     }
@@ -274,10 +294,21 @@ pub(super) fn decontamination(d: &Decontamination) -> Table {
     }
 }
 
+/// What both ways cost, in a sentence; nothing where it is not known.
+pub(super) fn cost_sentence(cost: &Cost) -> Option<String> {
+    let ratio = cost.naive_flops / cost.modular_flops;
+    if !ratio.is_finite() {
+        return None;
+    }
+    let (modular, naive) = (flops(cost.modular_flops), flops(cost.naive_flops));
+    Some(format!(
+        "Cost: {modular} FLOPs with a training per partition, {naive} with a training per mixture ({} times as much).",
+        number(ratio)
+    ))
+}
+
 pub(super) fn cost(cost: &Cost) -> Table {
-    let row = |name: &str, flops: f64| {
-        vec![name.to_string(), if flops.is_finite() { format!("{flops:.2e}") } else { NONE.into() }]
-    };
+    let row = |name: &str, value: f64| vec![name.to_string(), flops(value)];
     let ratio = cost.naive_flops / cost.modular_flops;
     let notes = match ratio {
         r if !r.is_finite() => Vec::new(),
@@ -299,15 +330,38 @@ pub(super) fn cost(cost: &Cost) -> Table {
     }
 }
 
+/// What the study computes, stage by stage.
+pub(super) fn stages(cost: &Cost) -> Table {
+    let row = |s: &StageCost| vec![s.stage.clone(), count(s.models), count(s.tokens), flops(s.flops)];
+    Table {
+        title: "Stages".into(),
+        header: strings(&["stage", "models", "tokens", "FLOPs"]),
+        left: 1,
+        rows: cost.stages.iter().map(row).collect(),
+        notes: Vec::new(),
+    }
+}
+
+pub(super) fn flops(value: f64) -> String {
+    if value.is_finite() { format!("{value:.2e}") } else { NONE.into() }
+}
+
 /// Planned and spent, by stage; without rows where no clock was read.
 pub(super) fn hours(spent: Option<&Spent>) -> Table {
-    let row = |s: &SpentStage| vec![s.stage.clone(), or_none(s.planned_hours, number), number(s.hours)];
+    let row = |s: &SpentStage| vec![s.stage.clone(), or_none(s.planned_hours, number), number(s.hours), flops(s.flops)];
+    let both = spent.and_then(|s| s.modular_hours.zip(s.naive_hours));
+    let note = both.map(|(modular, naive)| {
+        let (modular, naive) = (number(modular), number(naive));
+        format!(
+            "The modular way took {modular} hours; a training per mixture takes {naive} at the speed of the SEQ runs."
+        )
+    });
     Table {
         title: "Hours on this machine".into(),
-        header: strings(&["stage", "planned", "spent"]),
+        header: strings(&["stage", "planned", "spent", "FLOPs made"]),
         left: 1,
         rows: spent.map_or(Vec::new(), |s| s.stages.iter().map(row).collect()),
-        notes: Vec::new(),
+        notes: note.into_iter().collect(),
     }
 }
 

@@ -1,24 +1,44 @@
 //! The report for a terminal: the answer, then tables in plain characters.
 
-use super::model::Report;
+use super::experiments;
+use super::model::{AVERAGES, Correlation, Report};
 use super::tables::{self, Table, domain_title};
 use std::fmt::Write;
 
 /// Mixtures listed per group; scores.csv has all of them.
 const LISTED: usize = 10;
 
+/// Correlations printed per group; a study of more shows those on averages alone.
+const MOST_ROWS: usize = 60;
+
 impl Report {
-    /// Answers, correlations, best mixtures, data, cost and hashes; the settings are left to report.html.
+    /// Answers, what it costs, correlations, choices, noise, scaled merges, best mixtures, data and hashes; plots, single
+    /// trainings and settings are left to report.html.
     pub fn to_text(&self) -> String {
         let mut out = format!("Stockpot report: {}\n", visible(&self.study));
         for answer in &self.answers {
             let title = format!("{}, {}", answer.group, domain_title(&answer.domain));
-            out += &format!("\n{}\n  {}\n  {}\n", visible(&title), visible(&answer.text), visible(&answer.confidence));
+            let warning = self.warning(&answer.group, &answer.domain).map(|w| format!("Warning: {w}"));
+            let noise = self.noise_text(&answer.group, &answer.domain).map(String::from);
+            let lines = [Some(answer.text.clone()), Some(answer.confidence.clone()), noise, warning];
+            sentences(&mut out, &title, lines.into_iter().flatten());
         }
-        for mut table in tables::correlations(&self.correlations) {
-            table.title = format!("Correlation with SEQ: {}", table.title);
+        sentences(&mut out, "Cost", tables::cost_sentence(&self.cost).into_iter().chain(self.reuse_text()));
+        self.push_correlations(&mut out);
+        let on_averages = |domain: &str| AVERAGES.contains(&domain);
+        for p in self.picking.iter().filter(|p| on_averages(&p.domain) && p.group != "all") {
+            let mut table = experiments::picking(p);
+            table.title = format!("Choosing, {}", table.title);
             push(&mut out, &table);
         }
+        let noise = self.noise.iter().filter(|n| on_averages(&n.domain) && !n.text.is_empty());
+        sentences(&mut out, "Noise", noise.map(|n| format!("{}, {}: {}", n.group, domain_title(&n.domain), n.text)));
+        let scaled = self.scaled.iter().filter(|s| on_averages(&s.domain) && !s.text.is_empty());
+        sentences(
+            &mut out,
+            "Scaled merges",
+            scaled.map(|s| format!("{}, {}: {}", s.group, domain_title(&s.domain), s.text)),
+        );
         for mut table in tables::rankings(&self.mixtures, LISTED) {
             table.title = format!("Best mixtures, {}", table.title);
             push(&mut out, &table);
@@ -32,6 +52,38 @@ impl Report {
         push(&mut out, &tables::hours(self.spent.as_ref()));
         push(&mut out, &tables::hashes(&self.hashes));
         out
+    }
+
+    fn reuse_text(&self) -> Option<String> {
+        self.reuse.as_ref().map(|r| r.text.clone()).filter(|text| !text.is_empty())
+    }
+
+    /// Of the small pool with SEQ, and with the larger model's.
+    fn push_correlations(&self, out: &mut String) {
+        let averages = self.averages();
+        let larger = self.cross_scale.as_ref().map_or(&[][..], |c| &c.correlations);
+        for (of, list) in [("SEQ", &self.correlations[..]), ("SEQ of the larger model", larger)] {
+            let list: Vec<&Correlation> = list.iter().collect();
+            for group in list.chunk_by(|a, b| a.group == b.group) {
+                let kept = group.iter().filter(|c| group.len() <= MOST_ROWS || averages.contains(&c.domain));
+                let mut table = tables::correlation_table(&kept.copied().collect::<Vec<_>>());
+                if table.rows.len() < group.len() {
+                    table.notes.push("Each domain is in report.html.".into());
+                }
+                table.title = format!("Correlation with {of}: {}", table.title);
+                push(out, &table);
+            }
+        }
+    }
+}
+
+/// A title and lines below it; nothing without lines.
+fn sentences(out: &mut String, title: &str, lines: impl Iterator<Item = String>) {
+    for (i, line) in lines.enumerate() {
+        if i == 0 {
+            *out += &format!("\n{}\n", visible(title));
+        }
+        *out += &format!("  {}\n", visible(&line));
     }
 }
 

@@ -1,0 +1,525 @@
+//! Charts as SVG: axes, lines, bands, intervals, marks. A [`Chart`] holds values in their own units and is drawn 420
+//! units wide, so that its letters are read on a phone. Series differ in colour, in the shape of their marks and in their
+//! dashes, so no reader needs the colours. All looks are classes of one style sheet ([`style_sheet`]), which the page has
+//! once and each standalone file holds. Axes are drawn here and not by a crate: a page has hundreds of charts, and these
+//! take 1 kB each, with a `<title>` in every mark.
+
+use std::fmt::Write;
+
+/// Width of a chart, in CSS pixels before scaling; letters are `LETTER` high.
+pub const WIDTH: f64 = 420.0;
+const LETTER: f64 = 12.0;
+/// A little more than the mean width of a letter.
+const LETTER_WIDTH: f64 = 6.9;
+const HEIGHT: f64 = 300.0;
+/// Height of a row where the upright axis has names.
+const ROW: f64 = 22.0;
+const LEGEND_ROW: f64 = 18.0;
+/// Letters of a name on an axis or in a legend.
+const LONGEST: usize = 22;
+
+/// Light colour, dark colour, dashes: Okabe and Ito's palette for colour-blind readers, its light ones darkened to 3:1 on
+/// white. The last two are for what is no proxy.
+const STYLES: [(&str, &str, &str); 10] = [
+    ("#0072B2", "#56B4E9", ""),
+    ("#D55E00", "#FF8B3D", "7 3"),
+    ("#008A63", "#2CC79A", "2 3"),
+    ("#B4578F", "#E29AC6", "9 3 2 3"),
+    ("#A87400", "#F0B42E", "13 4"),
+    ("#2A8BC4", "#9BD4F7", "5 2 1 2"),
+    ("#8C564B", "#D3A297", "1 3"),
+    ("#24292F", "#E6EDF3", ""),
+    ("#24292F", "#E6EDF3", "4 4"),
+    ("#6B7280", "#A3ABB6", "2 5"),
+];
+
+/// Paths of the marks, about the point itself; the first is a circle.
+const MARKS: [&str; 10] = [
+    "",
+    "m0-5l4.6 8h-9.2z",
+    "m-3.7-3.7h7.4v7.4h-7.4z",
+    "m0-5.4l4.6 5.4-4.6 5.4-4.6-5.4z",
+    "m0 5l4.6-8h-9.2z",
+    "m-1.5-4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+    "m-4.6-2h9.2v4h-9.2z",
+    "m0-5l4.7 3.4-1.8 5.6h-5.8l-1.8-5.6z",
+    "m0-2.1l2.5-2.5 2.1 2.1-2.5 2.5 2.5 2.5-2.1 2.1-2.5-2.5-2.5 2.5-2.1-2.1 2.5-2.5-2.5-2.5 2.1-2.1z",
+    "m-1.2-7h2.4v14h-2.4z",
+];
+
+/// The style of what is no proxy: the reference, and chance or a ceiling.
+pub const REFERENCE: usize = 8;
+pub const NEUTRAL: usize = 9;
+/// Styles that proxies and other series take in turn.
+pub const TURNS: usize = 7;
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Scale {
+    #[default]
+    Linear,
+    /// Of shares, written as percentages.
+    Percent,
+    Log,
+    /// Value i has the i-th name; of the upright axis, the first at the top.
+    Names(Vec<String>),
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Axis {
+    pub title: String,
+    pub scale: Scale,
+}
+
+impl Axis {
+    pub fn new(title: &str, scale: Scale) -> Axis {
+        Axis { title: title.into(), scale }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Mark {
+    pub x: f64,
+    pub y: f64,
+    /// Shown under the pointer.
+    pub label: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Series {
+    /// In the legend; not there when empty.
+    pub name: String,
+    /// Index of `STYLES`.
+    pub style: usize,
+    /// A line through the points.
+    pub line: bool,
+    pub marks: bool,
+    /// One of many: its line is thin.
+    pub thin: bool,
+    pub points: Vec<Mark>,
+    /// x, low, high: an area about the line.
+    pub band: Vec<[f64; 3]>,
+    /// y, low, high: intervals that lie on their side.
+    pub spans: Vec<[f64; 3]>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Chart {
+    /// What the picture shows, for those who cannot see it, and above a standalone file.
+    pub title: String,
+    pub x: Axis,
+    pub y: Axis,
+    pub series: Vec<Series>,
+    /// Dotted upright lines at these x.
+    pub rules: Vec<f64>,
+    /// Slope and intercept of a line through the whole frame.
+    pub fit: Option<(f64, f64)>,
+}
+
+/// From values to pixels: where an axis begins and ends, and its ticks.
+struct Frame {
+    log: bool,
+    /// Ends of the axis, logarithms where `log`.
+    low: f64,
+    high: f64,
+    ticks: Vec<(f64, String)>,
+}
+
+impl Chart {
+    /// Nothing that could be drawn: no finite point.
+    pub fn is_empty(&self) -> bool {
+        !self.series.iter().any(|s| s.points.iter().any(|p| self.fits(p.x, p.y)))
+    }
+
+    /// The chart as an `<svg class="chart">` element without its own style; `None` when there is nothing to draw.
+    pub fn svg(&self) -> Option<String> {
+        if self.is_empty() {
+            return None;
+        }
+        let legend = self.legend();
+        let head = legend.iter().map(|l| l.2 + LEGEND_ROW).fold(0.0, f64::max);
+        let (frames, heights) = (self.frames(), self.height());
+        let [x, y] = &frames;
+        let widest = y.ticks.iter().map(|t| t.1.chars().count()).max().unwrap_or(0) as f64;
+        let area = Area {
+            left: 8.0 + LETTER_WIDTH * widest + if self.y.title.is_empty() { 6.0 } else { 24.0 },
+            right: WIDTH - 14.0,
+            top: head + 10.0,
+            bottom: head + heights - 44.0,
+        };
+        let mut out = format!(
+            "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {}\" role=\"img\" aria-label=\"{}\">\n",
+            px(head + heights),
+            escaped(&self.title)
+        );
+        self.push_axes(&mut out, &area, x, y);
+        self.push_guides(&mut out, &area, x, y);
+        for series in &self.series {
+            self.push_series(&mut out, &area, x, y, series);
+        }
+        for (series, left, top) in legend {
+            push_key(&mut out, series, left, top + 10.0);
+        }
+        Some(out + "</svg>\n")
+    }
+
+    /// The chart as a file that stands alone: with its title, its background and its style; with `dark`, also that of
+    /// dark mode.
+    pub fn standalone(&self, dark: bool) -> String {
+        let lines = wrapped(&self.title, 54);
+        let head = 10.0 + 17.0 * lines.len() as f64;
+        let empty = "<text class=\"ax\" x=\"20\" y=\"40\">no scores</text>\n".to_string();
+        let inner = self.svg().unwrap_or(format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\">{empty}</svg>\n"));
+        let height = view_height(&inner);
+        let inner = inner.replacen("<svg ", &format!("<svg y=\"{head}\" width=\"{WIDTH}\" height=\"{height}\" "), 1);
+        let total = px(head + height);
+        let mut out = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {total}\" width=\"{WIDTH}\" \
+             height=\"{total}\">\n<style>{}{}</style>\n<rect class=\"page\" width=\"{WIDTH}\" height=\"{total}\"/>\n",
+            style_sheet(false),
+            if dark { format!("@media (prefers-color-scheme:dark){{{}}}", style_sheet(true)) } else { String::new() }
+        );
+        for (i, line) in lines.iter().enumerate() {
+            let (x, y) = (WIDTH / 2.0, 20 + 17 * i);
+            let _ = writeln!(
+                out,
+                "<text class=\"ax t\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{}</text>",
+                escaped(line)
+            );
+        }
+        out + &inner + "</svg>\n"
+    }
+
+    fn height(&self) -> f64 {
+        match &self.y.scale {
+            Scale::Names(names) => 62.0 + ROW * names.len() as f64,
+            _ => HEIGHT,
+        }
+    }
+
+    /// Finite, and on a logarithmic axis above zero. The bound keeps differences finite.
+    fn fits(&self, x: f64, y: f64) -> bool {
+        let fits = |v: f64, axis: &Axis| v.abs() < 1e100 && (v > 0.0 || axis.scale != Scale::Log);
+        fits(x, &self.x) && fits(y, &self.y)
+    }
+
+    /// The x and the y axis over all values.
+    fn frames(&self) -> [Frame; 2] {
+        let (mut xs, mut ys) = (self.rules.clone(), Vec::new());
+        for s in &self.series {
+            let mut take = |x: f64, y: f64| {
+                if self.fits(x, y) {
+                    xs.push(x);
+                    ys.push(y);
+                }
+            };
+            s.points.iter().for_each(|p| take(p.x, p.y));
+            s.band.iter().for_each(|&[x, low, high]| [low, high].into_iter().for_each(|y| take(x, y)));
+            s.spans.iter().for_each(|&[y, low, high]| [low, high].into_iter().for_each(|x| take(x, y)));
+        }
+        [Frame::of(&self.x, &xs), Frame::of(&self.y, &ys)]
+    }
+
+    /// Series with a name, each with where its key begins: left, top.
+    fn legend(&self) -> Vec<(&Series, f64, f64)> {
+        let (mut left, mut top) = (10.0, 0.0);
+        let mut keys = Vec::new();
+        for series in self.series.iter().filter(|s| !s.name.is_empty()) {
+            let width = 44.0 + LETTER_WIDTH * short(&series.name).chars().count() as f64;
+            if left + width > WIDTH && left > 10.0 {
+                (left, top) = (10.0, top + LEGEND_ROW);
+            }
+            keys.push((series, left, top));
+            left += width;
+        }
+        keys
+    }
+
+    fn push_axes(&self, out: &mut String, area: &Area, x: &Frame, y: &Frame) {
+        let Area { left, right, top, bottom } = *area;
+        let mut grid = String::new();
+        let mut labels = String::new();
+        for (value, label) in &x.ticks {
+            let at = px(area.x(x, *value));
+            let _ = write!(grid, "M{at} {}V{}", px(top), px(bottom));
+            let _ = write!(
+                labels,
+                "<text x=\"{at}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+                px(bottom + 16.0),
+                escaped(label)
+            );
+        }
+        for (value, label) in &y.ticks {
+            let at = area.y(y, *value);
+            let _ = write!(grid, "M{} {}H{}", px(left), px(at), px(right));
+            let (x, y) = (px(left - 6.0), px(at + 4.0));
+            let _ = write!(labels, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"end\">{}</text>", escaped(label));
+        }
+        let (middle, side) = (px((left + right) / 2.0), px((top + bottom) / 2.0));
+        let _ = writeln!(out, "<path class=\"gr\" d=\"{grid}\"/>");
+        let frame = format!("M{} {}V{}H{}", px(left), px(top), px(bottom), px(right));
+        let _ = writeln!(out, "<path class=\"fr\" d=\"{frame}\"/>\n<g class=\"ax\">{labels}");
+        let title = |text: &str| escaped(text);
+        let _ = write!(
+            out,
+            "<text x=\"{middle}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
+            px(bottom + 36.0),
+            title(&self.x.title)
+        );
+        if !self.y.title.is_empty() {
+            let turned = format!("<text transform=\"translate(14 {side}) rotate(-90)\" text-anchor=\"middle\">");
+            let _ = write!(out, "{turned}{}</text>", title(&self.y.title));
+        }
+        out.push_str("</g>\n");
+    }
+
+    /// Rules, and the fit, cut where it leaves the frame.
+    fn push_guides(&self, out: &mut String, area: &Area, x: &Frame, y: &Frame) {
+        for &at in self.rules.iter().filter(|v| v.is_finite()) {
+            let _ =
+                writeln!(out, "<path class=\"ru\" d=\"M{} {}V{}\"/>", px(area.x(x, at)), px(area.top), px(area.bottom));
+        }
+        let Some((slope, intercept)) = self.fit.filter(|(slope, _)| *slope != 0.0) else {
+            return;
+        };
+        let end = |at: f64| {
+            let inside = (slope * at + intercept).clamp(y.low, y.high);
+            let at = ((inside - intercept) / slope).clamp(x.low, x.high);
+            format!("{} {}", px(area.x(x, at)), px(area.y(y, inside)))
+        };
+        let _ = writeln!(out, "<path class=\"fit\" d=\"M{}L{}\"/>", end(x.low), end(x.high));
+    }
+
+    fn push_series(&self, out: &mut String, area: &Area, x: &Frame, y: &Frame, series: &Series) {
+        let place = |px_x: f64, py: f64| (px(area.x(x, px_x)), px(area.y(y, py)));
+        let style = series.style.min(STYLES.len() - 1);
+        let _ = writeln!(out, "<g class=\"s{style}{}\">", if series.thin { " thin" } else { "" });
+        let band: Vec<&[f64; 3]> =
+            series.band.iter().filter(|b| self.fits(b[0], b[1]) && self.fits(b[0], b[2])).collect();
+        if band.len() > 1 {
+            let (upper, lower) = (band.iter().map(|b| (b[0], b[2])), band.iter().rev().map(|b| (b[0], b[1])));
+            let path = joined(upper.chain(lower).map(|(at, value)| place(at, value)));
+            let _ = writeln!(out, "<path class=\"b\" d=\"{path}z\"/>");
+        }
+        for [at, low, high] in series.spans.iter().filter(|s| self.fits(s[1], s[0]) && self.fits(s[2], s[0])) {
+            let ((left, up), (right, _)) = (place(*low, *at), place(*high, *at));
+            let _ = writeln!(out, "<path class=\"i\" d=\"M{left} {up}H{right}\"/>");
+        }
+        let points: Vec<&Mark> = series.points.iter().filter(|p| self.fits(p.x, p.y)).collect();
+        if series.line && points.len() > 1 {
+            let path = joined(points.iter().map(|p| place(p.x, p.y)));
+            let name = if series.marks || series.points.is_empty() { "" } else { &series.points[0].label };
+            let title = if name.is_empty() { String::new() } else { format!("<title>{}</title>", escaped(name)) };
+            let _ = writeln!(out, "<path class=\"l\" d=\"{path}\">{title}</path>");
+        }
+        for point in points.iter().filter(|_| series.marks) {
+            let (left, top) = place(point.x, point.y);
+            push_mark(out, style, &left, &top, &point.label);
+        }
+        out.push_str("</g>\n");
+    }
+}
+
+/// Where the axes meet and end, in pixels.
+#[derive(Clone, Copy)]
+struct Area {
+    left: f64,
+    right: f64,
+    top: f64,
+    bottom: f64,
+}
+
+impl Area {
+    fn x(&self, frame: &Frame, value: f64) -> f64 {
+        self.left + frame.share(value) * (self.right - self.left)
+    }
+
+    fn y(&self, frame: &Frame, value: f64) -> f64 {
+        self.bottom - frame.share(value) * (self.bottom - self.top)
+    }
+}
+
+impl Frame {
+    fn of(axis: &Axis, values: &[f64]) -> Frame {
+        match &axis.scale {
+            Scale::Names(names) => Frame {
+                log: false,
+                low: names.len() as f64 - 0.5,
+                high: -0.5,
+                ticks: names.iter().enumerate().map(|(i, name)| (i as f64, short(name))).collect(),
+            },
+            Scale::Log => {
+                let (low, high) = range(values);
+                let (low, high) = (low.log10().floor(), high.log10().ceil());
+                let high = if high > low { high } else { low + 1.0 };
+                Frame { log: true, low, high, ticks: decades(low as i64, high as i64) }
+            }
+            linear => {
+                let (low, high) = padded(values);
+                Frame { log: false, low, high, ticks: ticks(low, high, *linear == Scale::Percent) }
+            }
+        }
+    }
+
+    /// 0 at the low end, 1 at the high one.
+    fn share(&self, value: f64) -> f64 {
+        let value = if self.log { value.log10() } else { value };
+        (value - self.low) / (self.high - self.low)
+    }
+}
+
+fn range(values: &[f64]) -> (f64, f64) {
+    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)))
+}
+
+/// The values' range with 6% on each side; never so narrow that neighbouring ticks would be the same number.
+fn padded(values: &[f64]) -> (f64, f64) {
+    let (low, high) = range(values);
+    let pad = (0.06 * (high - low)).max(1e-4 * low.abs().max(high.abs())).max(1e-9);
+    (low - pad, high + pad)
+}
+
+/// At most six, at 1, 2 or 5 times a power of ten, with the decimals that tell them apart.
+fn ticks(low: f64, high: f64, percent: bool) -> Vec<(f64, String)> {
+    let rough = (high - low) / 5.0;
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough * 0.999).unwrap_or(rough);
+    let decimals = |step: f64| (-(step * 1.000001).log10().floor()).clamp(0.0, 9.0) as usize;
+    let first = (low / step).ceil();
+    let label = |value: f64| match value {
+        v if percent => format!("{:.*}%", decimals(step * 100.0), v * 100.0),
+        v if v.abs() >= 1e6 => format!("{v:.4e}"),
+        v => format!("{:.*}", decimals(step), v),
+    };
+    let values = (0..12).map(|i| (first + f64::from(i)) * step).take_while(|v| *v <= high);
+    // Without a minus sign before zero.
+    values.map(|v| if v.abs() < step * 1e-6 { 0.0 } else { v }).map(|v| (v, label(v))).collect()
+}
+
+/// Powers of ten, at most seven.
+fn decades(low: i64, high: i64) -> Vec<(f64, String)> {
+    let step = (high - low).unsigned_abs().div_ceil(6).max(1) as usize;
+    let raised = |exponent: i64| -> String {
+        let digits = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+        if exponent < 0 {
+            return format!("1e{exponent}");
+        }
+        let power = exponent.to_string().bytes().map(|b| digits[usize::from(b - b'0')]).collect::<String>();
+        format!("10{power}")
+    };
+    (low..=high).step_by(step).map(|e| (10f64.powi(e as i32), raised(e))).collect()
+}
+
+fn joined(points: impl Iterator<Item = (String, String)>) -> String {
+    let places: Vec<String> = points.map(|(x, y)| format!("{x} {y}")).collect();
+    format!("M{}", places.join("L"))
+}
+
+fn push_mark(out: &mut String, style: usize, x: &str, y: &str, label: &str) {
+    let title = if label.is_empty() { String::new() } else { format!("<title>{}</title>", escaped(label)) };
+    let _ = match MARKS[style] {
+        "" => writeln!(out, "<circle class=\"m\" cx=\"{x}\" cy=\"{y}\" r=\"4\">{title}</circle>"),
+        path => writeln!(out, "<path class=\"m\" d=\"M{x} {y}{path}\">{title}</path>"),
+    };
+}
+
+/// A series in the legend: its line, its mark, its name.
+fn push_key(out: &mut String, series: &Series, left: f64, middle: f64) {
+    let style = series.style.min(STYLES.len() - 1);
+    let _ = write!(out, "<g class=\"s{style} key\">");
+    if series.line || !series.spans.is_empty() {
+        let class = if series.line { "l" } else { "i" };
+        let _ = write!(out, "<path class=\"{class}\" d=\"M{} {}h26\"/>", px(left), px(middle));
+    }
+    if series.marks {
+        push_mark(out, style, &px(left + 13.0), &px(middle), "");
+    }
+    let (x, y) = (px(left + 31.0), px(middle + 4.0));
+    let _ = writeln!(out, "<text class=\"ax\" x=\"{x}\" y=\"{y}\">{}</text></g>", escaped(&short(&series.name)));
+}
+
+/// The rules of all charts, for light or for dark pages. Plain colours: resvg knows no CSS variables.
+pub fn style_sheet(dark: bool) -> String {
+    let pick = |light: &'static str, night: &'static str| if dark { night } else { light };
+    let (ink, page) = (pick("#3D4551", "#C9D1D9"), pick("#FFFFFF", "#0D1117"));
+    let (grid, frame) = (pick("#E5E7EB", "#262C36"), pick("#8A929E", "#8B949E"));
+    let mut out = format!(
+        ".page{{fill:{page}}}.ax{{fill:{ink};stroke:none}}.gr{{stroke:{grid};fill:none}}.fr{{stroke:{frame};fill:none}}\
+         .fit{{stroke:{frame};fill:none;stroke-width:1.5}}.ru{{stroke:{frame};fill:none;stroke-dasharray:2 3}}\
+         .m{{stroke:{page};stroke-width:.7}}"
+    );
+    if !dark {
+        let _ = write!(
+            out,
+            ".chart,.ax{{font-family:'DejaVu Sans',system-ui,sans-serif;font-size:{LETTER}px}}.t{{font-weight:bold}}\
+             .l{{fill:none;stroke-width:2}}.i{{fill:none;stroke-width:1.5}}.thin .l{{stroke-width:1.1}}\
+             .b{{fill-opacity:.16;stroke:none}}.m{{fill-opacity:.85}}"
+        );
+    }
+    for (i, (light, night, dashes)) in STYLES.iter().enumerate() {
+        let colour = pick(light, night);
+        let _ = write!(out, ".s{i}{{fill:{colour}}}.s{i} .l,.s{i} .i{{stroke:{colour}}}");
+        if !dark && !dashes.is_empty() {
+            let _ = write!(out, ".s{i} .l{{stroke-dasharray:{dashes}}}");
+        }
+    }
+    out
+}
+
+/// The height that a chart's own viewBox says.
+fn view_height(svg: &str) -> f64 {
+    let after = svg.split("viewBox=\"").nth(1).and_then(|rest| rest.split('"').next());
+    after.and_then(|numbers| numbers.split(' ').nth(3)?.parse().ok()).unwrap_or(HEIGHT)
+}
+
+/// A coordinate with one decimal at most.
+fn px(value: f64) -> String {
+    let text = format!("{value:.1}");
+    match text.strip_suffix(".0") {
+        Some("-0") => "0".into(),
+        Some(whole) => whole.into(),
+        None => text,
+    }
+}
+
+/// A name of any length, cut to `LONGEST` letters.
+fn short(name: &str) -> String {
+    if name.chars().count() <= LONGEST {
+        return name.into();
+    }
+    name.chars().take(LONGEST - 1).chain(['…']).collect()
+}
+
+/// Lines of at most `width` letters, three at most; broken between words where that works.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let word: String = word.chars().take(width).collect();
+        let line = lines.last_mut().expect("there is always one line");
+        if line.is_empty() {
+            *line = word;
+        } else if line.chars().count() + 1 + word.chars().count() <= width {
+            *line += &format!(" {word}");
+        } else {
+            lines.push(word);
+        }
+    }
+    lines.truncate(3);
+    lines
+}
+
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            // XML has no place for them, escaped or not.
+            c if c.is_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}') => out.push('\u{FFFD}'),
+            c => out.push(c),
+        }
+    }
+    out
+}

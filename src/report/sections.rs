@@ -1,0 +1,341 @@
+//! What stands on the page below the answers: sections of parts, each with tables and figures. How it looks is left to
+//! report.html.jinja.
+
+use super::correlations::{groups, proxies};
+use super::draw::Chart;
+use super::experiments;
+use super::model::*;
+use super::plot::{self, Scatter, distinct};
+use super::tables::{self, Table, count, domain_title, proxy_title, signed};
+use minijinja::Value;
+use serde::Serialize;
+
+/// Mixtures listed per group; scores.csv has all of them.
+const LISTED: usize = 30;
+
+#[derive(Serialize)]
+pub(super) struct Section {
+    /// Of the element, for links within the page.
+    pub id: &'static str,
+    pub title: &'static str,
+    pub text: &'static str,
+    pub parts: Vec<Part>,
+}
+
+#[derive(Default, Serialize)]
+pub(super) struct Part {
+    pub title: String,
+    /// Folded until asked for.
+    pub folded: bool,
+    pub text: String,
+    pub tables: Vec<Table>,
+    pub figures: Vec<Figure>,
+    /// Shown letter by letter.
+    pub verbatim: String,
+}
+
+/// Panels beside each other.
+#[derive(Serialize)]
+pub(super) struct Figure {
+    pub title: String,
+    pub panels: Vec<Panel>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Panel {
+    pub caption: String,
+    /// Markup, drawn by `draw`.
+    pub svg: Value,
+}
+
+impl Part {
+    fn new(title: &str, tables: Vec<Table>, figures: Vec<Figure>) -> Part {
+        let tables = tables.into_iter().filter(|t| !t.rows.is_empty()).collect();
+        let figures = figures.into_iter().filter(|f| !f.panels.is_empty()).collect();
+        Part { title: title.into(), tables, figures, ..Part::default() }
+    }
+
+    fn fold(mut self, folded: bool) -> Part {
+        self.folded = folded;
+        self
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.figures.is_empty() && self.text.is_empty() && self.verbatim.is_empty()
+    }
+}
+
+/// A chart with its title below it.
+fn panel(chart: &Chart) -> Option<Panel> {
+    Some(Panel { caption: chart.title.clone(), svg: Value::from_safe_string(chart.svg()?) })
+}
+
+fn figure<'a>(title: &str, charts: impl IntoIterator<Item = &'a Chart>) -> Figure {
+    Figure { title: title.into(), panels: charts.into_iter().filter_map(panel).collect() }
+}
+
+impl Report {
+    pub(super) fn sections(&self) -> Vec<Section> {
+        let section = |id, title, text, parts| Section { id, title, text, parts };
+        let mut list = vec![
+            section("proxies", "How well the proxies follow SEQ", CORRELATION_TEXT, self.correlation_parts()),
+            section("picking", "Choosing by each proxy", PICKING_TEXT, self.picking_parts()),
+            section("noise", "Noise", NOISE_TEXT, self.noise_parts()),
+            section("scaled", "Scaled merges", SCALED_TEXT, self.scaled_parts()),
+            section("scales", "The larger model", SCALES_TEXT, self.scales_parts()),
+            section("laws", "Mixing laws", LAW_TEXT, self.law_parts()),
+            section("segments", "Linear mode connectivity", SEGMENT_TEXT, self.segment_parts()),
+            section("plots", "Proxies against SEQ", PLOT_TEXT, self.scatter_parts()),
+            section(
+                "mixtures",
+                "Best mixtures",
+                RANKING_TEXT,
+                vec![Part::new("", tables::rankings(&self.mixtures, LISTED), Vec::new())],
+            ),
+            section("cost", "Cost", COST_TEXT, self.cost_parts()),
+            section(
+                "clock",
+                "Hours",
+                CLOCK_TEXT,
+                vec![Part::new("", vec![tables::hours(self.spent.as_ref())], Vec::new())],
+            ),
+            section("training", "Trainings", TRAINING_TEXT, self.training_parts()),
+            section("data", "Data", "", self.data_parts()),
+            section("reuse", "What was used again", "", self.reuse_parts()),
+            section("settings", "Settings and hashes", SETTINGS_TEXT, self.settings_parts()),
+        ];
+        list.iter_mut().for_each(|s| s.parts.retain(|p| !p.is_empty()));
+        list.retain(|s| !s.parts.is_empty());
+        list
+    }
+
+    fn is_average(&self, domain: &str) -> bool {
+        self.averages().iter().any(|a| a == domain)
+    }
+
+    /// Per group: r by domain, the averages' table, and folded that of the domains.
+    fn correlation_parts(&self) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let all: Vec<&Correlation> = self.correlations.iter().collect();
+        for (i, list) in all.chunk_by(|a, b| a.group == b.group).enumerate() {
+            let group = &list[0].group;
+            let (averages, domains): (Vec<&Correlation>, Vec<&Correlation>) =
+                list.iter().partition(|c| self.is_average(&c.domain));
+            let chart = plot::overview(group, list, &self.noise);
+            let mut table = tables::correlation_table(&averages);
+            table.title = format!("{group}: averages");
+            parts.push(Part::new(group, vec![table], vec![figure("", [&chart])]).fold(i > 0));
+            let mut table = tables::correlation_table(&domains);
+            table.title = format!("{group}: each domain");
+            parts.push(Part::new(&format!("{group}: each domain"), vec![table], Vec::new()).fold(true));
+        }
+        parts
+    }
+
+    /// Per group: the averages open for the first, and its domains folded. "all" has averages alone: its mixtures have
+    /// different budgets, and a page has its limits.
+    fn scatter_parts(&self) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let (averages, groups) = (self.averages(), groups(&self.mixtures));
+        let together = groups.len() > 1;
+        for (i, (group, mixtures)) in groups.iter().enumerate() {
+            let of = |domain: &str| self.scatters(group, mixtures, domain);
+            let figures = averages.iter().map(|a| of(a)).collect();
+            parts.push(Part::new(&format!("{group}: averages"), Vec::new(), figures).fold(i > 0));
+            if !(together && i + 1 == groups.len()) {
+                let figures = self.domains.iter().map(|d| of(&d.name)).collect();
+                parts.push(Part::new(&format!("{group}: each domain"), Vec::new(), figures).fold(true));
+            }
+        }
+        parts
+    }
+
+    /// A panel per proxy; domains without a mixture scored both ways have none.
+    fn scatters(&self, group: &str, mixtures: &[&MixtureInfo], domain: &str) -> Figure {
+        let panel = |proxy: &String| {
+            let found = self.correlations.iter().find(|c| c.group == group && c.domain == domain && c.proxy == *proxy);
+            scatter_panel(&Scatter::of(mixtures, domain, proxy), proxy, found)
+        };
+        Figure { title: domain_title(domain), panels: proxies(&self.mixtures).iter().filter_map(panel).collect() }
+    }
+
+    fn picking_parts(&self) -> Vec<Part> {
+        let part = |p: &Picking| {
+            let title = format!("{}: {}", p.group, domain_title(&p.domain));
+            Part::new(&title, vec![experiments::picking(p)], vec![figure("", [&plot::picking(p)])])
+                .fold(!AVERAGES.contains(&p.domain.as_str()) || p.group == "all")
+        };
+        self.picking.iter().map(part).collect()
+    }
+
+    fn noise_parts(&self) -> Vec<Part> {
+        let all: Vec<&Noise> = self.noise.iter().collect();
+        let tables = all.chunk_by(|a, b| a.group == b.group).map(|list| experiments::noise(&list[0].group, list));
+        vec![Part::new("", tables.collect(), Vec::new())]
+    }
+
+    fn scaled_parts(&self) -> Vec<Part> {
+        let (averages, domains): (Vec<&ScaledScan>, Vec<&ScaledScan>) =
+            self.scaled.iter().partition(|s| self.is_average(&s.domain));
+        let charts = |list: &[&ScaledScan]| figure("", &list.iter().map(|s| plot::scaled(s)).collect::<Vec<_>>());
+        let scans = self.scaled.iter().map(experiments::scan).collect();
+        vec![
+            Part::new("", vec![experiments::scaled(&self.scaled)], vec![charts(&averages)]),
+            Part::new("Each domain", Vec::new(), vec![charts(&domains)]).fold(true),
+            Part::new("Each lambda", scans, Vec::new()).fold(true),
+        ]
+    }
+
+    fn scales_parts(&self) -> Vec<Part> {
+        let Some(scales) = &self.cross_scale else {
+            return Vec::new();
+        };
+        let sizes = Part {
+            text: format!(
+                "The small model has {} parameters, the larger one {}.",
+                count(scales.parameters),
+                count(scales.target_parameters)
+            ),
+            ..Part::new("", tables::correlations(&scales.correlations), Vec::new())
+        };
+        let mut parts = vec![sizes];
+        for (i, (group, mixtures)) in groups(&self.mixtures).iter().enumerate() {
+            let figures = self.averages().into_iter().map(|domain| {
+                let panel = |proxy: String| {
+                    let mut all = scales.correlations.iter();
+                    let found = all.find(|c| c.group == *group && c.domain == domain && c.proxy == proxy);
+                    scatter_panel(&plot::cross_scale(mixtures, &domain, &proxy), &proxy, found)
+                };
+                let panels = self.cross_proxies(group, &domain).into_iter().filter_map(panel).collect();
+                Figure { title: domain_title(&domain), panels }
+            });
+            parts.push(Part::new(&format!("Plots: {group}"), Vec::new(), figures.collect()).fold(i > 0));
+        }
+        parts
+    }
+
+    fn law_parts(&self) -> Vec<Part> {
+        let forms = distinct(self.laws.iter().map(|l| l.form.as_str()));
+        let tables = forms.into_iter().map(|form| experiments::coefficients(&self.laws, form)).collect();
+        vec![
+            Part::new("", vec![experiments::laws(&self.laws)], Vec::new()),
+            Part::new("Coefficients", tables, Vec::new()).fold(true),
+        ]
+    }
+
+    fn segment_parts(&self) -> Vec<Part> {
+        let averages = self.averages();
+        let table = experiments::barriers(&self.segments, &averages);
+        let mut parts = vec![];
+        for (i, domain) in averages.iter().enumerate() {
+            let views = [(true, false), (true, true), (false, false), (false, true)];
+            let charts = views.map(|(seed, above)| plot::segments(self, domain, seed, above));
+            let title = domain_title(domain);
+            parts.push(Part::new(&title, Vec::new(), vec![figure("", &charts)]).fold(i > 0));
+        }
+        parts.push(Part::new("Barriers", vec![table], Vec::new()).fold(self.segments.len() > LISTED));
+        parts
+    }
+
+    fn cost_parts(&self) -> Vec<Part> {
+        let tables = vec![tables::cost(&self.cost), tables::stages(&self.cost)];
+        vec![Part::new("", tables, vec![figure("", [&plot::cost(&self.cost)])])]
+    }
+
+    fn training_parts(&self) -> Vec<Part> {
+        let roles = distinct(self.trainings.iter().map(|t| t.role.as_str()));
+        let charts: Vec<Chart> = roles.into_iter().map(|role| plot::curves(&self.trainings, role)).collect();
+        vec![
+            Part::new("", Vec::new(), vec![figure("", &charts)]),
+            Part::new("Each training", vec![experiments::trainings(&self.trainings)], Vec::new()).fold(true),
+        ]
+    }
+
+    fn data_parts(&self) -> Vec<Part> {
+        let sizes = vec![tables::partitions(&self.partitions), tables::domains(&self.domains)];
+        let mut parts = vec![Part::new("", sizes, Vec::new())];
+        if let Some(d) = &self.decontamination {
+            // The examples are long; the table alone says how much.
+            let mut table = tables::decontamination(d);
+            let text = std::mem::take(&mut table.notes).join("\n");
+            parts.push(Part::new("", vec![table], Vec::new()));
+            let title = "Documents that were dropped".into();
+            parts.push(Part { title, folded: true, text, ..Part::default() });
+        }
+        parts
+    }
+
+    fn reuse_parts(&self) -> Vec<Part> {
+        let part = |r: &Reuse| Part { text: r.text.clone(), ..Part::new("", vec![experiments::reuse(r)], Vec::new()) };
+        self.reuse.iter().map(part).collect()
+    }
+
+    fn settings_parts(&self) -> Vec<Part> {
+        let settings =
+            Part { title: "study.toml".into(), folded: true, verbatim: self.settings.clone(), ..Part::default() };
+        vec![settings, Part::new("Hashes", vec![tables::hashes(&self.hashes)], Vec::new()).fold(true)]
+    }
+}
+
+fn scatter_panel(scatter: &Scatter, proxy: &str, found: Option<&Correlation>) -> Option<Panel> {
+    let svg = scatter.chart.svg()?;
+    let name = proxy_title(proxy);
+    let mut caption = match found.and_then(|c| c.pearson) {
+        Some(r) => format!("{name}: r = {}", signed(r)),
+        None => format!("{name}: r not defined"),
+    };
+    if let Some((low, high)) = found.and_then(|c| c.pearson_low.zip(c.pearson_high)) {
+        caption += &format!(" ({} … {})", signed(low), signed(high));
+    }
+    caption += &format!(", n = {}", found.map_or(scatter.points, |c| c.n));
+    if found.is_some_and(|c| c.hardly_differs) {
+        caption += "; these mixtures hardly differ here";
+    }
+    if scatter.left_out > 0 {
+        caption += &format!("; {} of {} points not drawn", scatter.left_out, scatter.points);
+    }
+    Some(Panel { caption, svg: Value::from_safe_string(svg) })
+}
+
+const CORRELATION_TEXT: &str = "Pearson's r, ranks and choices between the perplexity of a proxy and that of SEQ, the \
+    model really trained on the mixture. In the chart, lines are the 95% intervals of the first proxy. The bootstrap \
+    resamples partitions, because mixtures share them; Fisher's interval takes mixtures as independent and is usually \
+    too narrow. r (bits) is r of bits per byte. regret@1 is what choosing by the proxy costs in SEQ's perplexity; \
+    decisions is the share of pairs of mixtures that the proxy orders as SEQ does; spread is SEQ's standard deviation \
+    as a share of its mean.";
+
+const PLOT_TEXT: &str = "A point is a mixture: the proxy's perplexity to the right, SEQ's upwards, lower is better. Point \
+    at one, tap it, or step with the arrow keys, to see which it is. The line is the least-squares fit.";
+
+const PICKING_TEXT: &str = "regret@k is what the best of the k mixtures that a proxy ranks first costs in SEQ's \
+    perplexity, against the best of all. \"largest\" takes the mixture of the most text first; \"random\" is what chance \
+    gives on average.";
+
+const NOISE_TEXT: &str = "Trainings of the same mixture under other orders of the data. SD of repeats is the standard \
+    deviation of SEQ's perplexity between them, SD of mixtures that between mixtures once noise is taken off. A proxy that \
+    knew each mixture's true mean would reach the ceiling of r with single trainings, so no proxy can be expected above it.";
+
+const SCALED_TEXT: &str = "The proxy seed + lambda (average - seed); lambda 1 is MERGED. The area is r's 95% interval, \
+    the dotted lines are lambda 1 and the lambda in use. r in the table judges each mixture under a lambda that was \
+    calibrated without it, where it was calibrated.";
+
+const SCALES_TEXT: &str =
+    "How well the small pool, and the small model's own trainings (SEQ), predict SEQ of the larger model.";
+
+const LAW_TEXT: &str = "Nats per token as a function of the weights w, fitted to merges that were scored and never \
+    trained. MIXING LAW: c + k exp(sum of t w); RIDGE: c + sum of t w. Residual is the root mean square of what is left \
+    over. Both are proxies above, checked against SEQ.";
+
+const SEGMENT_TEXT: &str = "Losses of (1 - x) from + x to. A barrier is how far the loss rises above the straight line \
+    between the two ends, in nats per token; merging works where barriers are low. Below zero, the inside is better \
+    than the line.";
+
+const RANKING_TEXT: &str = "Perplexities, best first. A dash under SEQ means that the mixture was not trained.";
+
+const COST_TEXT: &str = "What the answer takes with one training per partition, and with one per mixture.";
+
+const CLOCK_TEXT: &str = "What clocks saw. Nothing else on this page depends on them.";
+
+const TRAINING_TEXT: &str = "Losses over the steps of each model, each point the mean since the one before.";
+
+const SETTINGS_TEXT: &str = "The same settings and inputs give the same hashes, and the same bytes of this report.";
