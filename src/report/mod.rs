@@ -5,6 +5,7 @@ pub mod answer;
 pub mod correlations;
 mod csv;
 mod html;
+mod interchange;
 pub mod model;
 pub mod plot;
 mod tables;
@@ -19,13 +20,14 @@ use crate::files;
 use std::path::Path;
 
 impl Report {
-    /// Writes report.json, report.html, scores.csv and plots/ into `dir`, each file whole or not at all. Errors: the file
+    /// Writes report.json, report.html, scores.csv, regmix/, olmix/ and plots/ into `dir`, each file whole or not at all. Errors: the file
     /// system's.
     pub fn write(&self, dir: &Path) -> Result<()> {
         files::create_directory(dir)?;
         files::write_atomic(&dir.join("report.json"), |out| out.write_all(self.to_json().as_bytes()))?;
         files::write_atomic(&dir.join("report.html"), |out| out.write_all(self.to_html().as_bytes()))?;
         files::write_atomic(&dir.join("scores.csv"), |out| out.write_all(self.to_csv().as_bytes()))?;
+        self.write_interchange(dir)?;
         self.write_plots(&dir.join("plots"))
     }
 
