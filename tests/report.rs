@@ -379,7 +379,7 @@ fn csv_reads_back() {
     report.mixtures[1].id = odd.into();
     report.mixtures[2].scores.get_mut("ind").unwrap().get_mut("law").unwrap().perplexity = f64::NAN;
     let records = csv_records(&report.to_csv());
-    let header = "mixture,group,model,domain,kind,nats,tokens,bytes,perplexity,bits_per_byte";
+    let header = "mixture,group,model,domain,kind,nats,tokens,bytes,perplexity,bits_per_byte,repeat";
     assert_eq!(records[0].join(","), header);
     let mut seen = 0;
     for m in &report.mixtures {
@@ -395,6 +395,7 @@ fn csv_reads_back() {
                 assert_eq!(record[7].parse().ok(), score.bytes);
                 assert_eq!(record[8].parse().ok(), Some(score.perplexity).filter(|p| p.is_finite()));
                 assert_eq!(record[9].parse().ok(), Some(score.bits_per_byte));
+                assert_eq!(record[10], "0");
                 seen += 1;
             }
         }

@@ -1,7 +1,9 @@
-//! Documents out of files: `.jsonl`, `.jsonl.gz`, `.jsonl.zst` (one JSON object a line, as Dolma has them) and
-//! `.txt` (one document a file). The order is fixed: sorted paths, then lines. Files are streamed, so memory holds
-//! one document at a time. Which documents are kept is left to `split` and `decontaminate`.
+//! Documents out of files: `.jsonl`, `.jsonl.gz`, `.jsonl.zst` (one JSON object a line, as Dolma has them),
+//! `.parquet` (one document a row, see `parquet`) and `.txt` (one document a file). The order is fixed: sorted paths,
+//! then lines or rows. Files are streamed, so memory holds one document (of parquet: a batch of rows) at a time. Which
+//! documents are kept is left to `split` and `decontaminate`.
 
+use super::parquet;
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -63,10 +65,11 @@ enum Format {
     JsonLines,
     JsonLinesGzip,
     JsonLinesZstd,
+    Parquet,
     Text,
 }
 
-const KNOWN: &str = "a .jsonl, .jsonl.gz, .jsonl.zst, .json.gz, .json.zst or .txt file";
+const KNOWN: &str = "a .jsonl, .jsonl.gz, .jsonl.zst, .json.gz, .json.zst, .parquet or .txt file";
 
 impl Format {
     fn of(path: &Path) -> Option<Format> {
@@ -78,6 +81,7 @@ impl Format {
             // Dolma's own files.
             (".json.gz", Format::JsonLinesGzip),
             (".json.zst", Format::JsonLinesZstd),
+            (".parquet", Format::Parquet),
             (".txt", Format::Text),
         ]
         .into_iter()
@@ -179,6 +183,7 @@ pub fn for_each_document(files: &[PathBuf], mut each: impl FnMut(Document) -> Re
         };
         match format {
             Format::Text => counted(read_text(path)?)?,
+            Format::Parquet => parquet::for_each_row(path, counted)?,
             _ => for_each_line(path, format, counted)?,
         }
     }
@@ -232,7 +237,7 @@ fn open(path: &Path, format: Format) -> Result<Box<dyn BufRead>> {
     let io = |e: std::io::Error| Error::io("open", path, &e);
     let file = BufReader::with_capacity(BUFFER, File::open(path).map_err(io)?);
     let plain: Box<dyn Read> = match format {
-        Format::JsonLines | Format::Text => return Ok(Box::new(file)),
+        Format::JsonLines | Format::Parquet | Format::Text => return Ok(Box::new(file)),
         Format::JsonLinesGzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
         Format::JsonLinesZstd => {
             let mut decoder = zstd::Decoder::with_buffer(file).map_err(io)?;
@@ -246,7 +251,7 @@ fn open(path: &Path, format: Format) -> Result<Box<dyn BufRead>> {
 /// A failed read of a compressed file says that the file is damaged; of a plain file, that the system refused.
 fn unreadable(path: &Path, format: Format, line: u64, e: &std::io::Error) -> Error {
     let (name, test) = match format {
-        Format::JsonLines | Format::Text => return Error::io("read", path, e),
+        Format::JsonLines | Format::Parquet | Format::Text => return Error::io("read", path, e),
         Format::JsonLinesGzip => ("gzip", "gzip -t"),
         Format::JsonLinesZstd => ("zstd", "zstd -t"),
     };
@@ -277,11 +282,16 @@ fn parse(path: &Path, line: u64, text: &str) -> Result<Document> {
             .expected(r#"one JSON object a line, such as {"id": "a", "text": "..."}"#)
             .got(e.to_string().replace("at line 1 column", "at column"))
     })?;
-    let Value::Object(mut object) = value else {
+    let Value::Object(object) = value else {
         return Err(bad("not a JSON object")
             .expected(r#"one object a line, such as {"id": "a", "text": "..."}"#)
             .got(kind(&value)));
     };
+    from_object(object, bad)
+}
+
+/// The document of a JSON object; `bad` makes an error that says where the object is.
+pub(super) fn from_object(mut object: Map<String, Value>, bad: impl Fn(&str) -> Error) -> Result<Document> {
     let text = match object.remove("text") {
         Some(Value::String(text)) => text,
         None => return Err(bad("the document has no `text`").expected(r#"a string field "text""#)),

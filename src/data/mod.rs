@@ -11,6 +11,7 @@
 pub mod batch;
 pub mod decontaminate;
 pub mod documents;
+mod parquet;
 pub mod shard;
 pub mod split;
 pub mod table;

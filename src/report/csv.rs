@@ -1,30 +1,71 @@
 //! scores.csv: one row per mixture, model and domain, in the order of the report; RFC 4180, with a header.
 
 use super::correlations::proxies;
-use super::model::{AVERAGES, Report, SEQ, Score};
+use super::model::{AVERAGES, MixtureInfo, Report, SEQ, Score};
+use std::collections::BTreeMap;
 
-const HEADER: &str = "mixture,group,model,domain,kind,nats,tokens,bytes,perplexity,bits_per_byte";
+const HEADER: &str = "mixture,group,model,domain,kind,nats,tokens,bytes,perplexity,bits_per_byte,repeat";
+
+/// Scores of one model: domain or average -> score.
+type Scores = BTreeMap<String, Score>;
 
 impl Report {
-    /// `model` is "seq" or the proxy; `kind` is "id", "ood" or "average". What is missing or not finite is empty.
+    /// `model` is "seq" or the proxy, "target_seq", ... for those of the larger model, "scaled@1.4" for the scaled merge
+    /// of lambda 1.4; `kind` is "id", "ood" or "average"; `repeat` counts trainings under other orders of the data, 0
+    /// being the one that the report is about. What is missing or not finite is empty.
     pub fn to_csv(&self) -> String {
         let mut out = format!("{HEADER}\n");
         let models: Vec<String> = std::iter::once(SEQ.to_string()).chain(proxies(&self.mixtures)).collect();
-        let averages = AVERAGES.map(|name| (name, "average"));
-        let domains = self.domains.iter().map(|d| (d.name.as_str(), d.kind.name()));
-        let domains: Vec<(&str, &str)> = averages.into_iter().chain(domains).collect();
+        let domains = self.names();
         for mixture in &self.mixtures {
-            for model in &models {
+            for (model, repeat, scores) in series(mixture, &models) {
                 for (domain, kind) in &domains {
-                    if let Some(score) = mixture.score(model, domain) {
-                        let names = [&mixture.id, &mixture.group, model, *domain, *kind].map(field);
-                        out += &format!("{},{}\n", names.join(","), numbers(score).join(","));
+                    if let Some(score) = scores.get(domain) {
+                        let names = [&mixture.id, &mixture.group, &model, domain, *kind].map(field);
+                        out += &format!("{},{},{repeat}\n", names.join(","), numbers(score).join(","));
                     }
                 }
             }
         }
         out
     }
+
+    /// All that has scores, with its kind: the averages, those of fields, and the domains.
+    fn names(&self) -> Vec<(String, &'static str)> {
+        let mut names: Vec<(String, &str)> = AVERAGES.map(|name| (name.to_string(), "average")).into();
+        for field in self.domains.iter().filter_map(|d| d.field.as_ref()) {
+            let name = (format!("field:{field}"), "average");
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.extend(self.domains.iter().map(|d| (d.name.clone(), d.kind.name())));
+        names
+    }
+}
+
+/// All models of a mixture, each with its number of the repeat: its own, the repeats, the larger model's, scaled merges.
+fn series<'a>(mixture: &'a MixtureInfo, models: &[String]) -> Vec<(String, usize, &'a Scores)> {
+    let mut list = ordered(&mixture.scores, models, "", 0);
+    for (repeat, scores) in mixture.repeats.iter().enumerate() {
+        list.extend(ordered(scores, models, "", repeat + 1));
+    }
+    list.extend(ordered(&mixture.target, models, "target_", 0));
+    list.extend(mixture.by_lambda.iter().map(|(lambda, scores)| (format!("scaled@{lambda}"), 0, scores)));
+    list
+}
+
+/// In the order of `models`, then by name.
+fn ordered<'a>(
+    scores: &'a BTreeMap<String, Scores>,
+    models: &[String],
+    prefix: &str,
+    repeat: usize,
+) -> Vec<(String, usize, &'a Scores)> {
+    let place = |name: &str| models.iter().position(|m| m == name).unwrap_or(models.len());
+    let mut list: Vec<(&String, &Scores)> = scores.iter().collect();
+    list.sort_by_key(|(name, _)| place(name));
+    list.into_iter().map(|(name, scores)| (format!("{prefix}{name}"), repeat, scores)).collect()
 }
 
 /// Numbers in the shortest form that reads back to the same bits.
@@ -41,7 +82,7 @@ fn numbers(score: &Score) -> [String; 5] {
 }
 
 /// Quoted where the text holds what CSV gives a meaning.
-fn field(text: impl AsRef<str>) -> String {
+pub(super) fn field(text: impl AsRef<str>) -> String {
     let text = text.as_ref();
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_string() }
 }

@@ -9,15 +9,16 @@ mod csv;
 pub mod draw;
 mod experiments;
 mod html;
+mod interchange;
 mod laws;
 pub mod model;
 mod noise;
 mod picking;
 pub mod plot;
-mod scaled;
-mod segments;
 mod raster;
+mod scaled;
 mod sections;
+mod segments;
 mod tables;
 mod text;
 
@@ -36,8 +37,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 impl Report {
-    /// Writes report.json, report.html, scores.csv, plots/ and, where a clock was read, cost.json into `dir`, each file
-    /// whole or not at all. Errors: the file system's.
+    /// Writes report.json, report.html, scores.csv, regmix/, olmix/, plots/ and, where a clock was read, cost.json into
+    /// `dir`, each file whole or not at all. Errors: the file system's.
     pub fn write(&self, dir: &Path) -> Result<()> {
         files::create_directory(dir)?;
         files::write_atomic(&dir.join("report.json"), |out| out.write_all(self.to_json().as_bytes()))?;
@@ -46,6 +47,7 @@ impl Report {
         if let Some(spent) = &self.spent {
             files::write_atomic(&dir.join("cost.json"), |out| out.write_all(pretty(spent).as_bytes()))?;
         }
+        self.write_interchange(dir)?;
         self.write_plots(&dir.join("plots"))
     }
 

@@ -3,6 +3,7 @@
 mod optimizer;
 mod run;
 mod settings;
+pub mod tensorboard;
 
 pub use optimizer::{Optimizer, Update};
 pub use run::{
