@@ -78,10 +78,11 @@ fn calibrated(mixtures: &[&MixtureInfo], domains: &[DomainInfo]) -> Option<f64> 
     errors.filter(|(e, _)| e.is_finite()).min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, lambda)| lambda)
 }
 
-/// `ln(scaled / SEQ)`
+/// `ln(scaled / SEQ)`; `None` where a SEQ run diverged, which says nothing of lambda.
 fn log_ratio(mixture: &MixtureInfo, lambda: f64, domain: &str) -> Option<f64> {
     let scaled = at(mixture, lambda)?.get(domain)?;
-    Some((scaled.perplexity / mixture.score(SEQ, domain)?.perplexity).ln())
+    let seq = mixture.score(SEQ, domain).filter(|s| s.perplexity.is_finite())?;
+    Some((scaled.perplexity / seq.perplexity).ln())
 }
 
 /// For each group with scaled merges, each average and each domain.
