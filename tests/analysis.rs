@@ -1,5 +1,5 @@
-//! `Report::analyse` on made-up scores whose answers are known: an exact lambda, a law with known parameters, noise of a
-//! known variance, a proxy worse than the largest partition, a barrier of a known height.
+//! `Report::analyse` on made-up scores whose answers are known: an exact lambda, a law with known parameters, noise of
+//! a known variance, a proxy worse than the largest partition, a barrier of a known height.
 
 use std::collections::BTreeMap;
 use stockpot::report::*;
