@@ -1,5 +1,5 @@
-//! `Report::analyse` on made-up scores whose answers are known: an exact lambda, a law with known parameters, noise of a
-//! known variance, a proxy worse than the largest partition, a barrier of a known height.
+//! `Report::analyse` on made-up scores whose answers are known: an exact lambda, a law with known parameters, noise of
+//! a known variance, a proxy worse than the largest partition, a barrier of a known height.
 
 use std::collections::BTreeMap;
 use stockpot::report::*;
@@ -202,6 +202,21 @@ fn each_group_has_its_lambda_and_untrained_mixtures_get_it() {
     let groups: Vec<(&str, Option<f64>, usize)> =
         report.scaled.iter().filter(|s| s.domain == "ood").map(|s| (s.group.as_str(), s.lambda, s.n)).collect();
     assert_eq!(groups, [("pairs", Some(1.4), 14), ("triples", Some(1.8), 5)]);
+}
+
+/// A diverged SEQ run leaves no r, but the other mixtures' lambda stands.
+#[test]
+fn a_diverged_training_does_not_choose_lambda() {
+    let mut report = pairs();
+    with_lambdas(&mut report, |_| 1.4);
+    let diverged = Score { perplexity: f64::INFINITY, bits_per_byte: f64::INFINITY, ..Score::default() };
+    report.mixtures[3].scores.get_mut("seq").unwrap().values_mut().for_each(|s| *s = diverged);
+    let report = analysed(report);
+    assert!(report.mixtures.iter().all(|m| m.scores["scaled"] == m.by_lambda[2].1));
+    let scan = &report.scaled[0];
+    assert_eq!((scan.lambda, scan.pearson, scan.gain), (Some(1.4), None, None));
+    assert!(scan.text.contains("one of SEQ's scores is not a finite number"), "{}", scan.text);
+    assert!(report.picking[0].rows.iter().all(|r| r.regret_at.is_empty()));
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn json_has_the_fields_of_the_design() {
     assert_eq!(keys(&json["domains"][0]), ["name", "kind", "documents", "tokens", "bytes"]);
     assert_eq!((&json["domains"][0]["kind"], &json["domains"][8]["kind"]), (&"id".into(), &"ood".into()));
     let mixture = &json["mixtures"][0];
-    assert_eq!(keys(mixture), ["id", "group", "members", "scores"]);
+    assert_eq!(keys(mixture), ["id", "group", "members", "tokens", "available_tokens", "scores"]);
     assert_eq!(mixture["members"], serde_json::json!({"chemistry": 0.5, "law": 0.5}));
     assert_eq!(keys(&mixture["scores"]), ["ind", "merged", "seq"]);
     has(&mixture["scores"]["seq"]["law"], &["nats", "tokens", "perplexity"]);

@@ -1,5 +1,5 @@
-//! A 95% interval for Pearson's r between proxy and SEQ when mixtures share partitions. M mixtures over U partitions are
-//! not M independent observations (28 pairs of 8 partitions are 8), so the partitions are resampled, not the
+//! A 95% interval for Pearson's r between proxy and SEQ when mixtures share partitions. M mixtures over U partitions
+//! are not M independent observations (28 pairs of 8 partitions are 8), so the partitions are resampled, not the
 //! mixtures: the vertex bootstrap of Snijders and Borgatti, "Non-parametric standard errors and tests for network
 //! statistics", Connections 22(2), 1999, with mixtures as (hyper)edges.
 //!

@@ -147,10 +147,10 @@ pub fn linear(weights: &[Vec<f64>], losses: &[f64]) -> Result<Fit, Reason> {
     Ok(fit.judged(weights, losses))
 }
 
-/// The exponential law. Fitted as `a + (exp(q z) - 1) / q` with `z = sum_j b_j (w_j - mean w_j)`, b of the last partition
-/// 0: the same laws but without a constant that could be moved between parameters, and smooth where the bend q passes
-/// zero (the law is then linear, and c and k are infinite; so q is kept 1e-6 away from it). Levenberg and Marquardt from
-/// several starts, the best of which is taken. Needs p + 2 merges, one more than it has parameters.
+/// The exponential law. Fitted as `a + (exp(q z) - 1) / q` with `z = sum_j b_j (w_j - mean w_j)`, b of the last
+/// partition 0: the same laws but without a constant that could be moved between parameters, and smooth where the bend
+/// q passes zero (the law is then linear, and c and k are infinite; so q is kept 1e-6 away from it). Levenberg and
+/// Marquardt from several starts, the best of which is taken. Needs p + 2 merges, one more than it has parameters.
 pub fn exponential(weights: &[Vec<f64>], losses: &[f64]) -> Result<Fit, Reason> {
     let p = weights.first().map_or(0, Vec::len);
     check(weights, losses, p + 2)?;

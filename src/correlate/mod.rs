@@ -1,5 +1,6 @@
 //! How well a proxy stands for SEQ: statistics of lists of scores, each a number or the reason why there is none; the
-//! noise between repeated trainings; mixing laws. Pure functions on `&[f64]`; what is scored, and how results are shown, is left to `study` and `report`.
+//! noise between repeated trainings; mixing laws. Pure functions on `&[f64]`; what is scored, and how results are
+//! shown, is left to `study` and `report`.
 
 pub mod bootstrap;
 pub mod law;

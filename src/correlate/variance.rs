@@ -17,8 +17,8 @@ pub struct Components {
     /// `between^2 / (between^2 + within^2)`: the intraclass correlation ICC(1), the r to expect of two repeats.
     pub reliability: f64,
     /// 95% interval of the reliability. The F interval (Shrout and Fleiss, "Intraclass correlations", Psychological
-    /// Bulletin 86(2), 1979) rather than the bootstrap: it is exact for normal scores with equal numbers of repeats, and
-    /// does not lose the few repeated mixtures to resamples. It takes mixtures as independent, so where they
+    /// Bulletin 86(2), 1979) rather than the bootstrap: it is exact for normal scores with equal numbers of repeats,
+    /// and does not lose the few repeated mixtures to resamples. It takes mixtures as independent, so where they
     /// share partitions it is a little too narrow. Cut to 0 and 1.
     pub interval: Interval,
 }

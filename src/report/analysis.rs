@@ -13,8 +13,8 @@ pub struct Analysis {
 }
 
 impl Report {
-    /// Fills what follows from the scores, which are there: the scores of the proxies "scaled" (from `by_lambda`), "law"
-    /// and "ridge" (from `samples`), then `scaled`, `laws`, `correlations`, `noise`, `picking`, `answers`, the
+    /// Fills what follows from the scores, which are there: the scores of the proxies "scaled" (from `by_lambda`),
+    /// "law" and "ridge" (from `samples`), then `scaled`, `laws`, `correlations`, `noise`, `picking`, `answers`, the
     /// barriers of `segments` and the correlations of `cross_scale`.
     pub fn analyse(&mut self, how: &Analysis) {
         scaled::score(self, how);

@@ -84,7 +84,8 @@ fn closest(noise: &Noise, mixtures: &[MixtureInfo]) -> Option<String> {
     };
     let apart = second - first;
     let differ = format!(
-        "By SEQ the two best, {best} and {next}, differ by {}; repeats of one training differ by a standard deviation of {}",
+        "By SEQ the two best, {best} and {next}, differ by {}; repeats of one training differ by a standard deviation \
+         of {}",
         number(apart),
         number(within)
     );

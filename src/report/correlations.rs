@@ -24,8 +24,8 @@ pub fn correlations(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed: u64)
     list
 }
 
-/// As [`correlations`], against the larger model's SEQ: of the study's proxies, the small model's own SEQ and the larger
-/// model's proxies, over the mixtures that the larger model was trained on.
+/// As [`correlations`], against the larger model's SEQ: of the study's proxies, the small model's own SEQ and the
+/// larger model's proxies, over the mixtures that the larger model was trained on.
 pub(super) fn cross_scale(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed: u64) -> Vec<Correlation> {
     type Scores = BTreeMap<String, BTreeMap<String, Score>>;
     let of_target: Vec<MixtureInfo> = mixtures.iter().filter(|m| m.target.contains_key(SEQ)).cloned().collect();

@@ -12,8 +12,9 @@ type Fitter = fn(&[Vec<f64>], &[f64]) -> Result<Fit, Reason>;
 /// The proxies with their fits.
 const FORMS: [(&str, Fitter); 2] = [("law", law::exponential), ("ridge", law::linear)];
 
-/// Fits the laws and adds their scores to the mixtures. A domain without a law (too few samples, or one that diverged) has
-/// no prediction, nor have the averages that it belongs to; nor has a mixture with a partition that is in no sample.
+/// Fits the laws and adds their scores to the mixtures. A domain without a law (too few samples, or one that diverged)
+/// has no prediction, nor have the averages that it belongs to; nor has a mixture with a partition that is in no
+/// sample.
 pub(super) fn fit(report: &mut Report) -> Vec<Law> {
     let mut laws = Vec::new();
     for (form, fitter) in FORMS {

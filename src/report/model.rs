@@ -279,9 +279,9 @@ pub struct Law {
     /// Merges fitted to.
     pub n: usize,
     pub c: f64,
-    /// 1 for "ridge".
+    /// 1 for "ridge"; below 0 where the loss bends the other way.
     pub k: f64,
-    /// Partition -> t
+    /// Partition -> t. They sum to 0: weights sum to 1, so a constant in all t would be another k (or c).
     pub t: BTreeMap<String, f64>,
     /// The L2 penalty that leave-one-out chose, for "ridge".
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -91,15 +91,16 @@ fn sentence(noise: &Noise) -> String {
     };
     if between == 0.0 {
         return format!(
-            "Repeats of one mixture differ (standard deviation {}) at least as much as mixtures do: single trainings do \
-             not tell these {} mixtures apart here, and no proxy can be judged by them.",
+            "Repeats of one mixture differ (standard deviation {}) at least as much as mixtures do: single trainings \
+             do not tell these {} mixtures apart here, and no proxy can be judged by them.",
             number(within),
             noise.n
         );
     }
     format!(
-        "Repeats of one mixture differ by a standard deviation of {}, the {} mixtures by {}: {} of the variance of single \
-         trainings is between mixtures, so r = {} (95% interval {} to {}) is the most that a proxy can be expected to reach.",
+        "Repeats of one mixture differ by a standard deviation of {}, the {} mixtures by {}: {} of the variance of \
+         single trainings is between mixtures, so r = {} (95% interval {} to {}) is the most that a proxy can be \
+         expected to reach.",
         number(within),
         noise.n,
         number(between),

@@ -71,8 +71,8 @@ impl Picking {
         self.rows.iter().find(|r| r.by == name)
     }
 
-    /// The row of "largest", where this proxy picks worse than it: fewer decisions right, and no less regret at the first
-    /// choice, over the same mixtures.
+    /// The row of "largest", where this proxy picks worse than it: fewer decisions right, and no less regret at the
+    /// first choice, over the same mixtures.
     pub(super) fn worse_than_largest(&self, proxy: &str) -> Option<&PickingRow> {
         worse_than_largest(&self.rows, self.by(proxy)?)
     }
@@ -98,8 +98,8 @@ fn warning(rows: &[PickingRow]) -> Option<String> {
         [] => return None,
     };
     Some(format!(
-        "{names} {verb} worse than always taking the mixture of the most text{}: fewer pairs ordered as SEQ does (shares \
-         in brackets), and no less regret at the first choice.",
+        "{names} {verb} worse than always taking the mixture of the most text{}: fewer pairs ordered as SEQ does \
+         (shares in brackets), and no less regret at the first choice.",
         share(largest)
     ))
 }

@@ -1,10 +1,10 @@
 //! Scaled merges, `seed + lambda (average - seed)`: which lambda the proxy "scaled" has, and whether it helps.
 //!
-//! SEQ on k partitions trains k times as long as a module, so it lies further from the seed than the average. How far is
-//! calibrated per group (mixtures of one size) on SEQ runs, and a mixture is never judged under a lambda that its own SEQ
-//! run had a part in: each is left out in turn. It is a mixture that is left out and not a partition, because that is
-//! what a user can do: train a few mixtures, calibrate, and judge by the proxy those that were not trained. The others
-//! do share partitions with the one left out; but one number is fitted to all of them, out of a short list, so
+//! SEQ on k partitions trains k times as long as a module, so it lies further from the seed than the average. How far
+//! is calibrated per group (mixtures of one size) on SEQ runs, and a mixture is never judged under a lambda that its
+//! own SEQ run had a part in: each is left out in turn. It is a mixture that is left out and not a partition, because
+//! that is what a user can do: train a few mixtures, calibrate, and judge by the proxy those that were not trained. The
+//! others do share partitions with the one left out; but one number is fitted to all of them, out of a short list, so
 //! little of a single mixture can leak through it.
 
 use super::Analysis;
@@ -31,8 +31,8 @@ fn at(mixture: &MixtureInfo, lambda: f64) -> Option<&BTreeMap<String, Score>> {
     mixture.by_lambda.iter().find(|(l, _)| same(*l, lambda)).map(|(_, scores)| scores)
 }
 
-/// Fills the averages of `by_lambda` and the scores "scaled": at the study's lambda, or at the one calibrated on the other
-/// mixtures of the group.
+/// Fills the averages of `by_lambda` and the scores "scaled": at the study's lambda, or at the one calibrated on the
+/// other mixtures of the group.
 pub(super) fn score(report: &mut Report, how: &Analysis) {
     for mixture in &mut report.mixtures {
         for (_, scores) in &mut mixture.by_lambda {
@@ -78,10 +78,11 @@ fn calibrated(mixtures: &[&MixtureInfo], domains: &[DomainInfo]) -> Option<f64> 
     errors.filter(|(e, _)| e.is_finite()).min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, lambda)| lambda)
 }
 
-/// `ln(scaled / SEQ)`
+/// `ln(scaled / SEQ)`; `None` where a SEQ run diverged, which says nothing of lambda.
 fn log_ratio(mixture: &MixtureInfo, lambda: f64, domain: &str) -> Option<f64> {
     let scaled = at(mixture, lambda)?.get(domain)?;
-    Some((scaled.perplexity / mixture.score(SEQ, domain)?.perplexity).ln())
+    let seq = mixture.score(SEQ, domain).filter(|s| s.perplexity.is_finite())?;
+    Some((scaled.perplexity / seq.perplexity).ln())
 }
 
 /// For each group with scaled merges, each average and each domain.

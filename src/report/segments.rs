@@ -1,5 +1,6 @@
 //! Linear mode connectivity: how far the loss rises above the straight line between the ends of a segment (Frankle et
-//! al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", arXiv 1912.05671, with the line in place of its mean).
+//! al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", arXiv 1912.05671, with the line in place of its
+//! mean).
 
 use super::averages::averaged;
 use super::model::*;
