@@ -12,7 +12,7 @@
 
 use super::correlations::proxies;
 use super::csv::field;
-use super::model::{Report, SEQ, Score};
+use super::model::{DomainKind, Report, SEQ, Score};
 use crate::error::Result;
 use crate::files;
 use std::collections::BTreeMap;
@@ -114,9 +114,9 @@ impl Report {
         std::iter::once(SEQ.to_string()).chain(proxies(&self.mixtures)).collect()
     }
 
-    /// The study's partitions in its order.
+    /// The study's partitions in its order: each has a domain of its held-out text.
     fn partition_names(&self) -> Vec<&str> {
-        self.partitions.iter().map(|p| p.name.as_str()).collect()
+        self.domains.iter().filter(|d| d.kind == DomainKind::Id).map(|d| d.name.as_str()).collect()
     }
 
     /// The mixtures, then the samples, which are merges, that `model` was scored on in every domain.

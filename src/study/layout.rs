@@ -47,6 +47,9 @@ impl Layout {
     pub fn clock(&self) -> PathBuf {
         self.root.join("clock.jsonl")
     }
+    pub fn tensorboard(&self) -> PathBuf {
+        self.root.join("tensorboard")
+    }
     pub fn history(&self) -> PathBuf {
         self.root.join("history.json")
     }

@@ -8,8 +8,12 @@ use crate::files;
 use crate::train;
 
 pub fn remove(layout: &Layout) -> Result<()> {
-    let plots = layout.root.join("plots");
-    for directory in layout.directories().iter().chain([&layout.root, &plots]).filter(|d| d.exists()) {
+    let report = [layout.root.clone(), layout.root.join("plots")];
+    let mut curves = Vec::new();
+    if layout.tensorboard().exists() {
+        curves.extend(files::names_in(&layout.tensorboard())?.iter().map(|name| layout.tensorboard().join(name)));
+    }
+    for directory in layout.directories().iter().chain(&report).chain(&curves).filter(|d| d.is_dir()) {
         files::remove_abandoned(directory, |_| true)?;
     }
     let shards = layout.shards();

@@ -20,7 +20,7 @@ use crate::report::{
     self, Analysis, Cost, CrossScale, CurvePoint, DecontaminatedPartition, Decontamination, DomainInfo, MixtureInfo,
     Overlap, PartitionInfo, Report, SampleInfo, Score, Segment, SegmentPoint, Size, Spent, TrainingInfo,
 };
-use crate::train;
+use crate::train::{self, tensorboard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -53,13 +53,22 @@ pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
             }
         }
     }
-    let report = assemble(study, settings, &opened)?;
-    report.write(root)?;
+    write(study, settings, &opened)
+}
+
+/// Makes the report and writes everything that belongs to it.
+pub fn write(study: &Study, settings: &str, opened: &Opened) -> Result<Report> {
+    let report = assemble(study, settings, opened)?;
+    report.write(&opened.layout.root)?;
+    for training in opened.scales().flat_map(|s| s.trainings.all()) {
+        let rows = train::read_metrics(&opened.layout.model(&training.key))?;
+        tensorboard::write(&opened.layout.tensorboard(), &training.name, &rows)?;
+    }
     Ok(report)
 }
 
 /// The report from the scores on the disk. Holds no clock time but in `spent`, so that equal scores give equal bytes.
-pub fn assemble(study: &Study, settings: &str, opened: &Opened) -> Result<Report> {
+fn assemble(study: &Study, settings: &str, opened: &Opened) -> Result<Report> {
     let prepared = &opened.prepared;
     let domains: Vec<DomainInfo> = prepared.manifest.domains.iter().map(|d| domain_info(study, d)).collect();
     let target = opened.target.as_ref();

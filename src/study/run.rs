@@ -98,8 +98,7 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     if options.until < Phase::Report {
         return Ok(None);
     }
-    let report = report::assemble(study, settings, &opened)?;
-    report.write(&opened.layout.root)?;
+    let report = report::write(study, settings, &opened)?;
     progress.line(&format!("done in {:.0} s", begun.elapsed().as_secs_f64()));
     Ok(Some(report))
 }
