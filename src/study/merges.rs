@@ -94,8 +94,11 @@ impl<'a> Merges<'a> {
         Some(self.subject(format!("micro {}", mixture.id), units.iter().map(|u| self.term(u, weight)).collect()))
     }
 
-    /// `seed + lambda (MERGED - seed)`
+    /// `seed + lambda (MERGED - seed)`; MERGED itself under a lambda of 1.
     pub fn scaled(&self, mixture: &Mixture, lambda: f64) -> Option<Subject> {
+        if lambda == 1.0 {
+            return self.merged(mixture, 0);
+        }
         let terms = self.macro_terms(mixture, 0)?;
         let seed = (self.trainings.seed.key(), self.seed_directory(), 1.0 - lambda);
         let scaled = terms.into_iter().map(|(key, path, weight)| (key, path, lambda * weight));

@@ -180,9 +180,11 @@ impl Counts<'_> {
 
     /// Merges scored.
     fn merges(&self) -> u64 {
+        // A lambda of 1 is MERGED.
+        let lambdas = self.study.proxies.lambdas.iter().filter(|l| **l != 1.0).count();
         let per_mixture = |m: &Mixture| {
             let has_units = m.members.keys().any(|name| self.study.units(name) > 1);
-            m.repeats + if has_units { 2 } else { 0 } + self.study.proxies.lambdas.len() as u64
+            m.repeats + if has_units { 2 } else { 0 } + lambdas as u64
         };
         let connectivity = &self.study.connectivity;
         let (pairs, ends) = merges::connections(self.study);
