@@ -31,6 +31,9 @@ pub(super) fn number(value: f64) -> String {
 
 /// A correlation, without a minus sign before zero.
 pub(super) fn signed(value: f64) -> String {
+    if !value.is_finite() {
+        return number(value);
+    }
     let text = format!("{value:.3}");
     if text == "-0.000" { "0.000".into() } else { text }
 }
