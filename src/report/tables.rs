@@ -305,8 +305,8 @@ pub(super) fn cost_sentence(cost: &Cost) -> Option<String> {
     }
     let (modular, naive) = (flops(cost.modular_flops), flops(cost.naive_flops));
     Some(format!(
-        "Cost: {modular} FLOPs with a training per partition, {naive} with a training per mixture ({} times as much).",
-        number(ratio)
+        "Cost: {modular} FLOPs with a training per partition, {naive} with a training per mixture ({}).",
+        if ratio >= 1.0 { format!("{ratio:.1} times as much") } else { format!("{} of it", percent(ratio)) }
     ))
 }
 
