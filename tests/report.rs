@@ -1,139 +1,13 @@
 //! report.json, report.html, scores.csv and the terminal text of a made-up study: field names, numbers, words, escapes.
 
+mod made_up;
+
+use made_up::{large, rich, score, study};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use stockpot::report::plot::Scatter;
 use stockpot::report::*;
-
-const PARTITIONS: [&str; 8] = ["chemistry", "law", "mathematics", "physics", "poetry", "rust", "scripture", "speeches"];
-const OOD: [&str; 3] = ["licenses", "shakespeare", "weather"];
-
-/// Between -1 and 1, different for each `i`.
-fn irregular(i: usize) -> f64 {
-    ((i * 7919 + 131) % 1009) as f64 / 504.5 - 1.0
-}
-
-fn score(perplexity: f64, tokens: u64) -> Score {
-    let nats = perplexity.ln() * tokens as f64;
-    let bytes = tokens * 4;
-    let bits_per_byte = nats / (bytes as f64 * std::f64::consts::LN_2);
-    Score { nats: Some(nats), tokens: Some(tokens), bytes: Some(bytes), perplexity, bits_per_byte }
-}
-
-fn average(scores: &BTreeMap<String, Score>, names: &[&str]) -> Score {
-    let mean = |f: fn(&Score) -> f64| names.iter().map(|n| f(&scores[*n])).sum::<f64>() / names.len() as f64;
-    Score { perplexity: mean(|s| s.perplexity), bits_per_byte: mean(|s| s.bits_per_byte), ..Default::default() }
-}
-
-/// Scores of one model: lower on its own members; on "weather" all alike; `noise` sets a proxy apart from SEQ.
-fn scores(members: &[usize], noise: f64, salt: usize) -> BTreeMap<String, Score> {
-    let mut scores = BTreeMap::new();
-    for (d, name) in PARTITIONS.iter().chain(&OOD).enumerate() {
-        let help: f64 = members.iter().map(|&m| if m == d { 6.0 } else { 4.0 * irregular(d * 31 + m) }).sum();
-        let range = if *name == "weather" { 0.02 } else { 1.0 };
-        let perplexity = 40.0 + 3.0 * d as f64 - range * (help + noise * irregular(salt + d * 17));
-        scores.insert(name.to_string(), score(perplexity, 4096 + d as u64));
-    }
-    let own: Vec<&str> = members.iter().map(|&m| PARTITIONS[m]).collect();
-    let averages =
-        [("id", average(&scores, &PARTITIONS)), ("ood", average(&scores, &OOD)), ("members", average(&scores, &own))];
-    scores.extend(averages.map(|(name, score)| (name.to_string(), score)));
-    scores
-}
-
-fn mixture(group: &str, members: &[usize], trained: bool, salt: usize) -> MixtureInfo {
-    let names: Vec<&str> = members.iter().map(|&m| PARTITIONS[m]).collect();
-    let mut by_model = BTreeMap::from([
-        ("merged".to_string(), scores(members, 1.0, 1000 + salt)),
-        ("ind".to_string(), scores(members, 5.0, 5000 + salt)),
-    ]);
-    if trained {
-        by_model.insert("seq".to_string(), scores(members, 0.0, 0));
-    }
-    MixtureInfo {
-        id: names.join("+"),
-        group: group.into(),
-        members: names.iter().map(|n| (n.to_string(), 1.0 / names.len() as f64)).collect(),
-        scores: by_model,
-        ..MixtureInfo::default()
-    }
-}
-
-/// All pairs and six triples of eight partitions; every fifth pair was not trained.
-fn mixtures() -> Vec<MixtureInfo> {
-    let mut list = Vec::new();
-    for a in 0..8 {
-        for b in a + 1..8 {
-            list.push(mixture("pairs", &[a, b], list.len() % 5 != 4, list.len() * 97));
-        }
-    }
-    for a in 0..6 {
-        list.push(mixture("triples", &[a, a + 1, a + 2], true, (50 + a) * 97));
-    }
-    list
-}
-
-fn size(n: u64) -> Size {
-    Size { documents: n, tokens: n * 311, bytes: n * 1301 }
-}
-
-fn study() -> Report {
-    let kinds =
-        PARTITIONS.map(|name| (name, DomainKind::Id)).into_iter().chain(OOD.map(|name| (name, DomainKind::Ood)));
-    let domains: Vec<DomainInfo> = kinds
-        .map(|(name, kind)| DomainInfo {
-            name: name.into(),
-            kind,
-            field: None,
-            documents: 40,
-            tokens: 4096,
-            bytes: 16384,
-        })
-        .collect();
-    let mixtures = mixtures();
-    let correlations = correlations(&mixtures, &domains, 1);
-    Report {
-        study: "quickstart".into(),
-        version: "0.1.0".into(),
-        generated: Some("2026-01-02".into()),
-        device: Some("cpu, 2 threads".into()),
-        answers: answers(&mixtures, &correlations),
-        cost: Cost { modular_flops: 3.4e13, naive_flops: 9.1e13, ..Cost::default() },
-        partitions: PARTITIONS
-            .iter()
-            .zip(1000..)
-            .map(|(name, n)| PartitionInfo {
-                name: name.to_string(),
-                train: size(n),
-                validation: size(n / 20),
-                test: size(n / 20),
-            })
-            .collect(),
-        decontamination: Some(Decontamination {
-            ngram: 13,
-            partitions: vec![DecontaminatedPartition {
-                name: "poetry".into(),
-                documents: 1004,
-                dropped_documents: 3,
-                dropped_bytes: 3912,
-            }],
-            examples: vec![Overlap {
-                partition: "poetry".into(),
-                document: "poetry-17".into(),
-                domain: "shakespeare".into(),
-                evaluation_document: "sonnet-18".into(),
-                shared: "shall i compare thee to a summer's day thou art more lovely and more".into(),
-            }],
-        }),
-        settings: "[study]\nname = \"quickstart\"\nseed = 1\n".into(),
-        hashes: BTreeMap::from([("seed".into(), "0f3a…".into()), ("tokenizer".into(), "77b1…".into())]),
-        mixtures,
-        domains,
-        correlations,
-        ..Report::default()
-    }
-}
 
 /// Cells of one CSV record, by RFC 4180.
 fn csv_records(text: &str) -> Vec<Vec<String>> {
@@ -353,22 +227,29 @@ fn html_escapes_names_and_fetches_nothing() {
     report.correlations = correlations(&report.mixtures, &report.domains, 1);
     report.answers = answers(&report.mixtures, &report.correlations);
     let html = report.to_html();
-    assert!(!html.contains("<script") && !html.contains("</pre><"), "markup from a name");
+    assert_eq!(html.matches("<script").count(), 1, "markup from a name");
+    assert!(!html.contains("</pre><script") && html.matches("</script>").count() == 1, "markup from a name");
     assert!(html.matches("&lt;script&gt;").count() > 30);
     for outside in ["<link", "<iframe", "src=", "@import", "url("] {
         assert!(!html.contains(outside), "{outside}");
     }
-    let addresses = html.matches("http").count();
-    assert_eq!(addresses, html.matches("xmlns=\"http://www.w3.org/2000/svg\"").count(), "only the name of SVG");
+    assert!(!html.replace("http-equiv", "").contains("http"), "an address");
     assert!(!report.to_text().contains('\u{1b}'), "a name drives the terminal");
 }
 
 #[test]
 fn html_draws_a_point_per_mixture_and_a_panel_per_proxy() {
     let html = study().to_html();
-    // pairs, triples and all; 14 domains; merged and ind.
-    assert_eq!(html.matches("<svg ").count(), 3 * 14 * 2);
-    assert_eq!(html.matches("<circle ").count(), (23 + 6 + 29) * 14 * 2);
+    // Of pairs, triples and all the averages, of the first two each of 11 domains, too; and r by domain of all three.
+    let panels = |group: &str| {
+        html.matches(&format!("<p>{group}: r = ")).count() + html.matches(&format!("<p>{group}: r not")).count()
+    };
+    assert_eq!((panels("MERGED"), panels("IND")), (3 * 3 + 2 * 11, 3 * 3 + 2 * 11));
+    assert_eq!(html.matches("<svg ").count(), 2 * (3 * 3 + 2 * 11) + 3);
+    let points = html.matches(": MERGED ").count()
+        - html.matches(": MERGED r = ").count()
+        - html.matches(": MERGED r not").count();
+    assert_eq!(points, (23 + 6) * 14 + 29 * 3);
     assert!(html.contains("<title>chemistry+law: MERGED "));
 }
 
@@ -407,10 +288,160 @@ fn csv_reads_back() {
 fn standalone_plot_is_one_svg() {
     let report = study();
     let pairs: Vec<&MixtureInfo> = report.mixtures.iter().filter(|m| m.group == "pairs").collect();
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scatter.svg");
-    Scatter::of(&pairs, "ood", "merged", 0).write_svg(&path).unwrap();
-    let svg = std::fs::read_to_string(&path).unwrap();
+    let svg = Scatter::of(&pairs, "ood", "merged").chart.standalone(true);
     assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
     assert_eq!(svg.matches("<circle ").count(), 23);
     assert_eq!(svg.matches("<svg ").count(), svg.matches("</svg>").count());
+}
+
+/// Every section stands, and every clock value in one element alone.
+#[test]
+fn every_experiment_has_its_place() {
+    let report = rich();
+    let html = report.to_html();
+    let ids =
+        "proxies picking noise scaled scales laws segments plots mixtures cost clock training data reuse settings";
+    for id in ids.split(' ') {
+        assert_eq!(html.matches(&format!("<section id=\"{id}\">")).count(), 1, "{id}");
+    }
+    for words in [
+        "MACRO OF MERGES",
+        "MICRO-MERGED",
+        "MIXING LAW",
+        "MERGED (larger model)",
+        "field science",
+        "noise ceiling",
+        "Warning:</strong> MIXING LAW picks worse",
+        "each subset, 2ⁿ",
+        "The small model has 1,234,567 parameters, the larger one 9,876,543.",
+        "A dash in OOD average: not defined: modules were trained once.",
+    ] {
+        assert!(html.contains(words), "{words}");
+    }
+    assert!(html.find("class=\"answer\"") < html.find("<section"), "the answer comes first");
+    let cut = |html: &str| {
+        let start = html.find("<section id=\"clock\">")?;
+        let end = start + html[start..].find("</section>")? + "</section>\n".len();
+        Some((html[start..end].to_string(), format!("{}{}", &html[..start], &html[end..])))
+    };
+    let (clock, without) = cut(&html).unwrap();
+    assert!(clock.contains("0.811") && clock.contains("2.917"));
+    assert_eq!(without, Report { spent: None, ..report.clone() }.to_html(), "a clock outside of its section");
+    assert!(cut(&Report { spent: None, ..report }.to_html()).is_none());
+}
+
+#[test]
+fn the_terminal_has_the_sentences() {
+    let text = rich().to_text();
+    for words in [
+        "Warning: MIXING LAW picks worse than always taking the mixture of the most text.",
+        "no proxy can be expected above r = 0.975",
+        "Scaling helps: r rises by 0.210",
+        "Cost: 3.40e13 FLOPs with a training per partition, 9.10e13 with a training per mixture (2.7 times as much).",
+        "The changed study trained 1 model",
+        "Correlation with SEQ of the larger model: pairs",
+        "Choosing, pairs: OOD average",
+        "Fields and domains are in report.html.",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    assert!(text.lines().count() < 250, "{} lines", text.lines().count());
+}
+
+/// Charts as files of both kinds, and the hours beside them; equal bytes when written again, on one thread.
+#[test]
+fn plots_are_files_of_both_kinds() {
+    let dirs = ["plots-1", "plots-2"].map(|name| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
+    let report = rich();
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    report.write(&dirs[0]).unwrap();
+    one.install(|| report.write(&dirs[1])).unwrap();
+    let cost: Value = serde_json::from_str(&std::fs::read_to_string(dirs[0].join("cost.json")).unwrap()).unwrap();
+    assert_eq!((&cost["naive_hours"], &cost["stages"][0]["stage"]), (&2.917.into(), &"seed".into()));
+    let mut seen = 0;
+    for entry in std::fs::read_dir(dirs[0].join("plots")).unwrap() {
+        let name = entry.unwrap().file_name();
+        let bytes = dirs.clone().map(|dir| std::fs::read(dir.join("plots").join(&name)).unwrap());
+        assert_eq!(bytes[0], bytes[1], "{name:?}");
+        if name.to_str().unwrap().ends_with(".png") {
+            assert_eq!(bytes[0][..8], *b"\x89PNG\r\n\x1a\n");
+            // Width in pixels: twice that of the chart.
+            assert_eq!(bytes[0][16..20], 840u32.to_be_bytes());
+        }
+        seen += 1;
+    }
+    let expected = "pairs-ood-merged pairs-field-science-micro all-id-ind domains-pairs scaled-pairs-ood picking-pairs-id cost \
+                    segments-seed-ood segments-modules-id-above training-module cross-scale-pairs-ood-target_merged";
+    for name in expected.split_whitespace() {
+        for kind in ["svg", "png"] {
+            assert!(dirs[0].join("plots").join(format!("{name}.{kind}")).exists(), "{name}.{kind}");
+        }
+    }
+    assert!(seen > 200 && seen % 2 == 0, "{seen}");
+}
+
+/// Two PNGs that differ only in a title have different pixels: letters are drawn, without any font of the machine.
+#[test]
+fn letters_are_in_the_png() {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("letters");
+    let png = |partitions: &str| {
+        let mut report = Report { cost: rich().cost, ..Report::default() };
+        report.trainings = vec![TrainingInfo { name: partitions.into(), ..rich().trainings[1].clone() }];
+        report.write(&dir).unwrap();
+        std::fs::read(dir.join("plots/training-module.png")).unwrap()
+    };
+    assert_ne!(png("module law"), png("module lav"));
+}
+
+#[test]
+fn a_large_study_stays_a_page() {
+    let html = large().to_html();
+    assert!(html.len() < 3_000_000, "{} bytes", html.len());
+    assert!(html.matches("<svg ").count() > 200);
+}
+
+/// One mixture, empty lists, values that are not finite, long names: no panic, nothing that is no number.
+#[test]
+fn odd_values_are_drawn_or_left_out() {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("odd");
+    let long = "many words ".repeat(60) + &"x".repeat(600);
+    let bad = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -1.0, f64::MAX, f64::MIN_POSITIVE];
+    for (i, value) in bad.into_iter().enumerate() {
+        let mut report = rich();
+        report.mixtures.truncate(1 + i);
+        for scores in report.mixtures.iter_mut().flat_map(|m| m.scores.values_mut().chain(m.target.values_mut())) {
+            scores.values_mut().take(4).for_each(|s| s.perplexity = value);
+        }
+        report.mixtures[0].id = long.clone();
+        report.mixtures[0].group = format!("../{long}");
+        report.domains[0].name = long.clone();
+        report.correlations = correlations(&report.mixtures, &report.domains, 1);
+        report.answers = answers(&report.mixtures, &report.correlations);
+        report.scaled[0].points[1] =
+            ScaledPoint { lambda: value, pearson: Some(value), log_error: value, ..Default::default() };
+        report.scaled[1].points.clear();
+        report.picking[0].rows[0].regret_at = vec![value];
+        report.picking[1].rows.clear();
+        report.laws[0] =
+            Law { domain: long.clone(), form: "law".into(), c: value, k: value, residual: value, ..Law::default() };
+        report.laws[0].t = BTreeMap::from([(long.clone(), value)]);
+        report.segments[0].points.truncate(1);
+        report.segments[1].points.clear();
+        report.segments[2].points[3].scores.values_mut().for_each(|s| s.perplexity = value);
+        report.segments[3].barriers.insert("ood".into(), Barrier { height: value, at: value });
+        report.segments[4].from = long.clone();
+        report.cost.curves[0] =
+            CostPoint { partitions: 2, modular: value, pairs: value, triples: value, subsets: value };
+        report.cost.modular_flops = value;
+        report.trainings[0].curve[0].loss = value;
+        report.trainings[1] = TrainingInfo { name: long.clone(), role: "module".into(), ..TrainingInfo::default() };
+        report.noise[0].ceiling = Some(value);
+        report.noise[1] = Noise::default();
+        report.spent.as_mut().unwrap().naive_hours = Some(value);
+        assert_no_nan(&report);
+        if i % 3 == 0 {
+            report.write(&dir).unwrap();
+        }
+    }
+    Report::default().write(&dir).unwrap();
 }

@@ -13,7 +13,7 @@ const LETTER: f64 = 12.0;
 const LETTER_WIDTH: f64 = 6.9;
 const HEIGHT: f64 = 300.0;
 /// Height of a row where the upright axis has names.
-const ROW: f64 = 22.0;
+const ROW: f64 = 28.0;
 const LEGEND_ROW: f64 = 18.0;
 /// Letters of a name on an axis or in a legend.
 const LONGEST: usize = 22;
@@ -51,7 +51,7 @@ const MARKS: [&str; 10] = [
 pub const REFERENCE: usize = 8;
 pub const NEUTRAL: usize = 9;
 /// Styles that proxies and other series take in turn.
-pub const TURNS: usize = 7;
+pub const TURNS: usize = 8;
 
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Scale {
@@ -180,11 +180,8 @@ impl Chart {
         );
         for (i, line) in lines.iter().enumerate() {
             let (x, y) = (WIDTH / 2.0, 20 + 17 * i);
-            let _ = writeln!(
-                out,
-                "<text class=\"ax t\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{}</text>",
-                escaped(line)
-            );
+            let _ =
+                writeln!(out, "<text class=\"ax\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{}</text>", escaped(line));
         }
         out + &inner + "</svg>\n"
     }
@@ -221,10 +218,11 @@ impl Chart {
 
     /// Series with a name, each with where its key begins: left, top.
     fn legend(&self) -> Vec<(&Series, f64, f64)> {
+        // Proxies' names are in capitals, which are wider.
         let (mut left, mut top) = (10.0, 0.0);
         let mut keys = Vec::new();
         for series in self.series.iter().filter(|s| !s.name.is_empty()) {
-            let width = 44.0 + LETTER_WIDTH * short(&series.name).chars().count() as f64;
+            let width = 46.0 + 7.6 * short(&series.name).chars().count() as f64;
             if left + width > WIDTH && left > 10.0 {
                 (left, top) = (10.0, top + LEGEND_ROW);
             }
@@ -248,9 +246,11 @@ impl Chart {
                 escaped(label)
             );
         }
+        // Between names, on numbers.
+        let aside = if matches!(self.y.scale, Scale::Names(_)) { 0.5 } else { 0.0 };
         for (value, label) in &y.ticks {
             let at = area.y(y, *value);
-            let _ = write!(grid, "M{} {}H{}", px(left), px(at), px(right));
+            let _ = write!(grid, "M{} {}H{}", px(left), px(area.y(y, *value + aside)), px(right));
             let (x, y) = (px(left - 6.0), px(at + 4.0));
             let _ = write!(labels, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"end\">{}</text>", escaped(label));
         }
@@ -378,9 +378,9 @@ fn padded(values: &[f64]) -> (f64, f64) {
     (low - pad, high + pad)
 }
 
-/// At most six, at 1, 2 or 5 times a power of ten, with the decimals that tell them apart.
+/// At most seven, at 1, 2 or 5 times a power of ten, with the decimals that tell them apart.
 fn ticks(low: f64, high: f64, percent: bool) -> Vec<(f64, String)> {
-    let rough = (high - low) / 5.0;
+    let rough = (high - low) / 7.0;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough * 0.999).unwrap_or(rough);
     let decimals = |step: f64| (-(step * 1.000001).log10().floor()).clamp(0.0, 9.0) as usize;
@@ -450,7 +450,7 @@ pub fn style_sheet(dark: bool) -> String {
     if !dark {
         let _ = write!(
             out,
-            ".chart,.ax{{font-family:'DejaVu Sans',system-ui,sans-serif;font-size:{LETTER}px}}.t{{font-weight:bold}}\
+            ".chart,.ax{{font-family:'DejaVu Sans',system-ui,sans-serif;font-size:{LETTER}px}}\
              .l{{fill:none;stroke-width:2}}.i{{fill:none;stroke-width:1.5}}.thin .l{{stroke-width:1.1}}\
              .b{{fill-opacity:.16;stroke:none}}.m{{fill-opacity:.85}}"
         );

@@ -152,7 +152,7 @@ pub(super) fn coefficients(list: &[Law], form: &str) -> Table {
     let of: Vec<&Law> = list.iter().filter(|l| l.form == form).collect();
     let partitions: BTreeSet<&str> = of.iter().flat_map(|l| l.t.keys().map(String::as_str)).collect();
     let row = |l: &&Law| {
-        let values = partitions.iter().map(|p| or_none(l.t.get(*p).copied(), |t| signed_or_words(t)));
+        let values = partitions.iter().map(|p| or_none(l.t.get(*p).copied(), signed));
         [domain_title(&l.domain)].into_iter().chain(values).collect()
     };
     Table {
@@ -162,10 +162,6 @@ pub(super) fn coefficients(list: &[Law], form: &str) -> Table {
         rows: of.iter().map(row).collect(),
         notes: Vec::new(),
     }
-}
-
-fn signed_or_words(value: f64) -> String {
-    if value.is_finite() { signed(value) } else { number(value) }
 }
 
 /// A number that is written in words where it is not finite.

@@ -23,7 +23,7 @@ pub(super) fn style(proxy: &str) -> usize {
     match proxy.trim_start_matches("target_") {
         "largest" => REFERENCE,
         "random" => NEUTRAL,
-        name => known.iter().position(|k| *k == name).unwrap_or(TURNS),
+        name => known.iter().position(|k| *k == name).unwrap_or(TURNS - 1),
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) fn overview(group: &str, list: &[&Correlation], noise: &[Noise]) -> C
         .iter()
         .enumerate()
         .map(|(i, proxy)| {
-            let aside = 0.13 * (i as f64 - (names.len() - 1) as f64 / 2.0);
+            let aside = 0.11 * (i as f64 - (names.len() - 1) as f64 / 2.0);
             let of = list.iter().filter(|c| c.proxy == *proxy);
             let found: Vec<(f64, &&Correlation)> = of.filter_map(|c| Some((row(&c.domain)? + aside, c))).collect();
             let mark = |(y, c): &(f64, &&Correlation)| Some(Mark { x: c.pearson?, y: *y, label: said(c) });

@@ -113,21 +113,21 @@ impl Report {
         self.averages().iter().any(|a| a == domain)
     }
 
-    /// Per group: r by domain, the averages' table, and folded that of the domains.
+    /// r by domain of every group beside each other; per group the averages' table, and folded that of the domains.
     fn correlation_parts(&self) -> Vec<Part> {
-        let mut parts = Vec::new();
         let all: Vec<&Correlation> = self.correlations.iter().collect();
-        for (i, list) in all.chunk_by(|a, b| a.group == b.group).enumerate() {
-            let group = &list[0].group;
+        let groups: Vec<&[&Correlation]> = all.chunk_by(|a, b| a.group == b.group).collect();
+        let charts: Vec<Chart> = groups.iter().map(|list| plot::overview(&list[0].group, list, &self.noise)).collect();
+        let mut parts = vec![Part::new("", Vec::new(), vec![figure("", &charts)])];
+        for (i, list) in groups.into_iter().enumerate() {
             let (averages, domains): (Vec<&Correlation>, Vec<&Correlation>) =
                 list.iter().partition(|c| self.is_average(&c.domain));
-            let chart = plot::overview(group, list, &self.noise);
-            let mut table = tables::correlation_table(&averages);
-            table.title = format!("{group}: averages");
-            parts.push(Part::new(group, vec![table], vec![figure("", [&chart])]).fold(i > 0));
-            let mut table = tables::correlation_table(&domains);
-            table.title = format!("{group}: each domain");
-            parts.push(Part::new(&format!("{group}: each domain"), vec![table], Vec::new()).fold(true));
+            for (what, chosen) in [("averages", averages), ("each domain", domains)] {
+                let table = tables::correlation_table(&chosen);
+                let title = format!("{}: {what}", list[0].group);
+                let folded = i > 0 || what != "averages";
+                parts.push(Part::new(&title, vec![Table { title: title.clone(), ..table }], Vec::new()).fold(folded));
+            }
         }
         parts
     }
@@ -159,13 +159,19 @@ impl Report {
         Figure { title: domain_title(domain), panels: proxies(&self.mixtures).iter().filter_map(panel).collect() }
     }
 
+    /// The curves of the averages beside each other, then a table for each group and domain.
     fn picking_parts(&self) -> Vec<Part> {
+        let open = |p: &&Picking| AVERAGES.contains(&p.domain.as_str()) && p.group != "all";
+        let charts: Vec<Chart> = self.picking.iter().filter(open).map(plot::picking).collect();
         let part = |p: &Picking| {
+            let figures = if open(&p) { Vec::new() } else { vec![figure("", [&plot::picking(p)])] };
             let title = format!("{}: {}", p.group, domain_title(&p.domain));
-            Part::new(&title, vec![experiments::picking(p)], vec![figure("", [&plot::picking(p)])])
-                .fold(!AVERAGES.contains(&p.domain.as_str()) || p.group == "all")
+            Part::new(&title, vec![experiments::picking(p)], figures).fold(!open(&p))
         };
-        self.picking.iter().map(part).collect()
+        [Part::new("", Vec::new(), vec![figure("", &charts)])]
+            .into_iter()
+            .chain(self.picking.iter().map(part))
+            .collect()
     }
 
     fn noise_parts(&self) -> Vec<Part> {

@@ -31,6 +31,9 @@ pub(super) fn number(value: f64) -> String {
 
 /// A correlation, without a minus sign before zero.
 pub(super) fn signed(value: f64) -> String {
+    if !value.is_finite() {
+        return number(value);
+    }
     let text = format!("{value:.3}");
     if text == "-0.000" { "0.000".into() } else { text }
 }
@@ -302,8 +305,8 @@ pub(super) fn cost_sentence(cost: &Cost) -> Option<String> {
     }
     let (modular, naive) = (flops(cost.modular_flops), flops(cost.naive_flops));
     Some(format!(
-        "Cost: {modular} FLOPs with a training per partition, {naive} with a training per mixture ({} times as much).",
-        number(ratio)
+        "Cost: {modular} FLOPs with a training per partition, {naive} with a training per mixture ({}).",
+        if ratio >= 1.0 { format!("{ratio:.1} times as much") } else { format!("{} of it", percent(ratio)) }
     ))
 }
 

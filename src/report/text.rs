@@ -8,7 +8,7 @@ use std::fmt::Write;
 /// Mixtures listed per group; scores.csv has all of them.
 const LISTED: usize = 10;
 
-/// Correlations printed per group; a study of more shows those on averages alone.
+/// Correlations printed per group; a study of more shows the three averages alone.
 const MOST_ROWS: usize = 60;
 
 impl Report {
@@ -60,15 +60,14 @@ impl Report {
 
     /// Of the small pool with SEQ, and with the larger model's.
     fn push_correlations(&self, out: &mut String) {
-        let averages = self.averages();
         let larger = self.cross_scale.as_ref().map_or(&[][..], |c| &c.correlations);
         for (of, list) in [("SEQ", &self.correlations[..]), ("SEQ of the larger model", larger)] {
             let list: Vec<&Correlation> = list.iter().collect();
             for group in list.chunk_by(|a, b| a.group == b.group) {
-                let kept = group.iter().filter(|c| group.len() <= MOST_ROWS || averages.contains(&c.domain));
+                let kept = group.iter().filter(|c| group.len() <= MOST_ROWS || AVERAGES.contains(&c.domain.as_str()));
                 let mut table = tables::correlation_table(&kept.copied().collect::<Vec<_>>());
                 if table.rows.len() < group.len() {
-                    table.notes.push("Each domain is in report.html.".into());
+                    table.notes.push("Fields and domains are in report.html.".into());
                 }
                 table.title = format!("Correlation with {of}: {}", table.title);
                 push(out, &table);
