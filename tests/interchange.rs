@@ -1,6 +1,6 @@
 //! The report's scores in the forms of other tools, and training metrics for TensorBoard: equal to the files in
-//! tests/fixtures/interchange and tests/fixtures/tensorboard, which those tools' own readers read once. What they read is
-//! in `read.json` beside the files, made by the `read.py` there, and is compared with the numbers that went in.
+//! tests/fixtures/interchange and tests/fixtures/tensorboard, which those tools' own readers read once. What they read
+//! is in `read.json` beside the files, made by the `read.py` there, and is compared with the numbers that went in.
 
 use serde_json::Value;
 use std::collections::BTreeMap;

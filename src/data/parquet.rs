@@ -7,8 +7,8 @@
 //!   holds comes first. Nulls are left out. Dates and timestamps become ISO 8601 text.
 //! * lists, maps, other structs, bytes, decimals and times of day are left out, and not even read.
 //!
-//! Memory holds a batch of rows and a page of each column. Columns are read by the crate's column readers: its record API,
-//! which assembles rows, panics on many damaged files, and these on few (see [`guarded`]).
+//! Memory holds a batch of rows and a page of each column. Columns are read by the crate's column readers: its record
+//! API, which assembles rows, panics on many damaged files, and these on few (see [`guarded`]).
 
 use super::documents::{Document, from_object};
 use crate::error::{Error, Result};
