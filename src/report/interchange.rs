@@ -5,8 +5,8 @@
 //!   `index,metric/<domain>_val_loss,...`. The notebook takes every column after the first as a number and pairs rows
 //!   by their place, so a pair of files has the same rows in the same order, and no row with an empty cell.
 //! * Olmix (github.com/allenai/olmix, `olmix/fit/loaders.py` at 9586977): `ratios.csv` with `run,name,index` and a
-//! column   per partition, `metrics.csv` with `run,name,index` and a column per metric, joined by `run`. Lower metrics
-//! are   better; Olmix's own are bits per byte, called `<task>_bpb`.
+//!   column per partition, `metrics.csv` with `run,name,index` and a column per metric, joined by `run`. Lower metrics
+//!   are better; Olmix's own are bits per byte, called `<task>_bpb`.
 //!
 //! Both are written for SEQ, and for each proxy: a law fitted to merges can be judged on SEQ.
 

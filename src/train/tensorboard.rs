@@ -2,7 +2,7 @@
 //!
 //! A file is records of TFRecord's form: the length of the data (u64), the masked CRC-32C of these eight bytes (u32),
 //! the data, its masked CRC-32C (u32); little-endian. The data is an `Event` in protobuf. Formats:
-//! tensorflow/core/lib/io/ record_writer.h, tensorflow/core/lib/hash/crc32c.h, tensorflow/core/util/event.proto,
+//! tensorflow/core/lib/io/record_writer.h, tensorflow/core/lib/hash/crc32c.h, tensorflow/core/util/event.proto,
 //! core/framework/summary.proto.
 //!
 //! No clock is read: equal metrics give equal bytes. An event's `wall_time` is its step, in seconds since 1970, so
