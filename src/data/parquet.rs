@@ -7,8 +7,8 @@
 //!   holds comes first. Nulls are left out. Dates and timestamps become ISO 8601 text.
 //! * lists, maps, other structs, bytes, decimals and times of day are left out, and not even read.
 //!
-//! Memory holds a batch of rows and a page of each column. Columns are read by the crate's column readers, which give
-//! errors; its record API, which assembles rows, panics on some damaged files.
+//! Memory holds a batch of rows and a page of each column. Columns are read by the crate's column readers: its record
+//! API, which assembles rows, panics on many damaged files, and these on few (see [`guarded`]).
 
 use super::documents::{Document, from_object};
 use crate::error::{Error, Result};
@@ -70,16 +70,16 @@ struct Column {
 /// Calls `each` on the document of every row of `path`, in order.
 pub(super) fn for_each_row(path: &Path, mut each: impl FnMut(Document) -> Result<()>) -> Result<()> {
     let file = File::open(path).map_err(|e| Error::io("open", path, &e))?;
-    let reader = SerializedFileReader::new(file).map_err(|e| damaged(path, &e))?;
+    let bytes = file.metadata().map_err(|e| Error::io("open", path, &e))?.len();
+    let reader = guarded(path, || SerializedFileReader::new(file))?;
     let columns = columns(path, reader.metadata().file_metadata().schema_descr())?;
     let mut row = 0;
     for number in 0..reader.num_row_groups() {
-        let group = reader.get_row_group(number).map_err(|e| damaged(path, &e))?;
+        let group = guarded(path, || reader.get_row_group(number))?;
         let mut readers = Vec::new();
         for column in &columns {
-            check_compression(path, column, group.metadata())?;
-            let reader = group.get_column_reader(column.leaf).map_err(|e| damaged(path, &e))?;
-            readers.push(reader);
+            check_chunk(path, column, group.metadata(), bytes)?;
+            readers.push(guarded(path, || group.get_column_reader(column.leaf))?);
         }
         let mut left = group.metadata().num_rows();
         while left > 0 {
@@ -272,8 +272,28 @@ impl Column {
 
     /// The next `rows` values, null where there is none; `before` rows were read of the file.
     fn read(&self, path: &Path, reader: &mut ColumnReader, before: u64, rows: usize) -> Result<Vec<Value>> {
+        let values = guarded(path, || self.decode(reader, rows))?;
+        if values.len() != rows {
+            return Err(Error::input(format!("the column `{}` is cut off", self.name()))
+                .at(path)
+                .expected(format!("{} rows or more", before + rows as u64))
+                .got(format!("{} rows", before + values.len() as u64))
+                .fix("copy or download the file again"));
+        }
+        let utf8 = |(value, row): (Option<Value>, u64)| {
+            value.ok_or_else(|| {
+                Error::input(format!("row {row}: the column `{}` is not valid UTF-8", self.name()))
+                    .at(path)
+                    .fix("write the file again with the text as UTF-8")
+            })
+        };
+        values.into_iter().zip(before + 1..).map(utf8).collect()
+    }
+
+    /// The next values, at most `rows` of them; `None` is one that is not UTF-8.
+    fn decode(&self, reader: &mut ColumnReader, rows: usize) -> std::result::Result<Vec<Option<Value>>, ParquetError> {
         let scalar = self.scalar;
-        let values = match reader {
+        match reader {
             ColumnReader::BoolColumnReader(r) => self.values(r, rows, |v| Some(Value::Bool(*v))),
             ColumnReader::Int32ColumnReader(r) => self.values(r, rows, |v| {
                 Some(match scalar {
@@ -300,23 +320,7 @@ impl Column {
             }
             // No `Scalar` has this type.
             ColumnReader::FixedLenByteArrayColumnReader(_) => Ok(vec![Some(Value::Null); rows]),
-        };
-        let values = values.map_err(|e| damaged(path, &e))?;
-        if values.len() != rows {
-            return Err(Error::input(format!("the column `{}` is cut off", self.name()))
-                .at(path)
-                .expected(format!("{} rows or more", before + rows as u64))
-                .got(format!("{} rows", before + values.len() as u64))
-                .fix("copy or download the file again"));
         }
-        let utf8 = |(value, row): (Option<Value>, u64)| {
-            value.ok_or_else(|| {
-                Error::input(format!("row {row}: the column `{}` is not valid UTF-8", self.name()))
-                    .at(path)
-                    .fix("write the file again with the text as UTF-8")
-            })
-        };
-        values.into_iter().zip(before + 1..).map(utf8).collect()
     }
 
     /// The next values through `json`, at most `rows` of them; `None` is one that is not UTF-8.
@@ -357,14 +361,35 @@ fn timestamp(count: i64, parts: i64) -> Value {
     time.map(|t| format!("{:?}", t.naive_utc())).into()
 }
 
-fn check_compression(path: &Path, column: &Column, group: &RowGroupMetaData) -> Result<()> {
-    match group.column(column.leaf).compression() {
+/// That a column's chunk is of a known compression and lies in the file: the crate panics where it does not.
+fn check_chunk(path: &Path, column: &Column, group: &RowGroupMetaData, bytes: u64) -> Result<()> {
+    let chunk = group.column(column.leaf);
+    let name = column.name();
+    let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+    let end = start.checked_add(chunk.compressed_size());
+    if start < 0 || end.is_none_or(|end| end < start || end as u64 > bytes) {
+        return Err(Error::input(format!("the column `{name}` does not lie in the file"))
+            .at(path)
+            .expected(format!("a place within {bytes} bytes"))
+            .got(format!("{} bytes from {start}", chunk.compressed_size()))
+            .fix("copy or download the file again"));
+    }
+    match chunk.compression() {
         Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_) => Ok(()),
-        other => Err(Error::input(format!("the compression of the column `{}` is not read", column.name()))
+        other => Err(Error::input(format!("the compression of the column `{name}` is not read"))
             .at(path)
             .expected("snappy, gzip, zstd or none")
             .got(other.to_string())
             .fix("write the file again with zstd")),
+    }
+}
+
+/// What the crate says. Some damage makes it panic; that, too, is an error of the file.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> std::result::Result<T, ParquetError>) -> Result<T> {
+    // Nothing that was half changed is used after a panic: the file is given up.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
+        Ok(read) => read.map_err(|e| damaged(path, &e)),
+        Err(_) => Err(damaged(path, &ParquetError::General("values that cannot be".into()))),
     }
 }
 

@@ -10,9 +10,9 @@ const HEADER: &str = "mixture,group,model,domain,kind,nats,tokens,bytes,perplexi
 type Scores = BTreeMap<String, Score>;
 
 impl Report {
-    /// `model` is "seq" or the proxy, "target_seq", ... for those of the larger model, "scaled@1.4" for the scaled merge
-    /// of lambda 1.4; `kind` is "id", "ood" or "average"; `repeat` counts trainings under other orders of the data, 0
-    /// being the one that the report is about. What is missing or not finite is empty.
+    /// `model` is "seq" or the proxy, "target_seq", ... for those of the larger model, "scaled@1.4" for the scaled
+    /// merge of lambda 1.4; `kind` is "id", "ood" or "average"; `repeat` counts trainings under other orders of the
+    /// data, 0 being the one that the report is about. What is missing or not finite is empty.
     pub fn to_csv(&self) -> String {
         let mut out = format!("{HEADER}\n");
         let models: Vec<String> = std::iter::once(SEQ.to_string()).chain(proxies(&self.mixtures)).collect();
@@ -44,7 +44,8 @@ impl Report {
     }
 }
 
-/// All models of a mixture, each with its number of the repeat: its own, the repeats, the larger model's, scaled merges.
+/// All models of a mixture, each with its number of the repeat: its own, the repeats, the larger model's, scaled
+/// merges.
 fn series<'a>(mixture: &'a MixtureInfo, models: &[String]) -> Vec<(String, usize, &'a Scores)> {
     let mut list = ordered(&mixture.scores, models, "", 0);
     for (repeat, scores) in mixture.repeats.iter().enumerate() {

@@ -2,11 +2,11 @@
 //!
 //! * RegMix (github.com/sail-sg/regmix, `regression_fitting/regression.ipynb`, `data/train_mixture_1m.csv` and
 //!   `data/train_pile_loss_1m.csv` at b004d3a): a file of mixtures `index,train_<partition>,...` and one of losses
-//!   `index,metric/<domain>_val_loss,...`. The notebook takes every column after the first as a number and pairs rows by
-//!   their place, so a pair of files has the same rows in the same order, and no row with an empty cell.
-//! * Olmix (github.com/allenai/olmix, `olmix/fit/loaders.py` at 9586977): `ratios.csv` with `run,name,index` and a column
-//!   per partition, `metrics.csv` with `run,name,index` and a column per metric, joined by `run`. Lower metrics are
-//!   better; Olmix's own are bits per byte, called `<task>_bpb`.
+//!   `index,metric/<domain>_val_loss,...`. The notebook takes every column after the first as a number and pairs rows
+//!   by their place, so a pair of files has the same rows in the same order, and no row with an empty cell.
+//! * Olmix (github.com/allenai/olmix, `olmix/fit/loaders.py` at 9586977): `ratios.csv` with `run,name,index` and a
+//!   column per partition, `metrics.csv` with `run,name,index` and a column per metric, joined by `run`. Lower metrics
+//!   are better; Olmix's own are bits per byte, called `<task>_bpb`.
 //!
 //! Both are written for SEQ, and for each proxy: a law fitted to merges can be judged on SEQ.
 
@@ -59,9 +59,9 @@ impl Report {
     }
 
     /// Olmix's files, name and text: `ratios.csv` of all mixtures and samples, `metrics.csv` of SEQ and
-    /// `<proxy>_metrics.csv` of each proxy, bits per byte. A run is called by its index (as in [`Report::to_regmix`], but
-    /// from 0 and after an `m`), since mixtures of two groups may share an id. Runs without a score on every domain are in
-    /// no metrics; Olmix leaves these out of the ratios, too.
+    /// `<proxy>_metrics.csv` of each proxy, bits per byte. A run is called by its index (as in [`Report::to_regmix`],
+    /// but from 0 and after an `m`), since mixtures of two groups may share an id. Runs without a score on every domain
+    /// are in no metrics; Olmix leaves these out of the ratios, too.
     pub fn to_olmix(&self) -> Vec<(String, String)> {
         const HEAD: &str = "run,name,index";
         let start = |index: usize| format!("m{index},{},{index}", field(self.name_of(index)));
@@ -90,8 +90,8 @@ impl Report {
         files
     }
 
-    /// Writes both into `regmix/` and `olmix/` below `dir`. Each directory is replaced as a whole, so that nothing stays
-    /// of mixtures and proxies that the study had before. Errors: the file system's.
+    /// Writes both into `regmix/` and `olmix/` below `dir`. Each directory is replaced as a whole, so that nothing
+    /// stays of mixtures and proxies that the study had before. Errors: the file system's.
     pub(super) fn write_interchange(&self, dir: &Path) -> Result<()> {
         for (name, texts) in [("regmix", self.to_regmix()), ("olmix", self.to_olmix())] {
             let path = dir.join(name);

@@ -1,8 +1,9 @@
 //! Training metrics as a TensorBoard event file.
 //!
-//! A file is records of TFRecord's form: the length of the data (u64), the masked CRC-32C of these eight bytes (u32), the
-//! data, its masked CRC-32C (u32); little-endian. The data is an `Event` in protobuf. Formats: tensorflow/core/lib/io/
-//! record_writer.h, tensorflow/core/lib/hash/crc32c.h, tensorflow/core/util/event.proto, core/framework/summary.proto.
+//! A file is records of TFRecord's form: the length of the data (u64), the masked CRC-32C of these eight bytes (u32),
+//! the data, its masked CRC-32C (u32); little-endian. The data is an `Event` in protobuf. Formats:
+//! tensorflow/core/lib/io/record_writer.h, tensorflow/core/lib/hash/crc32c.h, tensorflow/core/util/event.proto,
+//! core/framework/summary.proto.
 //!
 //! No clock is read: equal metrics give equal bytes. An event's `wall_time` is its step, in seconds since 1970, so
 //! TensorBoard's "relative" axis shows steps as seconds.
@@ -70,8 +71,9 @@ pub fn write(dir: &Path, name: &str, rows: &[Metrics]) -> Result<()> {
     files::write_atomic(&run.join(FILE), |out| out.write_all(&events(rows)))
 }
 
-/// `dir/name`, blanks kept, so that TensorBoard calls the run what the report calls it. A name that no directory can have
-/// on every system has `_` in place of such characters and ends in a part of its hash, so no two names share a directory.
+/// `dir/name`, blanks kept, so that TensorBoard calls the run what the report calls it. A name that no directory can
+/// have on every system has `_` in place of such characters and ends in a part of its hash, so no two names share a
+/// directory.
 pub fn run_directory(dir: &Path, name: &str) -> PathBuf {
     const LONGEST: usize = 120;
     let fits = |c: char| c.is_ascii_alphanumeric() || " -_+.@=".contains(c);
