@@ -12,10 +12,10 @@
 
 use super::correlations::proxies;
 use super::csv::field;
-use super::model::{DomainKind, Report, SEQ, Score};
+use super::model::{Report, SEQ, Score};
 use crate::error::Result;
 use crate::files;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Columns of Olmix's files that are not partitions or metrics.
@@ -114,9 +114,11 @@ impl Report {
         std::iter::once(SEQ.to_string()).chain(proxies(&self.mixtures)).collect()
     }
 
-    /// The study's partitions in its order: each has a domain of its held-out text.
+    /// The partitions that are in any mixture, in the study's order. Its table has the seed's text and OOD domains, too.
     fn partition_names(&self) -> Vec<&str> {
-        self.domains.iter().filter(|d| d.kind == DomainKind::Id).map(|d| d.name.as_str()).collect()
+        let members = self.mixtures.iter().map(|m| &m.members).chain(self.samples.iter().map(|s| &s.members));
+        let mixed: BTreeSet<&str> = members.flat_map(|m| m.keys()).map(String::as_str).collect();
+        self.partitions.iter().map(|p| p.name.as_str()).filter(|name| mixed.contains(name)).collect()
     }
 
     /// The mixtures, then the samples, which are merges, that `model` was scored on in every domain.
