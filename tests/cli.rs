@@ -144,7 +144,7 @@ fn bad_settings_are_named_by_line_and_key() {
         ("test = 0.2", "test = 1.5", &["changed.toml: `data.validation` and `data.test`"]),
         ("test = 0.2", "test = 0.2\nseparator = \"\"", &["changed.toml: the separator of document ids is empty"]),
         ("name = \"music\"", "name = \"law\"", &["changed.toml: two partitions or domains are named `law`"]),
-        ("name = \"music\"", "name = \"ood\"", &["changed.toml: `ood` names an average in the report"]),
+        ("name = \"music\"", "name = \"ood\"", &["changed.toml: `ood` has a meaning of its own in the report"]),
         ("name = \"music\"", "name = \"a+b\"", &["changed.toml: `a+b` cannot name a partition"]),
         ("[\"music.jsonl\"]", "[]", &["changed.toml: `music` names no `files`"]),
         (

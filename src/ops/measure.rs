@@ -1,4 +1,4 @@
-//! How fast this device multiplies matrices: the yardstick of plans and of `doctor`.
+//! How fast this device multiplies matrices: the yardstick of `doctor`.
 
 use super::{Epilogue, Gemm, Op};
 use crate::device::{DType, Device};

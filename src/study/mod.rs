@@ -16,6 +16,7 @@ mod run;
 mod selection;
 mod settings;
 mod shards;
+mod speed;
 mod stages;
 mod status;
 mod workers;

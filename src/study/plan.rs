@@ -4,11 +4,11 @@ use super::merges;
 use super::mixtures::{Mixture, mixtures};
 use super::opened::TARGET;
 use super::settings::{Source, Study};
+use super::speed;
 use crate::data::Tokenizer;
-use crate::device::{DType, Device};
+use crate::device::DType;
 use crate::error::{Error, Result};
 use crate::model::{Config, MemoryPlan, Table};
-use crate::ops::matmul_rate;
 use crate::report::{Cost, CostPoint, StageCost};
 use crate::train::{Settings, memory_plan};
 use serde::Serialize;
@@ -36,15 +36,16 @@ pub struct Plan {
     pub seed: Work,
     pub modules: Work,
     pub seq: Work,
-    /// Merges scored; their flops are bounded by `evaluation.tokens` per domain where that is set.
+    /// Merges scored: of 0 tokens where these are not known before the text is tokenized, `evaluation.tokens` not being set.
     pub merged: Work,
     /// The larger model, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetPlan>,
     pub cost: Cost,
-    /// Hours of all of the above on this machine's CPU, from the speed of a matrix product measured just now and
-    /// half of it reached.
+    /// Hours of all of the above on this machine's CPU, at the speed of a training pass measured just now.
     pub estimated_hours: f64,
+    /// And of each stage of `cost`.
+    pub hours: BTreeMap<String, f64>,
     /// What the largest training takes of the memory of the CPU's machine.
     pub cpu_memory: MemoryPlan,
     /// And of a GPU's; none where there are no kernels for the model.
@@ -60,21 +61,18 @@ pub struct TargetPlan {
     pub merged: Work,
 }
 
-/// The share of a plain matrix product's speed that training reaches.
-const REACHED: f64 = 0.5;
-
 impl Plan {
     pub fn new(study: &Study) -> Result<Plan> {
-        Plan::of(study, &model_config(study)?)
+        let domains = (study.partition.len() + study.ood.len()) as u64;
+        // Without a bound the tokens are known only once the text is tokenized.
+        let scored = Some(study.evaluation.tokens).filter(|bound| *bound < u64::MAX);
+        Plan::of(study, &model_config(study)?, scored.map_or(0, |tokens| tokens.saturating_mul(domains)))
     }
 
-    /// For a model that is known already.
-    pub fn of(study: &Study, config: &Config) -> Result<Plan> {
+    /// For a model that is known already, with `scored` tokens scored per model.
+    pub fn of(study: &Study, config: &Config, scored: u64) -> Result<Plan> {
         let mixtures = mixtures(study);
         let domains = study.partition.len() + study.ood.len();
-        // Without a bound the tokens are known only once the text is tokenized.
-        let bound = study.evaluation.tokens;
-        let scored = if bound == u64::MAX { 0 } else { bound.saturating_mul(domains as u64) };
         let target = target_config(study, config.vocabulary, config.eos)?;
         let counts = Counts { study, mixtures: &mixtures, scored };
         let small = counts.stages(config, study.seed.training.as_ref(), &study.module.training, None);
@@ -83,7 +81,7 @@ impl Plan {
             ..counts.stages(config, Some(&t.seed.training), &t.module.training, Some(t.modules))
         });
         let cost = cost(study, config, target.as_ref(), &mixtures, scored);
-        let flops: f64 = cost.stages.iter().map(|s| s.flops).sum();
+        let hours = hours(&cost, config, target.as_ref())?;
         Ok(Plan {
             study: study.name.clone(),
             parameters: Table::new(config).len as u64,
@@ -98,18 +96,20 @@ impl Plan {
             target: large,
             cost,
             mixtures,
-            estimated_hours: flops / (REACHED * matmul_rate(&mut Device::cpu())?) / 3600.0,
+            estimated_hours: hours.values().sum(),
+            hours,
             cpu_memory: largest_training(study, config, target.as_ref(), DType::F32)?,
             gpu_memory: largest_training(study, config, target.as_ref(), DType::Bf16).ok(),
         })
     }
+}
 
-    /// Of each stage on this machine's CPU.
-    pub fn hours(&self) -> BTreeMap<String, f64> {
-        let flops: f64 = self.cost.stages.iter().map(|s| s.flops).sum();
-        let share = |s: &StageCost| if flops > 0.0 { s.flops / flops * self.estimated_hours } else { 0.0 };
-        self.cost.stages.iter().map(|s| (s.stage.clone(), share(s))).collect()
-    }
+/// Hours of each stage on this machine's CPU.
+fn hours(cost: &Cost, config: &Config, target: Option<&Config>) -> Result<BTreeMap<String, f64>> {
+    let small = speed::training_rate(config)?;
+    let large = target.map_or(Ok(small), speed::training_rate)?;
+    let rate = |s: &StageCost| if s.stage.starts_with(TARGET) { large } else { small };
+    Ok(cost.stages.iter().map(|s| (s.stage.clone(), s.flops / rate(s) / 3600.0)).collect())
 }
 
 /// The memory of the training that takes the most.
@@ -289,6 +289,12 @@ impl fmt::Display for Plan {
                 Some((_, n)) => *n += 1,
                 None => groups.push((&mixture.group, 1)),
             }
+        }
+        if self.merged.models > 0 && self.merged.tokens == 0 {
+            writeln!(
+                f,
+                "\nscoring is not counted: how much text is scored is known once it is tokenized, or from `evaluation.tokens`"
+            )?;
         }
         let groups: Vec<String> = groups.iter().map(|(group, n)| format!("{n} {group}")).collect();
         writeln!(

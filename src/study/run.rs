@@ -76,7 +76,8 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     let clock = Clock::open(&opened.layout)?;
     // The CPU's speed says nothing of another device's.
     if history::note(&opened)? && place.name() == "cpu" {
-        clock.planned(Plan::of(study, &opened.prepared.config)?.hours())?;
+        let (config, scored) = (&opened.prepared.config, opened.prepared.scored_tokens());
+        clock.planned(pool.install(|| Plan::of(study, config, scored))?.hours)?;
     }
     let work = Run { opened: &opened, options, progress: &progress, clock: &clock };
     for scale in opened.scales() {

@@ -320,8 +320,8 @@ fn segment(from: &str, to: &str, salt: usize) -> Segment {
 
 fn segments() -> Vec<Segment> {
     let mut list: Vec<Segment> = PARTITIONS.iter().enumerate().map(|(i, p)| segment("seed", p, i)).collect();
-    for a in 0..8 {
-        list.extend((a + 1..8).map(|b| segment(PARTITIONS[a], PARTITIONS[b], 10 * a + b)));
+    for (a, from) in PARTITIONS.iter().enumerate() {
+        list.extend((a + 1..PARTITIONS.len()).map(|b| segment(from, PARTITIONS[b], 10 * a + b)));
     }
     list
 }

@@ -1,0 +1,34 @@
+//! How fast this machine's CPU trains a model, measured in a moment: the yardstick of plans.
+
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::{Activations, Batch, Config, Inputs, Model, OptimizerArena, initial_weights};
+use std::time::Instant;
+
+/// What is measured: one layer, so many positions and tokens of the vocabulary at most. Products keep the model's width.
+const ROWS: usize = 512;
+const VOCABULARY: usize = 4096;
+/// Passes are repeated for so long, and the fastest counts: other work of the machine only makes one slower.
+const SECONDS: f64 = 0.5;
+
+/// Training FLOPs per second ([`Config::training_flops_per_token`]) of forward and backward passes of the model, cut to
+/// that.
+pub fn training_rate(config: &Config) -> Result<f64> {
+    let (context, vocabulary) = (config.context.min(ROWS / 4), config.vocabulary.min(VOCABULARY));
+    let config = Config { layers: 1, context, vocabulary, ..config.clone() };
+    let shape = Batch { batch: (ROWS / context).max(1), context };
+    let device = &mut Device::cpu();
+    let model = Model::new(device, &config, &initial_weights(&config, 0))?;
+    let acts = Activations::for_training(device, &config, shape.rows(), false)?;
+    let arena = OptimizerArena::new(device, model.table.len)?;
+    let inputs = Inputs::new(device, shape.rows())?;
+    let tokens: Vec<u32> = (0..shape.rows()).map(|i| (i % config.vocabulary) as u32).collect();
+    inputs.upload(device, &tokens, &tokens)?;
+    let (since, mut best) = (Instant::now(), f64::INFINITY);
+    while best == f64::INFINITY || since.elapsed().as_secs_f64() < SECONDS {
+        let begun = Instant::now();
+        model.accumulate_gradient(device, &acts, &arena, shape, &inputs, 1.0)?;
+        best = best.min(begun.elapsed().as_secs_f64());
+    }
+    Ok(shape.rows() as f64 * config.training_flops_per_token() / best)
+}
