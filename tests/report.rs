@@ -325,7 +325,7 @@ fn every_experiment_has_its_place() {
         Some((html[start..end].to_string(), format!("{}{}", &html[..start], &html[end..])))
     };
     let (clock, without) = cut(&html).unwrap();
-    assert!(clock.contains("0.811") && clock.contains("2.917"));
+    assert!(clock.contains("48.7 min") && clock.contains("2.9 h"));
     assert_eq!(without, Report { spent: None, ..report.clone() }.to_html(), "a clock outside of its section");
     assert!(cut(&Report { spent: None, ..report }.to_html()).is_none());
 }
@@ -353,9 +353,14 @@ fn the_terminal_has_the_sentences() {
 fn plots_are_files_of_both_kinds() {
     let dirs = ["plots-1", "plots-2"].map(|name| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
     let report = rich();
+    // What an earlier report left is replaced.
+    let stale = dirs[0].join("plots/stale.svg");
+    std::fs::create_dir_all(dirs[0].join("plots")).unwrap();
+    std::fs::write(&stale, "").unwrap();
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     report.write(&dirs[0]).unwrap();
     one.install(|| report.write(&dirs[1])).unwrap();
+    assert!(!stale.exists(), "a plot of an earlier report stays");
     let cost: Value = serde_json::from_str(&std::fs::read_to_string(dirs[0].join("cost.json")).unwrap()).unwrap();
     assert_eq!((&cost["naive_hours"], &cost["stages"][0]["stage"]), (&2.917.into(), &"seed".into()));
     let mut seen = 0;

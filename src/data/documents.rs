@@ -313,9 +313,9 @@ pub(super) fn from_object(mut object: Map<String, Value>, bad: impl Fn(&str) -> 
         None | Some(Value::Null) => Map::new(),
         Some(other) => return Err(bad("`metadata` is not an object").expected("an object").got(kind(&other))),
     };
-    // Dolma has the date of a text beside its metadata.
-    if let Some(created) = object.remove("created").filter(|v| !v.is_null()) {
-        metadata.entry("created").or_insert(created);
+    // What stands beside the metadata belongs to it: Dolma's `created`, the columns of a table.
+    for (key, value) in object.into_iter().filter(|(_, value)| !value.is_null()) {
+        metadata.entry(key).or_insert(value);
     }
     Ok(Document { id, text, source, metadata })
 }

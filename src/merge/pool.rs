@@ -18,11 +18,16 @@ pub struct Pool {
 impl Pool {
     /// Opens the checkpoints, at least one. Refused: checkpoints that differ in a tensor or in their config.
     pub fn open(paths: &[PathBuf]) -> Result<Pool> {
+        Pool::open_but(paths, &[])
+    }
+
+    /// [`Pool::open`], but the configs may differ in these fields.
+    fn open_but(paths: &[PathBuf], free: &[&str]) -> Result<Pool> {
         let checkpoints = paths.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>>>()?;
         if checkpoints.is_empty() {
             return Err(Error::usage("a merge needs at least one checkpoint"));
         }
-        check_alike(&checkpoints)?;
+        check_alike(&checkpoints, free)?;
         check_vocabularies(&checkpoints)?;
         Ok(Pool { checkpoints })
     }
@@ -30,6 +35,15 @@ impl Pool {
     /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum as
     /// a mixture of them, its terms in their order, with weights that the caller has checked.
     pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
+        Pool::of_sums_but(sums, &[])
+    }
+
+    /// [`Pool::of_sums`] of models that may have different context lengths: no weight depends on it.
+    pub fn of_sums_of_any_context(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
+        Pool::of_sums_but(sums, &["context"])
+    }
+
+    fn of_sums_but(sums: &[Vec<(PathBuf, f64)>], free: &[&str]) -> Result<(Pool, Vec<Mixture>)> {
         let (mut names, mut paths) = (Vec::new(), Vec::new());
         let mut position = |path: &PathBuf| {
             // What does not exist is refused when it is opened.
@@ -42,7 +56,7 @@ impl Pool {
         };
         let mut term = |(path, weight): &(PathBuf, f64)| (position(path), *weight);
         let mixtures = sums.iter().map(|sum| Mixture { terms: sum.iter().map(&mut term).collect() }).collect();
-        Ok((Pool::open(&paths)?, mixtures))
+        Ok((Pool::open_but(&paths, free)?, mixtures))
     }
 
     /// [`Pool::of_sums`] of one, whose weights are refused as by [`check_weights`].
@@ -69,9 +83,9 @@ impl Pool {
     }
 }
 
-/// Refuses checkpoints that differ from the first in a tensor's name or shape, or in a field of their configs. The
-/// standard deviation of initial weights may differ: it says nothing about the weights.
-fn check_alike(checkpoints: &[Reader]) -> Result<()> {
+/// Refuses checkpoints that differ from the first in a tensor's name or shape, or in a field of their configs that
+/// is not `free`. The standard deviation of initial weights may differ: it says nothing about the weights.
+fn check_alike(checkpoints: &[Reader], free: &[&str]) -> Result<()> {
     let Some((first, others)) = checkpoints.split_first() else { return Ok(()) };
     for other in others {
         check_tensors(first, other)?;
@@ -79,7 +93,9 @@ fn check_alike(checkpoints: &[Reader]) -> Result<()> {
         let (Ok(Value::Object(a)), Ok(Value::Object(b))) = (fields(first.config()), fields(other.config())) else {
             unreachable!("a config is an object of numbers");
         };
-        if let Some((field, value)) = a.iter().find(|(field, value)| b.get(*field) != Some(value)) {
+        if let Some((field, value)) =
+            a.iter().find(|(field, value)| !free.contains(&field.as_str()) && b.get(*field) != Some(value))
+        {
             return Err(Error::input(format!("the checkpoints differ in `{field}`"))
                 .at(other.directory().join("config.json"))
                 .expected(format!("{value}, as in {}", first.directory().join("config.json").display()))

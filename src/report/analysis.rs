@@ -22,9 +22,9 @@ impl Report {
         self.scaled = scaled::scans(self, how);
         self.correlations = correlations::correlations(&self.mixtures, &self.domains, how.seed);
         self.noise = noise::noise(&self.mixtures, &self.domains);
-        self.picking = picking::picking(&self.mixtures, &self.domains);
+        self.picking = picking::picking(&self.mixtures, &self.domains, how.seed);
         self.answers = answer::answers(&self.mixtures, &self.correlations);
-        answer::add_doubts(&mut self.answers, &self.mixtures, &self.picking, &self.noise);
+        answer::add_doubts(&mut self.answers, &self.mixtures, &self.noise);
         for segment in &mut self.segments {
             segment.barriers = segments::barriers(segment, &self.domains);
         }

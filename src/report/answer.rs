@@ -2,7 +2,7 @@
 
 use super::correlations::{groups, proxies};
 use super::model::*;
-use super::tables::{number, percent, signed};
+use super::tables::{count, number, percent, proxy_title, signed};
 
 /// An answer for each group and each of the averages "ood" and "id", by the first proxy ("merged" where there is one).
 /// `correlations` are those of the same mixtures. The group "all" gets none: its mixtures have different budgets, so
@@ -41,18 +41,12 @@ pub fn answers(mixtures: &[MixtureInfo], correlations: &[Correlation]) -> Vec<An
     list
 }
 
-/// Adds to each answer's confidence what speaks against it: that its proxy picks worse than the most text would, and
-/// that trainings repeated differ more than the mixtures to choose between.
-pub(super) fn add_doubts(answers: &mut [Answer], mixtures: &[MixtureInfo], picking: &[Picking], noise: &[Noise]) {
+/// Adds to each answer's confidence what speaks against it: that its mixtures were not trained alike long, and how far
+/// the two best are apart, where repeats say what that is worth.
+pub(super) fn add_doubts(answers: &mut [Answer], mixtures: &[MixtureInfo], noise: &[Noise]) {
     for answer in answers {
-        let here = |group: &str, domain: &str| group == answer.group && domain == answer.domain;
-        let picking = picking.iter().find(|p| here(&p.group, &p.domain));
-        let noise = noise.iter().find(|n| here(&n.group, &n.domain));
-        let doubts = [
-            picking.and_then(|p| size_alone(p, &answer.proxy)),
-            noise.and_then(|n| closest(n, mixtures)),
-            noise.and_then(ceiling),
-        ];
+        let noise = noise.iter().find(|n| n.group == answer.group && n.domain == answer.domain);
+        let doubts = [budgets(mixtures, &answer.group), noise.and_then(|n| closest(n, mixtures))];
         for doubt in doubts.into_iter().flatten() {
             answer.confidence += if answer.confidence.is_empty() { "" } else { " " };
             answer.confidence += &doubt;
@@ -60,17 +54,23 @@ pub(super) fn add_doubts(answers: &mut [Answer], mixtures: &[MixtureInfo], picki
     }
 }
 
-fn size_alone(picking: &Picking, proxy: &str) -> Option<String> {
-    let largest = picking.worse_than_largest(proxy)?;
-    let (own, size) = (picking.by(proxy)?.decision_accuracy?, largest.decision_accuracy?);
-    Some(format!(
-        "{} picks worse here than always taking the mixture of the most text, which orders {} of the pairs as SEQ does \
-         (against {}).",
-        proxy.to_uppercase(),
-        percent(size),
-        percent(own)
-    ))
+/// Base units of uneven partitions give mixtures of one group different budgets.
+fn budgets(mixtures: &[MixtureInfo], group: &str) -> Option<String> {
+    let tokens = || mixtures.iter().filter(|m| m.group == group).map(|m| m.tokens);
+    let (least, most) = (tokens().min()?, tokens().max()?);
+    (least < most).then(|| {
+        format!(
+            "Budgets differ in this group: SEQ was trained on {} to {} tokens, and more training alone lowers \
+             perplexity.",
+            count(least),
+            count(most)
+        )
+    })
 }
+
+/// Single trainings of two mixtures that are equally good differ by less than this many standard deviations of repeats
+/// in 95% of the cases: 1.96 times the square root of 2.
+const SIGNIFICANT: f64 = 2.77;
 
 /// The two best mixtures by SEQ, against the spread between repeats.
 fn closest(noise: &Noise, mixtures: &[MixtureInfo]) -> Option<String> {
@@ -89,15 +89,11 @@ fn closest(noise: &Noise, mixtures: &[MixtureInfo]) -> Option<String> {
         number(apart),
         number(within)
     );
-    Some(if apart < within {
+    Some(if apart < SIGNIFICANT * within {
         format!("{differ}, so which of them is better is not known.")
     } else {
         format!("{differ}.")
     })
-}
-
-fn ceiling(noise: &Noise) -> Option<String> {
-    Some(format!("With this noise no proxy can be expected to reach more than r = {}.", signed(noise.ceiling?)))
 }
 
 /// The mixture with the lowest finite perplexity of `model`; the first of equals.
@@ -120,7 +116,7 @@ fn bracket(perplexity: Option<f64>) -> String {
 }
 
 fn sentence(proxy: &str, by_proxy: &Choice, by_seq: Option<&Choice>, regret: Option<f64>) -> String {
-    let name = proxy.to_uppercase();
+    let name = proxy_title(proxy);
     let first = format!("{} is best by {name}{}", by_proxy.mixture, bracket(by_proxy.proxy_perplexity));
     let Some(by_seq) = by_seq else {
         return format!("{first}. No mixture of this group was trained, so the choice is untested.");
@@ -142,22 +138,16 @@ fn sentence(proxy: &str, by_proxy: &Choice, by_seq: Option<&Choice>, regret: Opt
 
 /// How sure the proxy's choice is: r with its interval, decisions, IND beside it, and whether there is a choice at all.
 fn confidence(c: &Correlation, ind: Option<&Correlation>) -> String {
-    let name = c.proxy.to_uppercase();
+    let name = proxy_title(&c.proxy);
     let mut parts = Vec::new();
     match (c.pearson, c.decision_accuracy) {
         (Some(r), Some(accuracy)) => {
-            let interval = match (c.pearson_low, c.pearson_high) {
-                (Some(low), Some(high)) => format!("95% interval {} to {}", signed(low), signed(high)),
-                _ => match c.not_defined.get("pearson_low") {
-                    Some(reason) => format!("95% interval {reason}"),
-                    None => "95% interval not defined".into(),
-                },
-            };
             parts.push(format!(
-                "Over {} mixtures scored both ways, {name} orders {} of their pairs as SEQ does; r = {} ({interval}).",
+                "Over {} mixtures scored both ways, {name} orders {} of their pairs as SEQ does; r = {} ({}).",
                 c.n,
                 percent(accuracy),
-                signed(r)
+                signed(r),
+                interval(c)
             ));
         }
         _ => parts.push(match c.not_defined.get("pearson") {
@@ -165,8 +155,8 @@ fn confidence(c: &Correlation, ind: Option<&Correlation>) -> String {
             None => format!("How well {name} follows SEQ is not defined."),
         }),
     }
-    if let Some(r) = ind.filter(|i| i.proxy != c.proxy).and_then(|i| i.pearson) {
-        parts.push(format!("IND reaches r = {}.", signed(r)));
+    if let Some((ind, r)) = ind.filter(|i| i.proxy != c.proxy).and_then(|i| Some((i, i.pearson?))) {
+        parts.push(format!("IND reaches r = {} ({}).", signed(r), interval(ind)));
     }
     if let (true, Some(mean), Some(deviation)) = (c.hardly_differs, c.seq_mean, c.seq_standard_deviation) {
         parts.push(format!(
@@ -176,4 +166,13 @@ fn confidence(c: &Correlation, ind: Option<&Correlation>) -> String {
         ));
     }
     parts.join(" ")
+}
+
+/// The interval of r in words, or why there is none.
+fn interval(c: &Correlation) -> String {
+    match (c.pearson_low, c.pearson_high, c.not_defined.get("pearson_low")) {
+        (Some(low), Some(high), _) => format!("95% interval {} to {}", signed(low), signed(high)),
+        (_, _, Some(reason)) => format!("95% interval {reason}"),
+        _ => "95% interval not defined".into(),
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::averages::average_names;
 use super::model::*;
+use crate::correlate::bootstrap::bootstrap;
 use crate::correlate::pairs::{Pairs, REGRET_K, Summary};
 use crate::correlate::{Reason, statistics};
 use std::collections::BTreeMap;
@@ -89,7 +90,8 @@ pub(super) fn groups(mixtures: &[MixtureInfo]) -> Vec<(String, Vec<&MixtureInfo>
     groups
 }
 
-/// The groups without "all": mixtures whose budgets are alike, so that their scores are a choice.
+/// The groups without "all". A group's budgets are alike but where partitions have uneven numbers of base units or weights
+/// are given; `answer` says so there.
 pub(super) fn own_groups(mixtures: &[MixtureInfo]) -> Vec<(String, Vec<&MixtureInfo>)> {
     let mut groups = groups(mixtures);
     if groups.len() > 1 {
@@ -136,8 +138,16 @@ fn correlation(
     let [group, domain, proxy] = names.map(String::from);
     let mut c = Correlation { group, domain, proxy, ..Default::default() };
     fill(&mut c, &summary);
+    if c.domain == "members" {
+        decides_nothing(&mut c);
+    }
     let bits_per_byte = statistics::pearson(&bits.proxy, &bits.seq);
     c.pearson_bits_per_byte = defined(&mut c.not_defined, &["pearson_bits_per_byte"], bits_per_byte);
+    let interval = bootstrap(&bits.proxy, &bits.seq, &bits.members, seed);
+    let fields = ["pearson_bits_per_byte_low", "pearson_bits_per_byte_high"];
+    if let Some(b) = defined(&mut c.not_defined, &fields, interval) {
+        (c.pearson_bits_per_byte_low, c.pearson_bits_per_byte_high) = (Some(b.interval.low), Some(b.interval.high));
+    }
     c
 }
 
@@ -179,5 +189,19 @@ fn fill(c: &mut Correlation, summary: &Summary) {
         c.seq_standard_deviation = Some(s.standard_deviation);
         c.seq_range = Some(s.range);
         c.hardly_differs = s.hardly_differs();
+    }
+}
+
+/// Mixtures scored each on its own members' text are no choice between mixtures.
+fn decides_nothing(c: &mut Correlation) {
+    let fields = [
+        ("regret_at_1", &mut c.regret_at_1),
+        ("regret_at_3", &mut c.regret_at_3),
+        ("regret_at_5", &mut c.regret_at_5),
+        ("decision_accuracy", &mut c.decision_accuracy),
+    ];
+    for (name, field) in fields {
+        *field = None;
+        c.not_defined.insert(name.into(), "not defined: each mixture is scored on text of its own".into());
     }
 }

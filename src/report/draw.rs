@@ -15,8 +15,9 @@ const HEIGHT: f64 = 300.0;
 /// Height of a row where the upright axis has names.
 const ROW: f64 = 28.0;
 const LEGEND_ROW: f64 = 18.0;
-/// Letters of a name on an axis or in a legend.
+/// Letters of a name on an axis, and in a legend, where a line holds one at least.
 const LONGEST: usize = 22;
+const LONGEST_KEY: usize = 46;
 
 /// Light colour, dark colour, dashes: Okabe and Ito's palette for colour-blind readers, its light ones darkened to 3:1 on
 /// white. The last two are for what is no proxy.
@@ -222,7 +223,7 @@ impl Chart {
         let (mut left, mut top) = (10.0, 0.0);
         let mut keys = Vec::new();
         for series in self.series.iter().filter(|s| !s.name.is_empty()) {
-            let width = 46.0 + 7.6 * short(&series.name).chars().count() as f64;
+            let width = 46.0 + 7.6 * short(&series.name, LONGEST_KEY).chars().count() as f64;
             if left + width > WIDTH && left > 10.0 {
                 (left, top) = (10.0, top + LEGEND_ROW);
             }
@@ -345,7 +346,7 @@ impl Frame {
                 log: false,
                 low: names.len() as f64 - 0.5,
                 high: -0.5,
-                ticks: names.iter().enumerate().map(|(i, name)| (i as f64, short(name))).collect(),
+                ticks: names.iter().enumerate().map(|(i, name)| (i as f64, short(name, LONGEST))).collect(),
             },
             Scale::Log => {
                 let (low, high) = range(values);
@@ -434,7 +435,11 @@ fn push_key(out: &mut String, series: &Series, left: f64, middle: f64) {
         push_mark(out, style, &px(left + 13.0), &px(middle), "");
     }
     let (x, y) = (px(left + 31.0), px(middle + 4.0));
-    let _ = writeln!(out, "<text class=\"ax\" x=\"{x}\" y=\"{y}\">{}</text></g>", escaped(&short(&series.name)));
+    let _ = writeln!(
+        out,
+        "<text class=\"ax\" x=\"{x}\" y=\"{y}\">{}</text></g>",
+        escaped(&short(&series.name, LONGEST_KEY))
+    );
 }
 
 /// The rules of all charts, for light or for dark pages. Plain colours: resvg knows no CSS variables.
@@ -481,12 +486,15 @@ fn px(value: f64) -> String {
     }
 }
 
-/// A name of any length, cut to `LONGEST` letters.
-fn short(name: &str) -> String {
-    if name.chars().count() <= LONGEST {
+/// A name of any length in `longest` letters, cut in its middle: names of a kind often begin alike, or end alike.
+fn short(name: &str, longest: usize) -> String {
+    let letters: Vec<char> = name.chars().collect();
+    if letters.len() <= longest {
         return name.into();
     }
-    name.chars().take(LONGEST - 1).chain(['…']).collect()
+    let head = (longest - 1) / 2;
+    let tail = longest - 1 - head;
+    letters[..head].iter().chain(&['…']).chain(&letters[letters.len() - tail..]).collect()
 }
 
 /// Lines of at most `width` letters, three at most; broken between words where that works.

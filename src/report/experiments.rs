@@ -15,12 +15,17 @@ pub(super) fn picking(p: &Picking) -> Table {
     let tried: Vec<usize> = TRIED.into_iter().filter(|k| *k <= longest).collect();
     let row = |r: &PickingRow| {
         let regrets = tried.iter().map(|k| or_none(r.regret_at.get(k - 1).copied(), percent));
-        [proxy_title(&r.by), r.n.to_string(), or_none(r.pearson, signed), or_none(r.decision_accuracy, percent)]
-            .into_iter()
-            .chain(regrets)
-            .collect()
+        let r = [
+            proxy_title(&r.by),
+            r.n.to_string(),
+            or_none(r.pearson, signed),
+            interval(r.pearson_low, r.pearson_high),
+            or_none(r.decision_accuracy, percent),
+        ];
+        r.into_iter().chain(regrets).collect()
     };
-    let header = strings(&["by", "n", "r", "decisions"]).into_iter().chain(tried.iter().map(|k| format!("regret@{k}")));
+    let header =
+        strings(&["by", "n", "r", "95%", "decisions"]).into_iter().chain(tried.iter().map(|k| format!("regret@{k}")));
     Table {
         title: format!("{}: {}", p.group, domain_title(&p.domain)),
         header: header.collect(),
@@ -71,7 +76,8 @@ pub(super) fn noise(group: &str, list: &[&Noise]) -> Table {
         "r of repeats",
         "r of MERGED, other repeat",
     ];
-    let texts = list.iter().filter(|n| AVERAGES.contains(&n.domain.as_str()) && !n.text.is_empty());
+    // Those of the answers stand above.
+    let texts = list.iter().filter(|n| n.domain == "members" && !n.text.is_empty());
     let notes = texts.map(|n| format!("{}: {}", domain_title(&n.domain), n.text));
     Table {
         title: group.into(),

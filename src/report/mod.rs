@@ -52,19 +52,22 @@ impl Report {
     }
 
     /// Each chart as an SVG and a PNG file: the averages of each group against each proxy
-    /// (`<group>-<average>-<proxy>`), and those of the experiments (`scaled-...`, `picking-...`, `cost`, ...).
+    /// (`<group>-<average>-<proxy>`), and those of the experiments (`scaled-...`, `picking-...`, `cost`, ...). In place of
+    /// all that was in `dir`.
     fn write_plots(&self, dir: &Path) -> Result<()> {
-        files::create_directory(dir)?;
         let mut taken = BTreeSet::new();
         let charts: Vec<(String, Chart)> =
             self.files().into_iter().map(|(name, chart)| (file_name(&name, &mut taken), chart)).collect();
-        charts.par_iter().try_for_each(|(name, chart)| {
-            let svg = chart.standalone(true);
-            files::write_atomic(&dir.join(format!("{name}.svg")), |out| out.write_all(svg.as_bytes()))?;
-            let path = dir.join(format!("{name}.png"));
-            let png = raster::png(&chart.standalone(false))
-                .map_err(|why| Error::input(format!("the plot cannot be drawn as PNG: {why}")).at(&path))?;
-            files::write_atomic(&path, |out| out.write_all(&png))
+        files::recover_directory(dir)?;
+        files::write_directory_atomic(dir, |aside| {
+            charts.par_iter().try_for_each(|(name, chart)| {
+                let svg = chart.standalone(true);
+                files::write_atomic(&aside.join(format!("{name}.svg")), |out| out.write_all(svg.as_bytes()))?;
+                let path = aside.join(format!("{name}.png"));
+                let png = raster::png(&chart.standalone(false))
+                    .map_err(|why| Error::input(format!("the plot cannot be drawn as PNG: {why}")).at(&path))?;
+                files::write_atomic(&path, |out| out.write_all(&png))
+            })
         })
     }
 

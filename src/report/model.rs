@@ -159,6 +159,9 @@ pub struct Correlation {
     pub fisher_high: Option<f64>,
     /// Pearson's r of bits per byte.
     pub pearson_bits_per_byte: Option<f64>,
+    /// Its 95% bootstrap interval.
+    pub pearson_bits_per_byte_low: Option<f64>,
+    pub pearson_bits_per_byte_high: Option<f64>,
     pub spearman: Option<f64>,
     pub kendall: Option<f64>,
     /// Relative: 0.01 is a SEQ perplexity 1% above the lowest.
@@ -231,6 +234,9 @@ pub struct PickingRow {
     pub by: String,
     pub n: usize,
     pub pearson: Option<f64>,
+    /// 95%, as `Correlation::pearson_low`
+    pub pearson_low: Option<f64>,
+    pub pearson_high: Option<f64>,
     pub decision_accuracy: Option<f64>,
     /// regret@k for k = 1, 2, ..., at most 10 and below n.
     pub regret_at: Vec<f64>,
@@ -348,7 +354,7 @@ pub struct Reuse {
 pub struct TrainingInfo {
     /// `seed`, `module law`, `seq law+physics`
     pub name: String,
-    /// "seed", "module" or "seq"
+    /// "seed", "module" or "seq"; of the larger model with "target " before
     pub role: String,
     pub key: String,
     pub steps: u64,
@@ -397,6 +403,11 @@ pub struct Choice {
 pub struct Cost {
     pub modular_flops: f64,
     pub naive_flops: f64,
+    /// The part of `modular_flops` that scores merges; the rest trains modules.
+    pub merging_flops: f64,
+    /// A training per mixture of the larger model, where the study has one: what the small pool stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_naive_flops: Option<f64>,
     /// What the study computes, stage by stage.
     pub stages: Vec<StageCost>,
     /// Both ways for 2, 3, ... partitions with this study's budgets.
@@ -420,9 +431,9 @@ pub struct CostPoint {
     pub modular: f64,
     /// A training for each pair: O(n^2)
     pub pairs: f64,
-    /// And for each triple: O(n^3)
+    /// For each triple: O(n^3)
     pub triples: f64,
-    /// And for each subset: O(2^n)
+    /// For each subset: O(2^n)
     pub subsets: f64,
 }
 

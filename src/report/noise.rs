@@ -99,8 +99,8 @@ fn sentence(noise: &Noise) -> String {
     }
     format!(
         "Repeats of one mixture differ by a standard deviation of {}, the {} mixtures by {}: {} of the variance of \
-         single trainings is between mixtures, so r = {} (95% interval {} to {}) is the most that a proxy can be \
-         expected to reach.",
+         single trainings is between mixtures, so r = {} (95% interval {} to {}) is the most to expect of a proxy that \
+         does not share SEQ's noise.",
         number(within),
         noise.n,
         number(between),

@@ -2,7 +2,8 @@
 
 use super::correlations::{own_groups, pairs, proxies, scored_names};
 use super::model::*;
-use super::tables::percent;
+use super::tables::{percent, proxy_title};
+use crate::correlate::bootstrap::bootstrap;
 use crate::correlate::pairs::Pairs;
 use crate::correlate::{Reason, statistics};
 
@@ -14,8 +15,9 @@ const RANDOM: &str = "random";
 /// regret@k up to this k.
 const MOST: usize = 10;
 
-/// For each group, each average but "members" and each domain, where two mixtures or more were trained.
-pub(super) fn picking(mixtures: &[MixtureInfo], domains: &[DomainInfo]) -> Vec<Picking> {
+/// For each group, each average but "members" and each domain, where two mixtures or more were trained. `seed` is that of
+/// the bootstrap.
+pub(super) fn picking(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed: u64) -> Vec<Picking> {
     let proxies = proxies(mixtures);
     let mut list = Vec::new();
     for (group, members) in own_groups(mixtures) {
@@ -27,7 +29,7 @@ pub(super) fn picking(mixtures: &[MixtureInfo], domains: &[DomainInfo]) -> Vec<P
             if own_text || trained.len() < 2 {
                 continue;
             }
-            let rows = rows(&trained, &domain, &proxies);
+            let rows = rows(&trained, &domain, &proxies, seed);
             let warning = warning(&rows);
             list.push(Picking { group: group.clone(), domain, rows, warning });
         }
@@ -35,49 +37,42 @@ pub(super) fn picking(mixtures: &[MixtureInfo], domains: &[DomainInfo]) -> Vec<P
     list
 }
 
-fn rows(trained: &[&MixtureInfo], domain: &str, proxies: &[String]) -> Vec<PickingRow> {
+fn rows(trained: &[&MixtureInfo], domain: &str, proxies: &[String], seed: u64) -> Vec<PickingRow> {
     let seq = |m: &MixtureInfo| m.score(SEQ, domain).map(|s| s.perplexity);
     let by_proxy =
         |proxy: &String| (proxy.clone(), pairs(trained, |m| m.score(proxy, domain).map(|s| s.perplexity), seq));
     let mut rows: Vec<PickingRow> = (proxies.iter().map(by_proxy))
         .filter(|(_, pairs)| pairs.seq.len() >= 2)
-        .map(|(by, pairs)| row(&by, &pairs, |k| statistics::regret_at(k, &pairs.proxy, &pairs.seq)))
+        .map(|(by, pairs)| row(&by, &pairs, seed, |k| statistics::regret_at(k, &pairs.proxy, &pairs.seq)))
         .collect();
     // Lower is better, so that the most text comes first.
     let largest = pairs(trained, |m| Some(-(m.available_tokens as f64)), seq);
     if !statistics::is_constant(&largest.proxy) {
-        rows.push(row(LARGEST, &largest, |k| statistics::regret_at(k, &largest.proxy, &largest.seq)));
+        rows.push(row(LARGEST, &largest, seed, |k| statistics::regret_at(k, &largest.proxy, &largest.seq)));
     }
     // A proxy that is the same for all: it decides like a coin and has no r.
     let random = Pairs { proxy: vec![0.0; largest.seq.len()], ..largest };
-    rows.push(row(RANDOM, &random, |k| statistics::random_regret_at(k, &random.seq)));
+    rows.push(row(RANDOM, &random, seed, |k| statistics::random_regret_at(k, &random.seq)));
     rows
 }
 
-fn row(by: &str, pairs: &Pairs, regret: impl Fn(usize) -> Result<f64, Reason>) -> PickingRow {
+fn row(by: &str, pairs: &Pairs, seed: u64, regret: impl Fn(usize) -> Result<f64, Reason>) -> PickingRow {
     let n = pairs.seq.len();
+    let interval = bootstrap(&pairs.proxy, &pairs.seq, &pairs.members, seed).ok().map(|b| b.interval);
     PickingRow {
         by: by.into(),
         n,
         pearson: statistics::pearson(&pairs.proxy, &pairs.seq).ok(),
+        pearson_low: interval.map(|i| i.low),
+        pearson_high: interval.map(|i| i.high),
         decision_accuracy: statistics::decision_accuracy(&pairs.proxy, &pairs.seq).ok(),
         // Either all k have a regret or, where a training diverged, none.
         regret_at: (1..=MOST.min(n - 1)).map_while(|k| regret(k).ok()).collect(),
     }
 }
 
-impl Picking {
-    pub(super) fn by(&self, name: &str) -> Option<&PickingRow> {
-        self.rows.iter().find(|r| r.by == name)
-    }
-
-    /// The row of "largest", where this proxy picks worse than it: fewer decisions right, and no less regret at the
-    /// first choice, over the same mixtures.
-    pub(super) fn worse_than_largest(&self, proxy: &str) -> Option<&PickingRow> {
-        worse_than_largest(&self.rows, self.by(proxy)?)
-    }
-}
-
+/// The row of "largest", where this one is a proxy that picks worse: fewer decisions right, and no less regret at the first
+/// choice, over the same mixtures.
 fn worse_than_largest<'a>(rows: &'a [PickingRow], row: &PickingRow) -> Option<&'a PickingRow> {
     let largest = rows.iter().find(|r| r.by == LARGEST)?;
     let proxy = ![LARGEST, RANDOM].contains(&row.by.as_str());
@@ -91,7 +86,7 @@ fn warning(rows: &[PickingRow]) -> Option<String> {
     let share = |row: &PickingRow| row.decision_accuracy.map_or(String::new(), |a| format!(" ({})", percent(a)));
     let worse: Vec<&PickingRow> = rows.iter().filter(|r| worse_than_largest(rows, r).is_some()).collect();
     let largest = worse_than_largest(rows, worse.first()?)?;
-    let names: Vec<String> = worse.iter().map(|r| format!("{}{}", r.by.to_uppercase(), share(r))).collect();
+    let names: Vec<String> = worse.iter().map(|r| format!("{}{}", proxy_title(&r.by), share(r))).collect();
     let (names, verb) = match names.as_slice() {
         [one] => (one.clone(), "picks"),
         [first @ .., last] => (format!("{} and {last}", first.join(", ")), "pick"),

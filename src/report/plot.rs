@@ -136,7 +136,10 @@ pub(super) fn overview(group: &str, list: &[&Correlation], noise: &[Noise]) -> C
         series.push(Series { name, style: NEUTRAL, marks: true, points: ceilings, ..Series::default() });
     }
     Chart {
-        title: format!("{group}: r of each proxy with SEQ, by domain"),
+        title: format!(
+            "{group}: r of each proxy with SEQ, by domain, n = {}",
+            list.iter().map(|c| c.n).max().unwrap_or(0)
+        ),
         x: Axis::new("Pearson's r with SEQ", Scale::Linear),
         y: Axis::new("", Scale::Names(domains.iter().map(|d| domain_title(d)).collect())),
         series,
@@ -170,7 +173,12 @@ pub(super) fn scaled(scan: &ScaledScan) -> Chart {
         ..Series::default()
     };
     Chart {
-        title: format!("{}, {}: r of scaled merges against lambda", scan.group, domain_title(&scan.domain)),
+        title: format!(
+            "{}, {}: r of scaled merges against lambda, n = {}",
+            scan.group,
+            domain_title(&scan.domain),
+            scan.n
+        ),
         x: Axis::new("lambda (1 is MERGED)", Scale::Linear),
         y: Axis::new("r with SEQ", Scale::Linear),
         series: vec![series],
@@ -267,7 +275,7 @@ pub(super) fn cost(cost: &Cost) -> Chart {
     let ways: [Way; 4] = [
         ("modular, n", 0, |c| c.modular),
         ("each pair, n²", 1, |c| c.pairs),
-        ("and each triple, n³", 2, |c| c.triples),
+        ("each triple, n³", 2, |c| c.triples),
         ("each subset, 2ⁿ", 3, |c| c.subsets),
     ];
     let series = ways.map(|(name, style, of)| {
@@ -311,10 +319,11 @@ pub(super) fn curves(trainings: &[TrainingInfo], role: &str) -> Chart {
 }
 
 pub(super) fn role_title(role: &str) -> String {
-    match role {
-        "module" => "modules".into(),
-        "seq" => "SEQ".into(),
-        other => other.into(),
+    match role.strip_prefix("target ") {
+        Some(role) => format!("{} of the larger model", role_title(role)),
+        None if role == "module" => "modules".into(),
+        None if role == "seq" => "SEQ".into(),
+        None => role.into(),
     }
 }
 

@@ -40,20 +40,16 @@ pub(super) fn score(report: &mut Report, how: &Analysis) {
             scores.extend(averages);
         }
     }
-    let mut chosen: BTreeMap<String, BTreeMap<String, Score>> = BTreeMap::new();
-    for (_, members) in own_groups(&report.mixtures) {
-        for mixture in &members {
-            let others: Vec<&MixtureInfo> = members.iter().copied().filter(|m| m.id != mixture.id).collect();
-            let lambda = how.lambda.or_else(|| calibrated(&others, &report.domains));
-            if let Some(scores) = lambda.and_then(|lambda| at(mixture, lambda)) {
-                chosen.insert(mixture.id.clone(), scores.clone());
-            }
-        }
+    let mut chosen: Vec<Option<BTreeMap<String, Score>>> = Vec::new();
+    let groups = own_groups(&report.mixtures);
+    for mixture in &report.mixtures {
+        let members = groups.iter().find(|(group, _)| *group == mixture.group).map_or(&[][..], |(_, members)| members);
+        let others: Vec<&MixtureInfo> = members.iter().copied().filter(|m| !std::ptr::eq(*m, mixture)).collect();
+        let lambda = how.lambda.or_else(|| calibrated(&others, &report.domains));
+        chosen.push(lambda.and_then(|lambda| at(mixture, lambda)).cloned());
     }
-    for mixture in &mut report.mixtures {
-        if let Some(scores) = chosen.remove(&mixture.id) {
-            mixture.scores.insert(SCALED.into(), scores);
-        }
+    for (mixture, scores) in report.mixtures.iter_mut().zip(chosen) {
+        mixture.scores.extend(scores.map(|scores| (SCALED.to_string(), scores)));
     }
 }
 

@@ -13,6 +13,9 @@ use serde::Serialize;
 /// Mixtures listed per group; scores.csv has all of them.
 const LISTED: usize = 30;
 
+/// Points of single domains' plots on a page, at most, but for one plot a domain: a point takes about 120 bytes.
+const MOST_MARKS: usize = 30_000;
+
 #[derive(Serialize)]
 pub(super) struct Section {
     /// Of the element, for links within the page.
@@ -133,30 +136,41 @@ impl Report {
     }
 
     /// Per group: the averages open for the first, and its domains folded. "all" has averages alone: its mixtures have
-    /// different budgets, and a page has its limits.
+    /// different budgets, and a page has its limits, so of many domains only the first proxies are drawn.
     fn scatter_parts(&self) -> Vec<Part> {
         let mut parts = Vec::new();
         let (averages, groups) = (self.averages(), groups(&self.mixtures));
         let together = groups.len() > 1;
+        let proxies = proxies(&self.mixtures);
+        let drawn = (MOST_MARKS / (self.domains.len() * self.mixtures.len()).max(1)).clamp(1, proxies.len().max(1));
         for (i, (group, mixtures)) in groups.iter().enumerate() {
-            let of = |domain: &str| self.scatters(group, mixtures, domain);
-            let figures = averages.iter().map(|a| of(a)).collect();
+            let of = |domain: &str, proxies: &[String]| self.scatters(group, mixtures, domain, proxies);
+            let figures = averages.iter().map(|a| of(a, &proxies)).collect();
             parts.push(Part::new(&format!("{group}: averages"), Vec::new(), figures).fold(i > 0));
             if !(together && i + 1 == groups.len()) {
-                let figures = self.domains.iter().map(|d| of(&d.name)).collect();
-                parts.push(Part::new(&format!("{group}: each domain"), Vec::new(), figures).fold(true));
+                let first = &proxies[..drawn.min(proxies.len())];
+                let figures = self.domains.iter().map(|d| of(&d.name, first)).collect();
+                let mut part = Part::new(&format!("{group}: each domain"), Vec::new(), figures).fold(true);
+                if drawn < proxies.len() && !part.is_empty() {
+                    part.text = format!(
+                        "Drawn for {} of {} proxies, to keep the page small; scores.csv has all.",
+                        drawn,
+                        proxies.len()
+                    );
+                }
+                parts.push(part);
             }
         }
         parts
     }
 
     /// A panel per proxy; domains without a mixture scored both ways have none.
-    fn scatters(&self, group: &str, mixtures: &[&MixtureInfo], domain: &str) -> Figure {
+    fn scatters(&self, group: &str, mixtures: &[&MixtureInfo], domain: &str, proxies: &[String]) -> Figure {
         let panel = |proxy: &String| {
             let found = self.correlations.iter().find(|c| c.group == group && c.domain == domain && c.proxy == *proxy);
             scatter_panel(&Scatter::of(mixtures, domain, proxy), proxy, found)
         };
-        Figure { title: domain_title(domain), panels: proxies(&self.mixtures).iter().filter_map(panel).collect() }
+        Figure { title: domain_title(domain), panels: proxies.iter().filter_map(panel).collect() }
     }
 
     /// The curves of the averages beside each other, then a table for each group and domain.
@@ -308,7 +322,8 @@ const CORRELATION_TEXT: &str = "Pearson's r, ranks and choices between the perpl
     resamples partitions, because mixtures share them; Fisher's interval takes mixtures as independent and is usually \
     too narrow. r (bits) is r of bits per byte. regret@1 is what choosing by the proxy costs in SEQ's perplexity; \
     decisions is the share of pairs of mixtures that the proxy orders as SEQ does; spread is SEQ's standard deviation \
-    as a share of its mean.";
+    as a share of its mean. \"all\" takes groups of different budgets together, and own members compares mixtures on \
+    different text: both spread scores in ways that any proxy follows, so their r says less.";
 
 const PLOT_TEXT: &str = "A point is a mixture: the proxy's perplexity to the right, SEQ's upwards, lower is better. Point \
     at one, tap it, or step with the arrow keys, to see which it is. The line is the least-squares fit.";
@@ -319,7 +334,9 @@ const PICKING_TEXT: &str = "regret@k is what the best of the k mixtures that a p
 
 const NOISE_TEXT: &str = "Trainings of the same mixture under other orders of the data. SD of repeats is the standard \
     deviation of SEQ's perplexity between them, SD of mixtures that between mixtures once noise is taken off. A proxy that \
-    knew each mixture's true mean would reach the ceiling of r with single trainings, so no proxy can be expected above it.";
+    knew each mixture's true mean would reach the ceiling of r with single trainings. MERGED and IND can lie above it: \
+    their modules saw the same windows as SEQ and share a part of its noise; against SEQ of another repeat, the last \
+    column, they do not.";
 
 const SCALED_TEXT: &str = "The proxy seed + lambda (average - seed); lambda 1 is MERGED. The area is r's 95% interval, \
     the dotted lines are lambda 1 and the lambda in use. r in the table judges each mixture under a lambda that was \

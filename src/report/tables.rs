@@ -117,6 +117,7 @@ pub(super) fn correlation_table(list: &[&Correlation]) -> Table {
             interval(c.pearson_low, c.pearson_high),
             interval(c.fisher_low, c.fisher_high),
             or_none(c.pearson_bits_per_byte, signed),
+            interval(c.pearson_bits_per_byte_low, c.pearson_bits_per_byte_high),
             or_none(c.spearman, signed),
             or_none(c.kendall, signed),
             or_none(c.regret_at_1, percent),
@@ -134,6 +135,7 @@ pub(super) fn correlation_table(list: &[&Correlation]) -> Table {
             "95% bootstrap",
             "95% Fisher",
             "r (bits)",
+            "95% (bits)",
             "Spearman",
             "Kendall",
             "regret@1",
@@ -167,6 +169,7 @@ fn correlation_notes(list: &[&Correlation]) -> Vec<String> {
                 "pearson_low" | "pearson_high" | "bootstrap_replicates" => "bootstrap",
                 "fisher_low" | "fisher_high" => "Fisher",
                 "pearson_bits_per_byte" => "r (bits)",
+                "pearson_bits_per_byte_low" | "pearson_bits_per_byte_high" => "bootstrap (bits)",
                 "spearman" => "Spearman",
                 "kendall" => "Kendall",
                 "regret_at_1" => "regret@1",
@@ -304,23 +307,22 @@ pub(super) fn cost_sentence(cost: &Cost) -> Option<String> {
         return None;
     }
     let (modular, naive) = (flops(cost.modular_flops), flops(cost.naive_flops));
+    let times = |ratio: f64| match ratio {
+        r if r >= 1.0 => format!("{r:.1} times as much"),
+        r => format!("{} of it", percent(r)),
+    };
+    let target = cost.target_naive_flops.map_or(String::new(), |target| {
+        format!(", and {} with one of the larger model ({})", flops(target), times(target / cost.modular_flops))
+    });
     Some(format!(
-        "Cost: {modular} FLOPs with a training per partition, {naive} with a training per mixture ({}).",
-        if ratio >= 1.0 { format!("{ratio:.1} times as much") } else { format!("{} of it", percent(ratio)) }
+        "Cost: {modular} FLOPs with a training per partition, {naive} with a training per mixture ({}){target}. The seed, \
+         which both need, is not counted.",
+        times(ratio)
     ))
 }
 
 pub(super) fn cost(cost: &Cost) -> Table {
     let row = |name: &str, value: f64| vec![name.to_string(), flops(value)];
-    let ratio = cost.naive_flops / cost.modular_flops;
-    let notes = match ratio {
-        r if !r.is_finite() => Vec::new(),
-        r if r >= 1.0 => vec![format!("The naive way computes {r:.1} times as much.")],
-        r => vec![format!(
-            "With so few mixtures the naive way computes less: {} of the modular way's FLOPs.",
-            percent(r)
-        )],
-    };
     Table {
         title: "Cost".into(),
         header: strings(&["way", "FLOPs"]),
@@ -329,7 +331,7 @@ pub(super) fn cost(cost: &Cost) -> Table {
             row("modular (a training per partition)", cost.modular_flops),
             row("naive (a training per mixture)", cost.naive_flops),
         ],
-        notes,
+        notes: Vec::new(),
     }
 }
 
@@ -349,18 +351,27 @@ pub(super) fn flops(value: f64) -> String {
     if value.is_finite() { format!("{value:.2e}") } else { NONE.into() }
 }
 
+/// Hours, in the unit that shows them.
+fn duration(hours: f64) -> String {
+    match hours * 3600.0 {
+        s if !s.is_finite() => number(s),
+        s if s < 100.0 => format!("{s:.1} s"),
+        s if s < 6000.0 => format!("{:.1} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
 /// Planned and spent, by stage; without rows where no clock was read.
 pub(super) fn hours(spent: Option<&Spent>) -> Table {
-    let row = |s: &SpentStage| vec![s.stage.clone(), or_none(s.planned_hours, number), number(s.hours), flops(s.flops)];
+    let row =
+        |s: &SpentStage| vec![s.stage.clone(), or_none(s.planned_hours, duration), duration(s.hours), flops(s.flops)];
     let both = spent.and_then(|s| s.modular_hours.zip(s.naive_hours));
     let note = both.map(|(modular, naive)| {
-        let (modular, naive) = (number(modular), number(naive));
-        format!(
-            "The modular way took {modular} hours; a training per mixture takes {naive} at the speed of the SEQ runs."
-        )
+        let (modular, naive) = (duration(modular), duration(naive));
+        format!("The modular way took {modular}; a training per mixture takes {naive} at the speed of the SEQ runs.")
     });
     Table {
-        title: "Hours on this machine".into(),
+        title: "Time on this machine".into(),
         header: strings(&["stage", "planned", "spent", "FLOPs made"]),
         left: 1,
         rows: spent.map_or(Vec::new(), |s| s.stages.iter().map(row).collect()),

@@ -31,7 +31,8 @@ impl Report {
             table.title = format!("Choosing, {}", table.title);
             push(&mut out, &table);
         }
-        let noise = self.noise.iter().filter(|n| on_averages(&n.domain) && !n.text.is_empty());
+        // Those of the answers stand there.
+        let noise = self.noise.iter().filter(|n| n.domain == "members" && !n.text.is_empty());
         sentences(&mut out, "Noise", noise.map(|n| format!("{}, {}: {}", n.group, domain_title(&n.domain), n.text)));
         let scaled = self.scaled.iter().filter(|s| on_averages(&s.domain) && !s.text.is_empty());
         sentences(

@@ -31,19 +31,19 @@ pub fn mixtures(study: &Study) -> Vec<Mixture> {
     let mut names: Vec<&str> = study.partition.iter().map(|p| p.name.as_str()).collect();
     names.sort_unstable();
     let crosses = |members: &Vec<&str>| crosses_sources(study, members);
-    let (mut across, mut pairs): (Vec<_>, Vec<_>) = subsets(&names, 2).into_iter().partition(crosses);
-    if settings.across_sources.is_none() {
-        pairs.append(&mut across);
-        pairs.sort();
-    }
-    let groups = [
-        ("pairs", pairs, settings.pairs),
-        ("triples", subsets(&names, 3), settings.triples),
-        ("across_sources", across, settings.across_sources),
-    ];
     let mut all: Vec<Mixture> = Vec::new();
-    for (group, subsets, count) in groups {
+    let groups =
+        [("pairs", settings.pairs), ("triples", settings.triples), ("across_sources", settings.across_sources)];
+    for (group, count) in groups {
+        // Subsets can be very many, so they are made only where some are asked for.
         let Some(count) = count else { continue };
+        let mut subsets = subsets(&names, if group == "triples" { 3 } else { 2 });
+        match group {
+            // A group of their own.
+            "pairs" if settings.across_sources.is_some() => subsets.retain(|members| !crosses(members)),
+            "across_sources" => subsets.retain(crosses),
+            _ => {}
+        }
         all.extend(chosen(study, subsets, count).iter().map(|members| of_units(study, group, members)));
     }
     for given in &study.mixture {
@@ -51,6 +51,7 @@ pub fn mixtures(study: &Study) -> Vec<Mixture> {
             all.push(Mixture::new("given", given.members.clone(), None));
         }
     }
+    name_apart(&mut all);
     for (group, count) in counts(&all, study.mixtures.repeated) {
         for i in most_likely(study, &all, &group, count) {
             all[i].repeats = settings.repeats;
@@ -126,6 +127,19 @@ fn of_units(study: &Study, group: &str, members: &[&str]) -> Mixture {
     Mixture::new(group, weights, Some(copies))
 }
 
+/// Ids show weights with few digits; mixtures that this makes the same show all, and their number if that is not enough.
+fn name_apart(all: &mut [Mixture]) {
+    for all_digits in [true, false] {
+        let mut times: BTreeMap<String, usize> = BTreeMap::new();
+        all.iter().for_each(|m| *times.entry(m.id.clone()).or_default() += 1);
+        for (number, mixture) in all.iter_mut().enumerate().filter(|(_, m)| times[&m.id] > 1) {
+            let weights = mixture.members.iter().map(|(name, weight)| format!("{weight} {name}"));
+            let id = if all_digits { weights.collect::<Vec<_>>().join("+") } else { mixture.id.clone() };
+            mixture.id = if all_digits { id } else { format!("{id} ({})", number + 1) };
+        }
+    }
+}
+
 fn id(members: &BTreeMap<String, f64>) -> String {
     let uniform = members.values().all(|w| (w - 1.0 / members.len() as f64).abs() < 1e-12);
     let part = |(name, weight): (&String, &f64)| match format!("{weight}") {
@@ -170,6 +184,18 @@ mod tests {
         assert_eq!(subsets(&names, 5), vec![names.to_vec()]);
         assert!(subsets(&names, 6).is_empty());
         assert_eq!(subsets(&["a", "b", "c"], 2), vec![vec!["a", "b"], vec!["a", "c"], vec!["b", "c"]]);
+    }
+
+    #[test]
+    fn mixtures_that_differ_have_different_ids() {
+        let members = |a: f64| BTreeMap::from([("a".to_string(), a), ("b".to_string(), 1.0 - a)]);
+        let (first, second) = (members(0.123_412_3), members(0.123_445_6));
+        let mut all = [&first, &second, &second].map(|m| Mixture::new("given", m.clone(), None));
+        assert_eq!(all[0].id, all[1].id);
+        name_apart(&mut all);
+        let ids: std::collections::BTreeSet<&str> = all.iter().map(|m| m.id.as_str()).collect();
+        assert_eq!(ids.len(), 3, "{ids:?}");
+        assert!(all[0].id.contains("0.1234123 a"), "{}", all[0].id);
     }
 
     #[test]

@@ -184,7 +184,15 @@ impl Counts<'_> {
         let lambdas = self.study.proxies.lambdas.iter().filter(|l| **l != 1.0).count();
         let per_mixture = |m: &Mixture| {
             let has_units = m.members.keys().any(|name| self.study.units(name) > 1);
-            m.repeats + if has_units { 2 } else { 0 } + lambdas as u64
+            // Without copies, the two merges of base units are one.
+            let of_units = if !has_units {
+                0
+            } else if self.study.mixtures.upsample {
+                2
+            } else {
+                1
+            };
+            m.repeats + of_units + lambdas as u64
         };
         let connectivity = &self.study.connectivity;
         let (pairs, ends) = merges::connections(self.study);
@@ -203,28 +211,36 @@ pub fn seq_units(study: &Study, mixture: &Mixture) -> u64 {
 pub fn cost(study: &Study, config: &Config, target: Option<&Config>, mixtures: &[Mixture], scored: u64) -> Cost {
     let counts = Counts { study, mixtures, scored };
     let small = counts.stages(config, study.seed.training.as_ref(), &study.module.training, None);
-    let mut stages = stage_costs("", config, &small, scored);
+    // Modules of base units are merged, and not scored themselves.
+    let units: u64 = study.partition.iter().map(Source::units).filter(|u| *u > 1).sum();
+    let mut stages = stage_costs("", config, &small, scored, units);
     if let Some((t, config)) = study.target.as_ref().zip(target) {
         let large = counts.stages(config, Some(&t.seed.training), &t.module.training, Some(t.modules));
-        stages.extend(stage_costs(TARGET, config, &large, scored));
+        stages.extend(stage_costs(TARGET, config, &large, scored, if t.modules { units } else { 0 }));
     }
     let unit = study.module.training.windows() as f64 * config.context as f64 * config.training_flops_per_token();
     let merges = mixtures.len() as f64 * scored as f64 * config.forward_flops_per_token();
     let naive: u64 = mixtures.iter().map(|m| seq_units(study, m)).sum();
+    let at_target = study.target.as_ref().zip(target).map(|(t, config)| {
+        t.module.training.windows() as f64 * config.context as f64 * config.training_flops_per_token()
+    });
     Cost {
         modular_flops: counts.modules().1 as f64 * unit + merges,
         naive_flops: naive as f64 * unit,
+        merging_flops: merges,
+        target_naive_flops: at_target.map(|unit| naive as f64 * unit),
         stages,
         curves: (2..=30).map(|n| cost_point(n, unit)).collect(),
     }
 }
 
-fn stage_costs(prefix: &str, config: &Config, plan: &TargetPlan, scored: u64) -> Vec<StageCost> {
+/// `unscored` of the modules are not scored.
+fn stage_costs(prefix: &str, config: &Config, plan: &TargetPlan, scored: u64, unscored: u64) -> Vec<StageCost> {
     let stage = |name: &str, work: Work| {
         let Work { models, tokens, flops } = work;
         StageCost { stage: format!("{prefix}{name}"), models, tokens, flops }
     };
-    let models = 1 + plan.modules.models + plan.seq.models + plan.merged.models;
+    let models = 1 + plan.modules.models - unscored + plan.seq.models + plan.merged.models;
     let tokens = models.saturating_mul(scored);
     let scoring = Work { models, tokens, flops: tokens as f64 * config.forward_flops_per_token() };
     vec![stage("seed", plan.seed), stage("modules", plan.modules), stage("seq", plan.seq), stage("scoring", scoring)]

@@ -15,6 +15,7 @@ use super::stages::{Subject, Training};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::eval::DomainScore;
+use crate::files;
 use crate::model::Table;
 use crate::report::{
     self, Analysis, Cost, CrossScale, CurvePoint, DecontaminatedPartition, Decontamination, DomainInfo, MixtureInfo,
@@ -60,10 +61,15 @@ pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
 pub fn write(study: &Study, settings: &str, opened: &Opened) -> Result<Report> {
     let report = assemble(study, settings, opened)?;
     report.write(&opened.layout.root)?;
-    for training in opened.scales().flat_map(|s| s.trainings.all()) {
-        let rows = train::read_metrics(&opened.layout.model(&training.key))?;
-        tensorboard::write(&opened.layout.tensorboard(), &training.name, &rows)?;
-    }
+    let tensorboard = opened.layout.tensorboard();
+    files::recover_directory(&tensorboard)?;
+    files::write_directory_atomic(&tensorboard, |aside| {
+        for training in opened.scales().flat_map(|s| s.trainings.all()) {
+            let rows = train::read_metrics(&opened.layout.model(&training.key))?;
+            tensorboard::write(aside, &training.name, &rows)?;
+        }
+        Ok(())
+    })?;
     Ok(report)
 }
 
@@ -235,7 +241,7 @@ impl Filler<'_> {
                 let rows = train::read_metrics(&self.opened.layout.model(&training.key))?;
                 list.push(TrainingInfo {
                     name: training.name.clone(),
-                    role: training.role.name().into(),
+                    role: format!("{}{}", scale.prefix, training.role.name()),
                     key: training.key.clone(),
                     steps,
                     tokens,
@@ -254,15 +260,18 @@ impl Filler<'_> {
         let trainings = self.opened.scales().flat_map(|s| s.trainings.all()).map(|t| t.key.as_str());
         let keys = trainings.chain(subjects.iter().map(Subject::key)).collect();
         let Some(mut spent) = clock::spent(&self.opened.layout, &stages, &keys)? else { return Ok(None) };
-        let stage = |name: &str| spent.stages.iter().find(|s| s.stage == name && s.flops > 0.0);
-        let per_flop = |name: &str| stage(name).map(|s| s.hours / s.flops);
-        let naive = per_flop("seq").map(|hours| hours * cost.naive_flops);
-        let modules = cost.stages.iter().find(|s| s.stage == "modules").map_or(0.0, |s| s.flops);
-        // Of the modules at their speed, and of the merges at that of scoring.
-        let modular = per_flop("modules").zip(per_flop("scoring")).map(|(module, score)| {
-            let modules = modules.min(cost.modular_flops);
-            module * modules + score * (cost.modular_flops - modules)
-        });
+        // One speed of training for both ways, that of all modules and SEQ runs; merges at that of scoring.
+        let per_flop = |names: &[&str]| {
+            let stages = || spent.stages.iter().filter(|s| names.contains(&s.stage.as_str()));
+            let flops: f64 = stages().map(|s| s.flops).sum();
+            (flops > 0.0).then(|| stages().map(|s| s.hours).sum::<f64>() / flops)
+        };
+        let (training, scoring) = (per_flop(&["modules", "seq"]), per_flop(&["scoring"]));
+        let merges = cost.merging_flops;
+        let naive = training.map(|hours| hours * cost.naive_flops);
+        let modular = training
+            .zip(scoring)
+            .map(|(training, scoring)| (cost.modular_flops - merges) * training + merges * scoring);
         (spent.naive_hours, spent.modular_hours) = (naive, modular);
         Ok(Some(spent))
     }

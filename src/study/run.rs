@@ -270,6 +270,7 @@ impl Run<'_> {
         let workers = Workers::new(options, jobs.len(), Table::new(config).len);
         let begin = || Scorer::new(&options.place, config, pool.as_ref(), &mixtures);
         workers.run(&jobs, begin, |scorer, job| {
+            let begun = Instant::now();
             let Scorer { device, model, merger, .. } = scorer;
             let subject = match (job, merger) {
                 (Job::Merge(position), Some(merger)) => {
@@ -283,7 +284,6 @@ impl Run<'_> {
             if let Subject::Checkpoint { directory, .. } = subject {
                 model.load(device, &train::read_weights(directory, config)?)?;
             }
-            let begun = Instant::now();
             let mut tokens = 0;
             for &d in missing {
                 let score = scorer
@@ -317,6 +317,7 @@ fn pool_of<'a>(merges: impl Iterator<Item = &'a Subject>) -> Result<(Option<merg
     for sum in &sums {
         merge::check_weights(&sum.iter().map(|member| member.1).collect::<Vec<_>>())?;
     }
-    let (pool, mixtures) = merge::Pool::of_sums(&sums)?;
+    // A given seed may be longer than its modules: `seed.context`.
+    let (pool, mixtures) = merge::Pool::of_sums_of_any_context(&sums)?;
     Ok((Some(pool), mixtures))
 }

@@ -378,6 +378,21 @@ impl Study {
         if let Some(given) = lambda.filter(|given| !lambdas.contains(given)) {
             return fault(format!("`proxies.lambda` is {given}, which is none of `proxies.lambdas`: add it there"));
         }
+        // Lambda multiplies what the weights miss.
+        let most = lambdas.iter().copied().fold(1.0, f64::max);
+        for given in &self.mixture {
+            let sum: f64 = given.members.values().sum();
+            if (sum - 1.0).abs() * most > 1e-6 {
+                let names: Vec<&str> = given.members.keys().map(String::as_str).collect();
+                return Err(Error::usage(format!(
+                    "the weights of the mixture of {} are too inexact for a scaled merge",
+                    names.join(", ")
+                ))
+                .expected(format!("a sum of 1 within 1e-6 / {most}, the largest of `proxies.lambdas`"))
+                .got(sum.to_string())
+                .fix("give the weights more digits"));
+            }
+        }
         if *laws > 0 && *laws < 2 * self.partition.len() + 4 {
             return fault(format!(
                 "`proxies.laws` is {laws}; {} merges at least are needed to fit laws of {} weights",

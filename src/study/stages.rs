@@ -291,7 +291,8 @@ fn apportion(total: u64, mixture: &BTreeMap<String, f64>) -> Vec<u64> {
 }
 
 /// The order of a shard's windows hangs on its content alone (and the repeat), so every training that uses the shard sees
-/// the same order, and renaming or reordering partitions changes nothing.
+/// the same order: another order of the partitions in the file changes nothing, nor does a new name, unless it moves the
+/// partition in the alphabet, which is the order of SEQ's members before they are shuffled.
 fn order_seed(study: &Study, shard: &ShardRef, repeat: u64) -> u64 {
     first_eight(blake3::hash(shard.hash.as_bytes())) ^ study.random_seed ^ repeat_seed(repeat)
 }

@@ -246,6 +246,8 @@ fn picking(group: &str, domain: &str) -> Picking {
         pearson: (by != "random").then_some(1.0 - share),
         decision_accuracy: Some(1.0 - share / 2.0),
         regret_at: (1..=10).map(|k| 0.08 * share / k as f64).collect(),
+        pearson_low: (by != "random").then_some(0.9 - share),
+        pearson_high: (by != "random").then_some(1.0 - share / 2.0),
     };
     let all = [("merged", 0.2), ("ind", 0.5), ("micro", 0.25), ("macro_of_merges", 0.3), ("scaled", 0.1), ("law", 0.6)];
     let rows = all.into_iter().chain([("ridge", 0.7), ("largest", 0.55), ("random", 1.0)]);
