@@ -293,6 +293,22 @@ fn a_new_partition_trains_its_module_and_the_report_says_what_was_used_again() {
     assert!(html.contains("4 were there from earlier runs"), "the page says so");
 }
 
+/// Held-out text of a new partition that the seed was trained on: the documents are dropped there, and it is said that this
+/// trains everything anew.
+#[test]
+fn a_new_partition_whose_held_out_text_is_in_the_seed_says_what_it_costs() {
+    let dir = study(|_| study_toml(&["law", "music"]));
+    run(&dir);
+    let seeds = fs::read_to_string(dir.path().join("general.jsonl")).expect("the seed's text");
+    write_jsonl(&dir.path().join("physics.jsonl"), &documents("physics", 5, 120));
+    let physics = fs::read_to_string(dir.path().join("physics.jsonl")).expect("text");
+    fs::write(dir.path().join("physics.jsonl"), physics + &seeds).expect("a file that can be written");
+    set(dir.path(), study_toml(&PARTITIONS));
+    let said = stockpot(dir.path(), &RUN).done();
+    assert!(said.stderr.contains("nothing that was trained here before is of use"), "{}", said.stderr);
+    assert!(said.stderr.contains("training documents dropped for sharing text with an evaluation document: seed "));
+}
+
 #[test]
 fn hours_planned_and_spent_lie_beside_the_report() {
     let dir = study(|s| s);

@@ -44,20 +44,38 @@ fn parts(opened: &Opened) -> (BTreeSet<String>, BTreeSet<String>) {
     (trainings, scores)
 }
 
-/// Notes what is there, when this study is run here for the first time. Whether it is.
-pub fn note(opened: &Opened) -> Result<bool> {
+/// What a directory is to a study.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// It was run here as it is.
+    Known,
+    /// It was not, nor was any other.
+    Empty,
+    /// Another was, or this one before it was changed; some of its trainings are of use.
+    Useful,
+    /// And none is.
+    Useless,
+}
+
+/// Notes what is there, when this study is run here for the first time.
+pub fn note(opened: &Opened) -> Result<Before> {
     let mut entries = read(&opened.layout)?;
     let (trainings, scores) = parts(opened);
     let study = key("study", 1, &(&trainings, &scores));
     if entries.iter().any(|e| e.study == study) {
-        return Ok(false);
+        return Ok(Before::Known);
     }
-    let trained = trainings.into_iter().filter(|key| opened.layout.model(key).exists()).collect();
+    let trained: Vec<String> = trainings.into_iter().filter(|key| opened.layout.model(key).exists()).collect();
+    let before = match (entries.is_empty(), trained.is_empty()) {
+        (true, _) => Before::Empty,
+        (false, false) => Before::Useful,
+        (false, true) => Before::Useless,
+    };
     let scored = scores.iter().filter(|name| opened.layout.scores().join(name).exists()).count() as u64;
     entries.push(Entry { study, trained, scored });
     let json = serde_json::to_vec_pretty(&entries).expect("a struct of strings and numbers");
     files::write_atomic(&opened.layout.history(), |f| f.write_all(&json))?;
-    Ok(true)
+    Ok(before)
 }
 
 /// What this study used again; none where its directory was empty, or nothing of it was of use.

@@ -1,7 +1,7 @@
 //! Runs a study: what is missing is made, phase by phase; what is there is used. Jobs of a phase are independent.
 
 use super::clock::{Clock, Work};
-use super::history;
+use super::history::{self, Before};
 use super::layout::Layout;
 use super::leftovers;
 use super::lock::Lock;
@@ -74,8 +74,15 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     progress.line(&prepared.summary());
     let opened = Opened::new(study, layout, prepared, place.name())?;
     let clock = Clock::open(&opened.layout)?;
+    let before = history::note(&opened)?;
+    if before == Before::Useless {
+        progress.line(
+            "nothing that was trained here before is of use: the seed's text, tokenizer or settings are others (held-out \
+             text of a new partition drops what it shares with the seed's text, too: see the table above)",
+        );
+    }
     // The CPU's speed says nothing of another device's.
-    if history::note(&opened)? && place.name() == "cpu" {
+    if before != Before::Known && place.name() == "cpu" {
         let (config, scored) = (&opened.prepared.config, opened.prepared.scored_tokens());
         clock.planned(pool.install(|| Plan::of(study, config, scored))?.hours)?;
     }
