@@ -171,6 +171,18 @@ fn an_exact_lambda_is_found_and_helps() {
     assert!(report.correlations.iter().any(|c| c.proxy == "scaled"));
 }
 
+/// A factor moves no r, however far it is from SEQ in value.
+#[test]
+fn lambda_is_chosen_by_r() {
+    let mut report = pairs();
+    with_lambdas(&mut report, |_| 1.4);
+    for m in &mut report.mixtures {
+        m.by_lambda[2].1.values_mut().for_each(|s| s.perplexity *= 3.0);
+    }
+    let report = analysed(report);
+    assert!(report.mixtures.iter().all(|m| m.scores["scaled"] == m.by_lambda[2].1));
+}
+
 /// One mixture is so far off at 1.4 that it would turn the choice for itself. The others see it; it does not.
 #[test]
 fn a_mixture_has_no_part_in_its_own_lambda() {

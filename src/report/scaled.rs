@@ -62,16 +62,22 @@ fn lambdas(mixtures: &[&MixtureInfo]) -> Vec<f64> {
     list
 }
 
-/// The lambda of the least mean squared `ln(scaled / SEQ)` of the perplexities, over all domains (no averages) of all
-/// mixtures that have both; the lowest of equals. Only lambdas that were scored; nothing is interpolated.
+/// The lambda of the highest mean r with SEQ over the domains (no averages), of the mixtures that have both; the lowest of
+/// equals. Only lambdas that were scored; nothing is interpolated. r is what a proxy is judged by: the lambda whose
+/// perplexities lie nearest SEQ's in value is a larger one, and predicts worse (benches/notes.md has both).
 fn calibrated(mixtures: &[&MixtureInfo], domains: &[DomainInfo]) -> Option<f64> {
-    let error = |lambda: f64| {
-        let logs: Vec<f64> =
-            (mixtures.iter()).flat_map(|m| domains.iter().filter_map(move |d| log_ratio(m, lambda, &d.name))).collect();
-        (!logs.is_empty()).then(|| logs.iter().map(|l| l * l).sum::<f64>() / logs.len() as f64)
+    let r = |lambda: f64, domain: &str| {
+        // A SEQ run that diverged says nothing of lambda.
+        let seq = |m: &MixtureInfo| m.score(SEQ, domain).map(|s| s.perplexity).filter(|p| p.is_finite());
+        let both = pairs(mixtures, |m| Some(at(m, lambda)?.get(domain)?.perplexity), seq);
+        pearson(&both.proxy, &both.seq).ok()
     };
-    let errors = lambdas(mixtures).into_iter().filter_map(|lambda| Some((error(lambda)?, lambda)));
-    errors.filter(|(e, _)| e.is_finite()).min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, lambda)| lambda)
+    let mean = |lambda: f64| {
+        let all: Vec<f64> = domains.iter().filter_map(|d| r(lambda, &d.name)).collect();
+        (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
+    };
+    let means = lambdas(mixtures).into_iter().filter_map(|lambda| Some((mean(lambda)?, lambda)));
+    means.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, lambda)| lambda)
 }
 
 /// `ln(scaled / SEQ)`; `None` where a SEQ run diverged, which says nothing of lambda.

@@ -340,7 +340,7 @@ const NOISE_TEXT: &str = "Trainings of the same mixture under other orders of th
 
 const SCALED_TEXT: &str = "The proxy seed + lambda (average - seed); lambda 1 is MERGED. The area is r's 95% interval, \
     the dotted lines are lambda 1 and the lambda in use. r in the table judges each mixture under a lambda that was \
-    calibrated without it, where it was calibrated.";
+    calibrated without it, where it was calibrated: the one of the highest mean r over the domains.";
 
 const SCALES_TEXT: &str =
     "How well the small pool, and the small model's own trainings (SEQ), predict SEQ of the larger model.";
