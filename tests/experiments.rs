@@ -304,9 +304,50 @@ fn a_new_partition_whose_held_out_text_is_in_the_seed_says_what_it_costs() {
     let physics = fs::read_to_string(dir.path().join("physics.jsonl")).expect("text");
     fs::write(dir.path().join("physics.jsonl"), physics + &seeds).expect("a file that can be written");
     set(dir.path(), study_toml(&PARTITIONS));
-    let said = stockpot(dir.path(), &RUN).done();
+    let before: BTreeSet<String> = tree(&dir.path().join("out/models")).keys().cloned().collect();
+    let said = stockpot(dir.path(), &[&RUN[..], &["--until", "tokens"]].concat()).done();
     assert!(said.stderr.contains("nothing that was trained here before is of use"), "{}", said.stderr);
     assert!(said.stderr.contains("training documents dropped for sharing text with an evaluation document: seed "));
+
+    // Coming late, it leaves the seed's text as it was, and is not scored on what it shares with that.
+    let late = |name: &str, settings: String| {
+        let from = format!("files = [\"{name}.jsonl\"]\n");
+        settings.replace(&from, &format!("{from}late = true\n"))
+    };
+    set(dir.path(), late("physics", study_toml(&PARTITIONS)));
+    let said = stockpot(dir.path(), &RUN).done();
+    assert!(!said.stderr.contains("nothing that was trained here before"), "{}", said.stderr);
+    let second = report(&dir);
+    let made: BTreeSet<&str> = rows(&second["reuse"]["trained"]).iter().filter_map(Value::as_str).collect();
+    assert_eq!(made, ["module physics", "seq law+physics", "seq music+physics"].into());
+    assert!(before.is_subset(&tree(&dir.path().join("out/models")).keys().cloned().collect()));
+    let held_out = |name: &str| {
+        let rule = stockpot::data::SplitRule::new(None, 0.0, 0.2).expect("shares");
+        let text = fs::read_to_string(dir.path().join(name)).expect("text");
+        let ids = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["id"].clone());
+        ids.filter(|id| rule.split(id.as_str().expect("an id")) == stockpot::data::Split::Test).count() as u64
+    };
+    // The seed's documents that the partition's rule holds out, and no other.
+    let shared = held_out("general.jsonl");
+    assert!(shared > 0);
+    assert_eq!(second["decontamination"]["left_out"]["physics"], shared);
+    let domain = rows(&second["domains"]).iter().find(|d| d["name"] == "physics").expect("a domain");
+    assert_eq!(domain["documents"], held_out("physics.jsonl") - shared);
+    assert!(said.stderr.contains(&format!("earlier sources have text of theirs: physics {shared}")), "{}", said.stderr);
+
+    // A second one that comes late leaves the first as it is, too.
+    let again = study_toml(&["law", "music", "physics", "ius"]);
+    fs::copy(dir.path().join("physics.jsonl"), dir.path().join("ius.jsonl")).expect("a copy");
+    let extra = documents("ius", 7, 120)
+        .into_iter()
+        .map(|(id, text)| serde_json::json!({"id": id, "text": text}).to_string() + "\n");
+    let all = fs::read_to_string(dir.path().join("ius.jsonl")).expect("text") + &extra.collect::<String>();
+    fs::write(dir.path().join("ius.jsonl"), all).expect("a file that can be written");
+    set(dir.path(), late("ius", late("physics", again)));
+    stockpot(dir.path(), &RUN).done();
+    let third = report(&dir);
+    let made: BTreeSet<&str> = rows(&third["reuse"]["trained"]).iter().filter_map(Value::as_str).collect();
+    assert!(made.contains("module ius") && !made.contains("module physics"), "{made:?}");
 }
 
 #[test]

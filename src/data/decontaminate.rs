@@ -43,6 +43,9 @@ struct Ngram {
     document: u32,
 }
 
+/// Where an n-gram stands in the evaluation text: its first byte, and how many.
+pub type Place = (u64, u32);
+
 /// The n-grams of the evaluation documents.
 pub struct Decontaminator {
     n: usize,
@@ -121,7 +124,7 @@ impl Decontaminator {
     pub fn check(&self, document: &Document) -> Option<Contamination> {
         let words = Words::of(&document.text);
         let hit = std::iter::once(&self.n).chain(&self.short).find_map(|&length| {
-            if length < self.n.min(SHORTEST_CONTAINED) && words.len() != length {
+            if !self.may_share(&words, length) {
                 return None;
             }
             words.windows(length, |first, hash| self.find(hash & self.mask, &words.text[words.bytes(first, length)]))
@@ -134,6 +137,36 @@ impl Decontaminator {
             domain,
             evaluation_id,
         })
+    }
+
+    /// Where in the evaluation text the n-grams stand that a document shares with it: for each its first place.
+    pub fn shared(&self, document: &Document) -> BTreeSet<Place> {
+        let words = Words::of(&document.text);
+        let mut places = BTreeSet::new();
+        for &length in std::iter::once(&self.n).chain(&self.short) {
+            if self.may_share(&words, length) {
+                words.windows(length, |first, hash| {
+                    places.extend(
+                        self.find(hash & self.mask, &words.text[words.bytes(first, length)]).map(|n| (n.start, n.len)),
+                    );
+                    None::<()>
+                });
+            }
+        }
+        places
+    }
+
+    /// That the training document `id` has the n-gram at a place of [`Decontaminator::shared`], as has an evaluation
+    /// document.
+    pub fn shared_with(&self, place: Place, id: &str, domain: &str, evaluation_id: &str) -> Contamination {
+        let [id, domain, evaluation_id] = [id, domain, evaluation_id].map(String::from);
+        let ngram = self.text[place.0 as usize..place.0 as usize + place.1 as usize].to_string();
+        Contamination { id, source: None, ngram, domain, evaluation_id }
+    }
+
+    /// A few words prove something only where they are all that a document has.
+    fn may_share(&self, words: &Words, length: usize) -> bool {
+        length >= self.n.min(SHORTEST_CONTAINED) || words.len() == length
     }
 
     fn find(&self, hash: u64, text: &str) -> Option<&Ngram> {

@@ -478,6 +478,9 @@ pub struct Decontamination {
     /// Length of the shared run, in words, as in "13-gram".
     pub ngram: u64,
     pub partitions: Vec<DecontaminatedPartition>,
+    /// Held-out documents that are not scored, by domain that came late: earlier sources' training text has theirs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
     /// Some of the documents dropped, with the reason.
     pub examples: Vec<Overlap>,
 }

@@ -291,12 +291,15 @@ pub(super) fn decontamination(d: &Decontamination) -> Table {
             o.document, o.partition, o.evaluation_document, o.domain, o.shared
         )
     };
+    let late = d.left_out.iter().map(|(name, documents)| {
+        format!("{name}: {documents} held-out documents are not scored, since training text that was there before has theirs.")
+    });
     Table {
         title: format!("Decontamination (shared runs of {} words)", d.ngram),
         header: strings(&["partition", "documents", "dropped", "share", "bytes dropped"]),
         left: 1,
         rows: d.partitions.iter().map(row).collect(),
-        notes: d.examples.iter().map(note).collect(),
+        notes: late.chain(d.examples.iter().map(note)).collect(),
     }
 }
 

@@ -47,6 +47,10 @@ pub struct Manifest {
     pub table: PartitionTable,
     pub cleaned: Vec<Cleaned>,
     pub dropped: Vec<Dropped>,
+    /// Held-out documents of sources that came late and whose text was in that of others: not scored, each with the
+    /// training document that has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Dropped>,
     /// Of partitions and domains that take a part of their files' documents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub selected: Vec<Selected>,
@@ -74,6 +78,13 @@ impl Prepared {
         self.manifest.domains.iter().map(|d| d.shard.tokens - d.shard.documents).sum()
     }
 
+    /// How many held-out documents of each late source are not scored.
+    pub fn left_out(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        self.manifest.left_out.iter().for_each(|l| *counts.entry(l.why.domain.clone()).or_default() += 1);
+        counts
+    }
+
     /// The table of partitions and what was left out, for the terminal.
     pub fn summary(&self) -> String {
         let dropped = self.manifest.cleaned.iter().filter(|c| c.dropped_documents > 0);
@@ -82,8 +93,16 @@ impl Prepared {
         let each = if each.is_empty() { "none".to_string() } else { each.join(", ") };
         let table = &self.manifest.table;
         let selected: String = self.manifest.selected.iter().map(|s| format!("{s}\n")).collect();
+        let left_out: Vec<String> = self.left_out().iter().map(|(name, count)| format!("{name} {count}")).collect();
+        let left_out = match left_out.is_empty() {
+            true => String::new(),
+            false => format!(
+                "held-out documents not scored, since earlier sources have text of theirs: {}\n",
+                left_out.join(", ")
+            ),
+        };
         format!(
-            "{table}{selected}training documents dropped for sharing text with an evaluation document: {each}\n\
+            "{table}{selected}{left_out}training documents dropped for sharing text with an evaluation document: {each}\n\
              (each with its reason in data/{}.json)",
             self.key
         )
@@ -95,6 +114,9 @@ struct Input {
     name: String,
     files: Vec<PathBuf>,
     selection: Selection,
+    kind: DomainKind,
+    /// Came after what stands before it was trained.
+    late: bool,
 }
 
 /// Every source's files, found and hashed, and the settings that shape the shards.
@@ -109,13 +131,15 @@ struct Inputs {
 impl Inputs {
     fn new(study: &Study) -> Result<Inputs> {
         let found = |files: &[String]| expand(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
-        let input = |s: &Source| {
+        let input = |s: &Source, kind: DomainKind| {
             let selection = Selection { field: study.data.year.clone(), years: s.years, only: s.only.clone() };
-            Ok(Input { name: s.name.clone(), files: found(&s.files)?, selection })
+            // Without decontamination nothing is dropped, now or later.
+            let late = s.late && study.data.decontaminate > 0;
+            Ok(Input { name: s.name.clone(), files: found(&s.files)?, selection, kind, late })
         };
-        let named = |sources: &[Source]| sources.iter().map(input).collect::<Result<Vec<Input>>>();
+        let named = |sources: &[Source], kind| sources.iter().map(|s| input(s, kind)).collect::<Result<Vec<Input>>>();
         let seed = if study.seed.files.is_empty() { vec![] } else { found(&study.seed.files)? };
-        let (partitions, ood) = (named(&study.partition)?, named(&study.ood)?);
+        let (partitions, ood) = (named(&study.partition, DomainKind::Id)?, named(&study.ood, DomainKind::Ood)?);
         let mut known = BTreeMap::new();
         let mut hashes = |inputs: &[Input]| -> Result<Vec<(String, String)>> {
             let mut hash = |files: &Vec<PathBuf>| -> Result<String> {
@@ -142,12 +166,25 @@ impl Inputs {
             .map(|i| (&i.name, &i.selection))
             .filter(|(_, selection)| !selection.takes_all())
             .collect();
-        let key = match selections.is_empty() {
-            true => key("data", VERSION, &(content, &study.data, &study.evaluation)),
-            false => key("data", VERSION, &(content, &study.data, &study.evaluation, selections)),
+        let late: Vec<&String> = partitions.iter().chain(&ood).filter(|i| i.late).map(|i| &i.name).collect();
+        // Without these, the name is as it was before there were any.
+        let key = match (selections.is_empty(), late.is_empty()) {
+            (true, true) => key("data", VERSION, &(content, &study.data, &study.evaluation)),
+            (false, true) => key("data", VERSION, &(content, &study.data, &study.evaluation, selections)),
+            (_, false) => key("data", VERSION, &(content, &study.data, &study.evaluation, selections, late)),
         };
         let rule = SplitRule::new(study.data.separator.clone(), study.data.validation, study.data.test)?;
         Ok(Inputs { seed, partitions, ood, rule, key })
+    }
+
+    /// Every source but the seed.
+    fn all(&self) -> impl Iterator<Item = &Input> {
+        self.partitions.iter().chain(&self.ood)
+    }
+
+    /// Nothing of an OOD source is trained on, so all of it is held out and may be scored.
+    fn split(&self, input: &Input, document: &Document) -> Split {
+        if input.kind == DomainKind::Ood { Split::Test } else { self.rule.split(&document.id) }
     }
 }
 
@@ -191,7 +228,7 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
         task.update(step, what);
         step += 1;
     };
-    let (decontaminator, held_out) = held_out(study, &inputs, &mut tell)?;
+    let (decontaminator, mut held_out) = held_out(study, &inputs, &mut tell)?;
     let mut writer = Writer::new(layout, decontaminator);
     tell("seed");
     let tokenizer = tokenizer(study, &inputs, &writer)?;
@@ -201,9 +238,22 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
         false => Some(writer.training_shard("seed", &inputs.seed, &tokenizer, |_| true, Split::Train)?),
     };
     let selected = selected(&inputs)?;
-    let partitions = partitions(study, &inputs, &tokenizer, &mut writer, &mut tell)?;
+    // Those that came late come last, whatever their place in the file; then all take their places.
+    let (mut partitions, mut left_out) = (BTreeMap::new(), Vec::new());
+    for input in inputs.all().filter(|i| !i.late).chain(inputs.all().filter(|i| i.late)) {
+        if input.late {
+            let (candidates, shared) = held_out_late(study, &inputs, input, &mut writer)?;
+            held_out.insert(input.name.clone(), candidates);
+            left_out.extend(shared);
+        }
+        if input.kind == DomainKind::Id {
+            tell(&input.name);
+            partitions.insert(&input.name, partition(study, &inputs, input, &tokenizer, &mut writer)?);
+        }
+    }
+    let partitions = inputs.partitions.iter().filter_map(|i| partitions.remove(&i.name)).collect();
     let mut domains = Vec::new();
-    for domain in held_out {
+    for domain in inputs.all().filter_map(|i| held_out.remove(&i.name)) {
         tell(&domain.name);
         domains.push(writer.domain(domain, study.evaluation.tokens, &tokenizer)?);
     }
@@ -211,7 +261,7 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
     let (vocabulary, eos) = (tokenizer.vocabulary(), tokenizer.eos());
     let tokenizer = tokenizer.hash();
     let manifest =
-        Manifest { tokenizer, vocabulary, eos, seed, partitions, domains, table, cleaned, dropped, selected };
+        Manifest { tokenizer, vocabulary, eos, seed, partitions, domains, table, cleaned, dropped, left_out, selected };
     let json = serde_json::to_vec_pretty(&manifest).expect("a struct of strings and numbers");
     let prepared = with_model(study, &inputs.key, manifest)?;
     check_budgets(study, &prepared, progress)?;
@@ -220,43 +270,100 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
     Ok(prepared)
 }
 
-/// Reads every source once: which documents are scored, and the n-grams of all that are held out.
+/// Reads every source that did not come late once: which documents are scored, by source, and the n-grams of all that are
+/// held out.
 fn held_out(
     study: &Study,
     inputs: &Inputs,
     tell: &mut impl FnMut(&str),
-) -> Result<(Option<Decontaminator>, Vec<Candidates>)> {
+) -> Result<(Option<Decontaminator>, BTreeMap<String, Candidates>)> {
     let n = study.data.decontaminate;
     let mut decontaminator = (n > 0).then(|| Decontaminator::new(n)).transpose()?;
-    let mut domains = Vec::new();
-    for (kind, sources) in [(DomainKind::Id, &inputs.partitions), (DomainKind::Ood, &inputs.ood)] {
-        for Input { name, files, selection } in sources {
-            tell(name);
-            let mut domain = Candidates::new(name, kind, study.evaluation.documents);
-            for_each_document(files, |document| {
-                if !selection.takes(&document) {
-                    return Ok(());
-                }
-                // Nothing of an OOD source is trained on, so all of it is held out and may be scored.
-                let split = if kind == DomainKind::Ood { Split::Test } else { inputs.rule.split(&document.id) };
-                if let (true, Some(d)) = (split != Split::Train, &mut decontaminator) {
-                    d.add(name, &document);
-                }
-                if split == Split::Test {
-                    domain.offer(document);
-                }
-                Ok(())
-            })?;
-            domains.push(domain);
-        }
+    let mut domains = BTreeMap::new();
+    for input in inputs.all().filter(|i| !i.late) {
+        tell(&input.name);
+        let mut domain = Candidates::new(&input.name, input.kind, study.evaluation.documents);
+        for_each_document(&input.files, |document| {
+            let split = inputs.split(input, &document);
+            if split == Split::Train || !input.selection.takes(&document) {
+                return Ok(());
+            }
+            if let Some(d) = &mut decontaminator {
+                d.add(&input.name, &document);
+            }
+            if split == Split::Test {
+                domain.offer(document);
+            }
+            Ok(())
+        })?;
+        domains.insert(input.name.clone(), domain);
     }
     Ok((decontaminator, domains))
+}
+
+/// The documents that are scored of a source that came late. Where its held-out text is in training text that was there
+/// before, that stays as it is, since models were trained on it: the held-out documents are left out. The others are
+/// protected in what is written from now on.
+fn held_out_late(
+    study: &Study,
+    inputs: &Inputs,
+    input: &Input,
+    writer: &mut Writer,
+) -> Result<(Candidates, Vec<Dropped>)> {
+    let mut index = Decontaminator::new(study.data.decontaminate)?;
+    let mut documents = Vec::new();
+    for_each_document(&input.files, |document| {
+        let split = inputs.split(input, &document);
+        if split != Split::Train && input.selection.takes(&document) {
+            index.add(&input.name, &document);
+            documents.push((document, split));
+        }
+        Ok(())
+    })?;
+    let mut trained = BTreeMap::new();
+    let mut note = |source: &str, document: &Document| {
+        let shared = index.shared(document);
+        if !shared.is_empty() && writer.is_clean(document) {
+            for place in shared {
+                trained.entry(place).or_insert_with(|| (source.to_string(), document.id.clone()));
+            }
+        }
+    };
+    for_each_document(&inputs.seed, |document| {
+        note("seed", &document);
+        Ok(())
+    })?;
+    let before =
+        inputs.all().filter(|i| !i.late).chain(inputs.all().filter(|i| i.late).take_while(|i| i.name != input.name));
+    for source in before.filter(|i| i.kind == DomainKind::Id) {
+        for_each_document(&source.files, |document| {
+            if source.selection.takes(&document) && inputs.split(source, &document) == Split::Train {
+                note(&source.name, &document);
+            }
+            Ok(())
+        })?;
+    }
+    let (mut candidates, mut left_out) =
+        (Candidates::new(&input.name, input.kind, study.evaluation.documents), Vec::new());
+    for (document, split) in documents {
+        let found = index.shared(&document).into_iter().find_map(|place| Some((place, trained.get(&place)?)));
+        if let Some((place, (partition, id))) = found {
+            let why = index.shared_with(place, id, &input.name, &document.id);
+            left_out.push(Dropped { partition: partition.clone(), why });
+            continue;
+        }
+        writer.protect(&input.name, &document);
+        if split == Split::Test {
+            candidates.offer(document);
+        }
+    }
+    Ok((candidates, left_out))
 }
 
 /// How many documents each selection takes, and how many have no year. Refuses one that takes nothing.
 fn selected(inputs: &Inputs) -> Result<Vec<Selected>> {
     let mut all = Vec::new();
-    for Input { name, files, selection } in inputs.partitions.iter().chain(&inputs.ood) {
+    for Input { name, files, selection, .. } in inputs.all() {
         if !selection.takes_all() {
             all.push(selection.count(name, files)?);
         }
@@ -264,26 +371,22 @@ fn selected(inputs: &Inputs) -> Result<Vec<Selected>> {
     Ok(all)
 }
 
-/// The shards of every partition.
-fn partitions(
+/// The shards of a partition.
+fn partition(
     study: &Study,
     inputs: &Inputs,
+    input: &Input,
     tokenizer: &Tokenizer,
     writer: &mut Writer,
-    tell: &mut impl FnMut(&str),
-) -> Result<Vec<Partition>> {
-    let mut partitions = Vec::new();
-    for Input { name, files, selection } in &inputs.partitions {
-        tell(name);
-        let mut shard = |split| {
-            let is_in_split = |d: &Document| selection.takes(d) && inputs.rule.split(&d.id) == split;
-            writer.training_shard(name, files, tokenizer, is_in_split, split)
-        };
-        let train = shard(Split::Train)?;
-        let validation = (study.data.validation > 0.0).then(|| shard(Split::Validation)).transpose()?;
-        partitions.push(Partition { name: name.clone(), train, validation });
-    }
-    Ok(partitions)
+) -> Result<Partition> {
+    let Input { name, files, selection, .. } = input;
+    let mut shard = |split| {
+        let is_in_split = |d: &Document| selection.takes(d) && inputs.rule.split(&d.id) == split;
+        writer.training_shard(name, files, tokenizer, is_in_split, split)
+    };
+    let train = shard(Split::Train)?;
+    let validation = (study.data.validation > 0.0).then(|| shard(Split::Validation)).transpose()?;
+    Ok(Partition { name: name.clone(), train, validation })
 }
 
 fn with_model(study: &Study, key: &str, m: Manifest) -> Result<Prepared> {

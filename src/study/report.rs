@@ -349,6 +349,7 @@ fn decontamination(study: &Study, prepared: &Prepared) -> Decontamination {
     Decontamination {
         ngram: study.data.decontaminate as u64,
         partitions: prepared.manifest.cleaned.iter().map(partition).collect(),
+        left_out: prepared.left_out(),
         examples: prepared.manifest.dropped.iter().take(EXAMPLES).map(overlap).collect(),
     }
 }

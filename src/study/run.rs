@@ -77,8 +77,8 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     let before = history::note(&opened)?;
     if before == Before::Useless {
         progress.line(
-            "nothing that was trained here before is of use: the seed's text, tokenizer or settings are others (held-out \
-             text of a new partition drops what it shares with the seed's text, too: see the table above)",
+            "nothing that was trained here before is of use: the seed's text, tokenizer or settings are others (if a new \
+             partition's held-out text made the seed's smaller, see above, `late = true` in its table leaves the seed's as it was)",
         );
     }
     // The CPU's speed says nothing of another device's.

@@ -131,6 +131,10 @@ pub struct Source {
     pub source: Option<String>,
     /// The field of study; the report has an average over each field's domains.
     pub field: Option<String>,
+    /// Came after models were trained on what is there: where its held-out text is in theirs, it is not scored on that,
+    /// instead of them being cleaned of it and trained anew.
+    #[serde(default)]
+    pub late: bool,
     /// Only documents whose year lies between these, both included.
     pub years: Option<[i64; 2]>,
     /// Only documents whose metadata (or `source`) has these values.

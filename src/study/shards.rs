@@ -104,6 +104,13 @@ impl<'a> Writer<'a> {
         self.decontaminator.as_ref().is_none_or(|d| d.check(document).is_none())
     }
 
+    /// Protects a held-out document in what is written from now on.
+    pub fn protect(&mut self, domain: &str, document: &Document) {
+        if let Some(d) = &mut self.decontaminator {
+            d.add(domain, document);
+        }
+    }
+
     /// The shard of those documents that `wanted` takes and, for training, that share nothing with evaluation.
     pub fn training_shard(
         &mut self,
