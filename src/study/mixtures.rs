@@ -133,9 +133,11 @@ fn name_apart(all: &mut [Mixture]) {
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
         all.iter().for_each(|m| *times.entry(m.id.clone()).or_default() += 1);
         for (number, mixture) in all.iter_mut().enumerate().filter(|(_, m)| times[&m.id] > 1) {
-            let weights = mixture.members.iter().map(|(name, weight)| format!("{weight} {name}"));
-            let id = if all_digits { weights.collect::<Vec<_>>().join("+") } else { mixture.id.clone() };
-            mixture.id = if all_digits { id } else { format!("{id} ({})", number + 1) };
+            let exact = || mixture.members.iter().map(|(name, weight)| format!("{weight} {name}"));
+            mixture.id = match all_digits {
+                true => exact().collect::<Vec<_>>().join("+"),
+                false => format!("{} ({})", mixture.id, number + 1),
+            };
         }
     }
 }

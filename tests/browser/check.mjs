@@ -17,7 +17,7 @@ const arguments_ = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disabl
 const browser = spawn(chromium, arguments_, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], detached: true });
 browser.on("error", (error) => finish(`the browser does not start: ${error.message}`));
 browser.on("exit", () => finish("the browser ended by itself"));
-const timer = setTimeout(() => finish("no end after 150 seconds"), 150_000);
+const timer = setTimeout(() => finish("no end after 300 seconds"), 300_000);
 
 let done = false;
 function finish(problem) {

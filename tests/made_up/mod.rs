@@ -111,6 +111,7 @@ pub fn study() -> Report {
             })
             .collect(),
         decontamination: Some(Decontamination {
+            left_out: BTreeMap::from([("law".to_string(), 2)]),
             ngram: 13,
             partitions: vec![DecontaminatedPartition {
                 name: "poetry".into(),
