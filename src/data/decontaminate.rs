@@ -44,7 +44,7 @@ struct Ngram {
 }
 
 /// Where an n-gram stands in the evaluation text: its first byte, and how many.
-pub type Place = (u64, u32);
+pub type NgramPlace = (u64, u32);
 
 /// The n-grams of the evaluation documents.
 pub struct Decontaminator {
@@ -140,7 +140,7 @@ impl Decontaminator {
     }
 
     /// Where in the evaluation text the n-grams stand that a document shares with it: for each its first place.
-    pub fn shared(&self, document: &Document) -> BTreeSet<Place> {
+    pub fn shared(&self, document: &Document) -> BTreeSet<NgramPlace> {
         let words = Words::of(&document.text);
         let mut places = BTreeSet::new();
         for &length in std::iter::once(&self.n).chain(&self.short) {
@@ -158,7 +158,7 @@ impl Decontaminator {
 
     /// That the training document `id` has the n-gram at a place of [`Decontaminator::shared`], as has an evaluation
     /// document.
-    pub fn shared_with(&self, place: Place, id: &str, domain: &str, evaluation_id: &str) -> Contamination {
+    pub fn shared_with(&self, place: NgramPlace, id: &str, domain: &str, evaluation_id: &str) -> Contamination {
         let [id, domain, evaluation_id] = [id, domain, evaluation_id].map(String::from);
         let ngram = self.text[place.0 as usize..place.0 as usize + place.1 as usize].to_string();
         Contamination { id, source: None, ngram, domain, evaluation_id }

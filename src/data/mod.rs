@@ -18,7 +18,7 @@ pub mod table;
 pub mod tokenizer;
 
 pub use batch::{Member, Stream, WindowOrder, eval_windows, fill_eval_window, windows_in};
-pub use decontaminate::{Contamination, DEFAULT_NGRAM, Decontaminator};
+pub use decontaminate::{Contamination, DEFAULT_NGRAM, Decontaminator, NgramPlace};
 pub use documents::{Document, expand, for_each_document, hash_files};
 pub use shard::{DType, Shard, ShardInfo, ShardWriter};
 pub use split::{Split, SplitRule};

@@ -2,6 +2,7 @@
 
 mod clock;
 mod history;
+mod late;
 mod layout;
 mod leftovers;
 mod lock;

@@ -2,6 +2,7 @@
 //! loads the tokenizer, and writes what trainings and scores read. The result is one manifest, named by the content of
 //! all files and the settings; shards are named by their own content, so text that did not change keeps its shard.
 
+use super::late;
 use super::layout::{Layout, checkpoint_key, key};
 use super::plan::target_config;
 use super::progress::Progress;
@@ -110,18 +111,18 @@ impl Prepared {
 }
 
 /// A partition's or domain's files, and which of their documents are its own.
-struct Input {
-    name: String,
-    files: Vec<PathBuf>,
-    selection: Selection,
-    kind: DomainKind,
+pub(super) struct Input {
+    pub name: String,
+    pub files: Vec<PathBuf>,
+    pub selection: Selection,
+    pub kind: DomainKind,
     /// Came after what stands before it was trained.
-    late: bool,
+    pub late: bool,
 }
 
 /// Every source's files, found and hashed, and the settings that shape the shards.
-struct Inputs {
-    seed: Vec<PathBuf>,
+pub(super) struct Inputs {
+    pub seed: Vec<PathBuf>,
     partitions: Vec<Input>,
     ood: Vec<Input>,
     rule: SplitRule,
@@ -178,12 +179,12 @@ impl Inputs {
     }
 
     /// Every source but the seed.
-    fn all(&self) -> impl Iterator<Item = &Input> {
+    pub fn all(&self) -> impl Iterator<Item = &Input> {
         self.partitions.iter().chain(&self.ood)
     }
 
     /// Nothing of an OOD source is trained on, so all of it is held out and may be scored.
-    fn split(&self, input: &Input, document: &Document) -> Split {
+    pub fn split(&self, input: &Input, document: &Document) -> Split {
         if input.kind == DomainKind::Ood { Split::Test } else { self.rule.split(&document.id) }
     }
 }
@@ -242,7 +243,7 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
     let (mut partitions, mut left_out) = (BTreeMap::new(), Vec::new());
     for input in inputs.all().filter(|i| !i.late).chain(inputs.all().filter(|i| i.late)) {
         if input.late {
-            let (candidates, shared) = held_out_late(study, &inputs, input, &mut writer)?;
+            let (candidates, shared) = late::held_out(study, &inputs, input, &mut writer)?;
             held_out.insert(input.name.clone(), candidates);
             left_out.extend(shared);
         }
@@ -299,65 +300,6 @@ fn held_out(
         domains.insert(input.name.clone(), domain);
     }
     Ok((decontaminator, domains))
-}
-
-/// The documents that are scored of a source that came late. Where its held-out text is in training text that was there
-/// before, that stays as it is, since models were trained on it: the held-out documents are left out. The others are
-/// protected in what is written from now on.
-fn held_out_late(
-    study: &Study,
-    inputs: &Inputs,
-    input: &Input,
-    writer: &mut Writer,
-) -> Result<(Candidates, Vec<Dropped>)> {
-    let mut index = Decontaminator::new(study.data.decontaminate)?;
-    let mut documents = Vec::new();
-    for_each_document(&input.files, |document| {
-        let split = inputs.split(input, &document);
-        if split != Split::Train && input.selection.takes(&document) {
-            index.add(&input.name, &document);
-            documents.push((document, split));
-        }
-        Ok(())
-    })?;
-    let mut trained = BTreeMap::new();
-    let mut note = |source: &str, document: &Document| {
-        let shared = index.shared(document);
-        if !shared.is_empty() && writer.is_clean(document) {
-            for place in shared {
-                trained.entry(place).or_insert_with(|| (source.to_string(), document.id.clone()));
-            }
-        }
-    };
-    for_each_document(&inputs.seed, |document| {
-        note("seed", &document);
-        Ok(())
-    })?;
-    let before =
-        inputs.all().filter(|i| !i.late).chain(inputs.all().filter(|i| i.late).take_while(|i| i.name != input.name));
-    for source in before.filter(|i| i.kind == DomainKind::Id) {
-        for_each_document(&source.files, |document| {
-            if source.selection.takes(&document) && inputs.split(source, &document) == Split::Train {
-                note(&source.name, &document);
-            }
-            Ok(())
-        })?;
-    }
-    let (mut candidates, mut left_out) =
-        (Candidates::new(&input.name, input.kind, study.evaluation.documents), Vec::new());
-    for (document, split) in documents {
-        let found = index.shared(&document).into_iter().find_map(|place| Some((place, trained.get(&place)?)));
-        if let Some((place, (partition, id))) = found {
-            let why = index.shared_with(place, id, &input.name, &document.id);
-            left_out.push(Dropped { partition: partition.clone(), why });
-            continue;
-        }
-        writer.protect(&input.name, &document);
-        if split == Split::Test {
-            candidates.offer(document);
-        }
-    }
-    Ok((candidates, left_out))
 }
 
 /// How many documents each selection takes, and how many have no year. Refuses one that takes nothing.
