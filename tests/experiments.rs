@@ -350,6 +350,28 @@ fn a_new_partition_whose_held_out_text_is_in_the_seed_says_what_it_costs() {
     assert!(made.contains("module ius") && !made.contains("module physics"), "{made:?}");
 }
 
+/// A given seed of a longer context than its modules: no weight depends on it, so scaled merges and segments are made.
+#[test]
+fn a_seed_of_a_longer_context_can_be_scaled_and_connected() {
+    let dir = study(|s| s);
+    let seed = model(&run(&dir), "seed");
+    let settings = study_toml(&PARTITIONS);
+    let tables = &settings[settings.find("[[partition]]").expect("partitions")..];
+    set(
+        dir.path(),
+        format!(
+            "name = \"given\"\n[data]\ntest = 0.2\n[seed]\ncheckpoint = \"{seed}\"\ncontext = 8\n\
+             [module.training]\nsteps = 5\nbatch = 4\nlearning_rate = 3e-4\n[mixtures]\npairs = \"all\"\n\
+             [proxies]\nlambdas = [1.4]\n[connectivity]\npairs = 1\npoints = 3\n{tables}"
+        ),
+    );
+    stockpot(dir.path(), &["run", "study.toml", "--device", "cpu", "--out", "given"]).done();
+    let said = fs::read_to_string(dir.path().join("given/report.json")).expect("a report");
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(rows(&said["segments"]).len(), 3);
+    assert!(fs::read_to_string(dir.path().join("given/scores.csv")).expect("scores").contains("scaled@1.4"));
+}
+
 #[test]
 fn hours_planned_and_spent_lie_beside_the_report() {
     let dir = study(|s| s);

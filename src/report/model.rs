@@ -443,7 +443,7 @@ pub struct Spent {
     /// As in `stockpot plan`, when the study was first run
     pub stages: Vec<SpentStage>,
     pub modular_hours: Option<f64>,
-    /// At the speed that the study's SEQ runs had
+    /// Both at the speed that the study's modules and SEQ runs had together
     pub naive_hours: Option<f64>,
 }
 

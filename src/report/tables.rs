@@ -371,7 +371,10 @@ pub(super) fn hours(spent: Option<&Spent>) -> Table {
     let both = spent.and_then(|s| s.modular_hours.zip(s.naive_hours));
     let note = both.map(|(modular, naive)| {
         let (modular, naive) = (duration(modular), duration(naive));
-        format!("The modular way took {modular}; a training per mixture takes {naive} at the speed of the SEQ runs.")
+        format!(
+            "At the speed of this study's trainings, {modular} for a training per partition and the merges' scores, and \
+             {naive} for a training per mixture."
+        )
     });
     Table {
         title: "Time on this machine".into(),
