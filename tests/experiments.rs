@@ -385,6 +385,15 @@ fn hours_planned_and_spent_lie_beside_the_report() {
         assert!(stage["hours"].as_f64() > Some(0.0) && stage["planned_hours"].as_f64() > Some(0.0), "{stage}");
     }
     assert!(cost["modular_hours"].as_f64() > Some(0.0), "{cost}");
+    // Another study in the same directory has a plan of its own.
+    let planned = |cost: &Value| cost["stages"][2]["planned_hours"].as_f64().expect("hours");
+    let all = planned(&cost);
+    let three: String = fs::read_to_string(dir.path().join("study.toml")).expect("settings");
+    fs::write(dir.path().join("one.toml"), three.replace("pairs = \"all\"", "pairs = 1")).expect("settings");
+    stockpot(dir.path(), &["run", "one.toml", "--device", "cpu", "--out", "out"]).done();
+    stockpot(dir.path(), &["report", "study.toml", "--out", "out"]).done();
+    let again = fs::read_to_string(dir.path().join("out/cost.json")).expect("cost.json");
+    assert_eq!(planned(&serde_json::from_str(&again).expect("JSON")), all);
     // All of the study's FLOPs were spent, each once.
     let report = report(&dir);
     for (spent, planned) in stages.iter().zip(rows(&report["cost"]["stages"])) {

@@ -15,9 +15,17 @@ use std::sync::Mutex;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Line {
-    /// Hours of each stage.
+    /// Hours of each stage; of whichever study, as lines were before they named it.
     Planned(BTreeMap<String, f64>),
+    Plan(Planned),
     Spent(Work),
+}
+
+/// Hours of each stage of a study, which [`history`](super::history) names.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Planned {
+    study: String,
+    hours: BTreeMap<String, f64>,
 }
 
 /// Work on one model: its training, from one checkpoint to the next, or its scoring.
@@ -56,8 +64,8 @@ impl Clock {
         Ok(Clock { file: Mutex::new(file), path })
     }
 
-    pub fn planned(&self, hours: BTreeMap<String, f64>) -> Result<()> {
-        self.write(&Line::Planned(hours))
+    pub fn planned(&self, study: String, hours: BTreeMap<String, f64>) -> Result<()> {
+        self.write(&Line::Plan(Planned { study, hours }))
     }
 
     pub fn spent(&self, work: Work) -> Result<()> {
@@ -73,26 +81,28 @@ impl Clock {
 
 /// Hours by stage, of the work whose keys are in `keys`: what stopped being part of the study does not count. None where
 /// no clock was read.
-pub fn spent(layout: &Layout, stages: &[String], keys: &BTreeSet<&str>) -> Result<Option<Spent>> {
+pub fn spent(layout: &Layout, study: &str, stages: &[String], keys: &BTreeSet<&str>) -> Result<Option<Spent>> {
     let path = layout.clock();
     if !path.exists() {
         return Ok(None);
     }
     let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
     let text = String::from_utf8_lossy(&bytes);
-    let mut planned = BTreeMap::new();
+    let (mut planned, mut of_any) = (BTreeMap::new(), BTreeMap::new());
     let mut done: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for line in text.lines() {
         match serde_json::from_str(line) {
-            Ok(Line::Planned(hours)) => planned = hours,
+            Ok(Line::Planned(hours)) => of_any = hours,
+            Ok(Line::Plan(plan)) if plan.study == study => planned = plan.hours,
             Ok(Line::Spent(work)) if keys.contains(work.key.as_str()) => {
                 let (hours, flops) = done.entry(work.stage).or_default();
                 *hours += work.seconds / 3600.0;
                 *flops += work.flops;
             }
-            Ok(Line::Spent(_)) | Err(_) => {}
+            Ok(Line::Plan(_) | Line::Spent(_)) | Err(_) => {}
         }
     }
+    let planned = if planned.is_empty() { of_any } else { planned };
     let stage = |stage: &String| {
         let (hours, flops) = done.get(stage).copied().unwrap_or_default();
         SpentStage { stage: stage.clone(), planned_hours: planned.get(stage).copied(), hours, flops }

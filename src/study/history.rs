@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
-    /// Hash of the keys of everything that the study trains and scores.
+    /// Its [`name`].
     study: String,
     /// Keys of those of its trainings that were there.
     trained: Vec<String>,
@@ -44,6 +44,15 @@ fn parts(opened: &Opened) -> (BTreeSet<String>, BTreeSet<String>) {
     (trainings, scores)
 }
 
+/// The name of a study: the hash of the keys of everything that it trains and scores.
+pub fn name(opened: &Opened) -> String {
+    name_of(&parts(opened))
+}
+
+fn name_of(parts: &(BTreeSet<String>, BTreeSet<String>)) -> String {
+    key("study", 1, parts)
+}
+
 /// What a directory is to a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
@@ -60,8 +69,9 @@ pub enum Before {
 /// Notes what is there, when this study is run here for the first time.
 pub fn note(opened: &Opened) -> Result<Before> {
     let mut entries = read(&opened.layout)?;
-    let (trainings, scores) = parts(opened);
-    let study = key("study", 1, &(&trainings, &scores));
+    let parts = parts(opened);
+    let study = name_of(&parts);
+    let (trainings, scores) = parts;
     if entries.iter().any(|e| e.study == study) {
         return Ok(Before::Known);
     }
@@ -80,8 +90,9 @@ pub fn note(opened: &Opened) -> Result<Before> {
 
 /// What this study used again; none where its directory was empty, or nothing of it was of use.
 pub fn reuse(opened: &Opened) -> Result<Option<Reuse>> {
-    let (trainings, scores) = parts(opened);
-    let study = key("study", 1, &(&trainings, &scores));
+    let parts = parts(opened);
+    let study = name_of(&parts);
+    let (_, scores) = parts;
     let entries = read(&opened.layout)?;
     let Some(entry) = entries.iter().find(|e| e.study == study).filter(|e| !e.trained.is_empty() || e.scored > 0)
     else {

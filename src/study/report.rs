@@ -259,7 +259,9 @@ impl Filler<'_> {
         let subjects: Vec<Subject> = self.opened.scales().flat_map(|s| self.opened.subjects(s)).collect();
         let trainings = self.opened.scales().flat_map(|s| s.trainings.all()).map(|t| t.key.as_str());
         let keys = trainings.chain(subjects.iter().map(Subject::key)).collect();
-        let Some(mut spent) = clock::spent(&self.opened.layout, &stages, &keys)? else { return Ok(None) };
+        let Some(mut spent) = clock::spent(&self.opened.layout, &history::name(self.opened), &stages, &keys)? else {
+            return Ok(None);
+        };
         // One speed of training for both ways, that of all modules and SEQ runs; merges at that of scoring.
         let per_flop = |names: &[&str]| {
             let stages = || spent.stages.iter().filter(|s| names.contains(&s.stage.as_str()));

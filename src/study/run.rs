@@ -84,7 +84,8 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     // The CPU's speed says nothing of another device's.
     if before != Before::Known && place.name() == "cpu" {
         let (config, scored) = (&opened.prepared.config, opened.prepared.scored_tokens());
-        clock.planned(pool.install(|| Plan::of(study, config, scored))?.hours)?;
+        let plan = pool.install(|| Plan::of(study, config, scored))?;
+        clock.planned(history::name(&opened), plan.hours)?;
     }
     let work = Run { opened: &opened, options, progress: &progress, clock: &clock };
     for scale in opened.scales() {
