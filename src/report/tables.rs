@@ -318,8 +318,8 @@ pub(super) fn cost_sentence(cost: &Cost) -> Option<String> {
         format!(", and {} with one of the larger model ({})", flops(target), times(target / cost.modular_flops))
     });
     Some(format!(
-        "Cost: {modular} FLOPs with a training per partition, {naive} with a training per mixture ({}){target}. The seed, \
-         which both need, is not counted.",
+        "Cost: {modular} FLOPs with a training per partition, {naive} with a training per mixture ({}){target}. \
+         Seeds are not counted.",
         times(ratio)
     ))
 }
