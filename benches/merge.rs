@@ -7,10 +7,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Duration;
-use stockpot::checkpoint::{StorageDType, write_model};
-use stockpot::merge::{Mixture, Pool, for_each_block, to_memory};
-use stockpot::model::{Architecture, Config, initial_weights};
-use stockpot::ops::storage::round_to_bytes;
+use stockpot::engine::checkpoint::{StorageDType, write_model};
+use stockpot::engine::merge::{Mixture, Pool, for_each_block, to_memory};
+use stockpot::engine::model::{Architecture, Config, initial_weights};
+use stockpot::engine::ops::dtype_convert::round_to_bytes;
 
 const CHECKPOINTS: usize = 8;
 

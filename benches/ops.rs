@@ -7,8 +7,8 @@
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use rand::{Rng, SeedableRng};
 use std::time::Duration;
-use stockpot::device::{DType, Device, Matrix};
-use stockpot::ops::*;
+use stockpot::engine::device::{DType, Device, Matrix};
+use stockpot::engine::ops::*;
 
 /// A device and random memory on it.
 struct Bench {

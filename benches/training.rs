@@ -5,9 +5,9 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::time::Duration;
-use stockpot::device::Device;
-use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, Model, initial_weights};
-use stockpot::train::{Optimizer, Settings};
+use stockpot::engine::device::Device;
+use stockpot::engine::model::{Activations, Architecture, Batch, Config, Inputs, Model, initial_weights};
+use stockpot::engine::train::{Optimizer, Settings};
 
 struct Row {
     name: &'static str,

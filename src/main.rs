@@ -6,7 +6,7 @@ fn main() -> ExitCode {
     match stockpot::cli::main() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            stockpot::terminal::say(&format!("error: {error}"));
+            stockpot::progress::say(&format!("error: {error}"));
             ExitCode::from(error.exit_code())
         }
     }

@@ -2,7 +2,7 @@
 //! a known variance, a proxy worse than the largest partition, a barrier of a known height.
 
 use std::collections::BTreeMap;
-use stockpot::report::*;
+use stockpot::analysis::*;
 
 const PARTITIONS: [&str; 6] = ["astronomy", "botany", "chess", "dance", "ethics", "folklore"];
 const OOD: [&str; 2] = ["weather", "yachts"];
@@ -382,7 +382,7 @@ fn noise_of_a_known_variance_is_found() {
         near(noise.pearson_between_repeats.unwrap(), 1.0, "repeats");
         let all: Vec<&MixtureInfo> = report.mixtures[..14].iter().collect();
         let merged: Vec<f64> = all.iter().map(|m| m.score("merged", &noise.domain).unwrap().perplexity).collect();
-        let r = stockpot::correlate::statistics::pearson(&merged, &repeated).unwrap();
+        let r = stockpot::analysis::statistics::correlation::pearson(&merged, &repeated).unwrap();
         near(noise.pearson_merged_across_repeats.unwrap(), r, "MERGED");
         assert!(noise.text.contains("standard deviation of 0.400"), "{}", noise.text);
         assert!(noise.text.contains("the most to expect of a proxy that does not share SEQ's noise"), "{}", noise.text);
@@ -407,7 +407,7 @@ fn where_mixtures_are_alike_the_ceiling_is_zero() {
     assert!(noise.text.contains("single trainings do not tell these 15 mixtures apart here"), "{}", noise.text);
     // Modules were not repeated: MERGED of the first training with SEQ of the second.
     let second: Vec<f64> = report.mixtures.iter().map(|m| m.repeats[0]["seq"]["ood"].perplexity).collect();
-    let r = stockpot::correlate::statistics::pearson(&merged, &second).unwrap();
+    let r = stockpot::analysis::statistics::correlation::pearson(&merged, &second).unwrap();
     near(noise.pearson_merged_across_repeats.unwrap(), r, "MERGED");
     assert!(report.answers[0].confidence.contains("so which of them is better is not known"));
 }

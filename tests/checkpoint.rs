@@ -5,10 +5,10 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use stockpot::checkpoint::{
+use stockpot::engine::checkpoint::{
     OptimizerState, Reader, StorageDType, TensorFile, TrainerState, config_json, read_config, write_model,
 };
-use stockpot::model::{Architecture, Config, Table};
+use stockpot::engine::model::{Architecture, Config, Table};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/transformers").join(name)
@@ -212,7 +212,7 @@ fn nan_in_a_checkpoint_is_found_when_asked_for() {
     refused(reader.check_finite(), &["model.safetensors", name, "NaN at element 3"]);
 }
 
-fn size(t: &stockpot::checkpoint::Tensor) -> usize {
+fn size(t: &stockpot::engine::checkpoint::Tensor) -> usize {
     t.shape.iter().product::<usize>() * 4
 }
 

@@ -385,7 +385,7 @@ fn evaluations_that_cannot_be_are_refused() {
     eval(&["model", "--data", "x=blank.jsonl"]).fails(1, &["--data x", "there is no text to score"]);
 
     let bigger = documents("general", 1, 60).into_iter().map(|(_, text)| text);
-    let bigger = stockpot::data::Tokenizer::train(bigger, 320).expect("a tokenizer");
+    let bigger = stockpot::engine::data::Tokenizer::train(bigger, 320).expect("a tokenizer");
     bigger.save(&dir.path().join("model/tokenizer.json")).expect("a file");
     eval(&["model", data[0], data[1]]).fails(
         1,
@@ -518,7 +518,7 @@ fn doctor_and_tokenize_report() {
     };
     let info = tokenize(&["law.jsonl", "letters.jsonl"], "shard").json();
     assert_eq!((&info["documents"], &info["vocabulary"]), (&52.into(), &300.into()));
-    let shard = stockpot::data::Shard::open(&dir.path().join("shard")).expect("a shard");
+    let shard = stockpot::engine::data::Shard::open(&dir.path().join("shard")).expect("a shard");
     assert_eq!(info["tokens"], shard.tokens_len());
     // A failed tokenization leaves the shard that was there.
     let before = tree(&dir.path().join("shard"));

@@ -20,11 +20,11 @@ use simt::{Mode, Simt};
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Instant;
-use stockpot::device::nvrtc::Nvrtc;
-use stockpot::device::{DType, Device, Repeat};
+use stockpot::engine::device::nvrtc::Nvrtc;
+use stockpot::engine::device::{DType, Device, Repeat};
+use stockpot::engine::model::Architecture;
+use stockpot::engine::ops::{Fill, GEMM_TILES};
 use stockpot::error::Result;
-use stockpot::model::Architecture;
-use stockpot::ops::{Fill, GEMM_TILES};
 use training_on::{is_training_on_the_cpu_but_for_bf16, small, trained};
 
 /// Whether there is a GPU to test on; `false` is a skip, which is said loudly.

@@ -6,9 +6,9 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use stockpot::data::*;
+use stockpot::engine::data::*;
+use stockpot::engine::ops::IGNORED;
 use stockpot::error::{Error, Result};
-use stockpot::ops::IGNORED;
 use tempfile::TempDir;
 
 fn temp() -> TempDir {

@@ -7,7 +7,7 @@ use common::{Outcome, command};
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use stockpot::device::nvrtc::Nvrtc;
+use stockpot::engine::device::nvrtc::Nvrtc;
 use tempfile::TempDir;
 
 /// The environment that decides where libraries are looked for, emptied, then set to these.

@@ -322,10 +322,10 @@ fn a_new_partition_whose_held_out_text_is_in_the_seed_says_what_it_costs() {
     assert_eq!(made, ["module physics", "seq law+physics", "seq music+physics"].into());
     assert!(before.is_subset(&tree(&dir.path().join("out/models")).keys().cloned().collect()));
     let held_out = |name: &str| {
-        let rule = stockpot::data::SplitRule::new(None, 0.0, 0.2).expect("shares");
+        let rule = stockpot::engine::data::SplitRule::new(None, 0.0, 0.2).expect("shares");
         let text = fs::read_to_string(dir.path().join(name)).expect("text");
         let ids = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["id"].clone());
-        ids.filter(|id| rule.split(id.as_str().expect("an id")) == stockpot::data::Split::Test).count() as u64
+        ids.filter(|id| rule.split(id.as_str().expect("an id")) == stockpot::engine::data::Split::Test).count() as u64
     };
     // The seed's documents that the partition's rule holds out, and no other.
     let shared = held_out("general.jsonl");

@@ -6,8 +6,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use stockpot::report::*;
-use stockpot::train::{Metrics, tensorboard};
+use stockpot::analysis::*;
+use stockpot::engine::train::Metrics;
+use stockpot::report::tensorboard;
 use tempfile::TempDir;
 
 /// In the study's order, which is not that of the names; one is a column of Olmix's own, one needs quotes.

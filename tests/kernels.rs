@@ -9,9 +9,9 @@ use cases::{Built, Case, Fill, TOLERANCES};
 use lab::Lab;
 use reference::executor::Reference;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use stockpot::device::{Access, Buffer, DType, Device, Matrix};
-use stockpot::model::{Architecture, Config, Table};
-use stockpot::ops::*;
+use stockpot::engine::device::{Access, Buffer, DType, Device, Matrix};
+use stockpot::engine::model::{Architecture, Config, Table};
+use stockpot::engine::ops::*;
 
 type Outputs = Vec<(&'static str, Vec<f64>)>;
 

@@ -3,14 +3,14 @@
 use rand::{Rng, SeedableRng};
 use std::fs;
 use std::path::{Path, PathBuf};
-use stockpot::checkpoint::{OptimizerState, Reader, StorageDType, write_model};
-use stockpot::device::Device;
-use stockpot::error::Result;
-use stockpot::merge::{
+use stockpot::engine::checkpoint::{OptimizerState, Reader, StorageDType, write_model};
+use stockpot::engine::device::Device;
+use stockpot::engine::merge::{
     Merge, MergeReport, Merger, Mixture, Partition, Pool, Scheme, Weights, check_weights, normalized, write_merges,
 };
-use stockpot::model::{Architecture, Config, Model, Table};
-use stockpot::ops::storage::round_to_bytes;
+use stockpot::engine::model::{Architecture, Config, Model, Table};
+use stockpot::engine::ops::dtype_convert::round_to_bytes;
+use stockpot::error::Result;
 use tempfile::TempDir;
 
 /// Two chunks and a part, tensors that cross their borders.

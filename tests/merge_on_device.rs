@@ -10,10 +10,10 @@ use std::any::Any;
 use std::fs::{self, File};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use stockpot::device::{Buffer, DType, Device, Executor, Launch};
+use stockpot::engine::device::{Buffer, DType, Device, Executor, Launch};
+use stockpot::engine::merge::{Merger, memory_set_aside};
+use stockpot::engine::model::{Model, Table};
 use stockpot::error::Result;
-use stockpot::merge::{Merger, memory_set_aside};
-use stockpot::model::{Model, Table};
 
 #[test]
 fn merges_have_the_bits_of_the_cpu_whatever_the_memory() {

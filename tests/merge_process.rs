@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use stockpot::checkpoint::{StorageDType, write_model};
-use stockpot::model::{Architecture, Config, initial_weights};
+use stockpot::engine::checkpoint::{StorageDType, write_model};
+use stockpot::engine::model::{Architecture, Config, initial_weights};
 
 /// `m0` in bf16 and `m1` in f32, of 11.6M parameters: 46 MB in f32, 23 MB in bf16.
 fn write_checkpoints(directory: &Path) {

@@ -6,10 +6,10 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use stockpot::checkpoint::{StorageDType, TrainerState, write_model};
+use stockpot::engine::checkpoint::{StorageDType, TrainerState, write_model};
+use stockpot::engine::merge::{Merge, Partition, Pool, Scaled, Scheme, Weights, to_memory, write_merges};
+use stockpot::engine::model::{Architecture, Config, Table};
 use stockpot::error::Result;
-use stockpot::merge::{Merge, Partition, Pool, Scaled, Scheme, Weights, to_memory, write_merges};
-use stockpot::model::{Architecture, Config, Table};
 use tempfile::TempDir;
 
 fn config() -> Config {

@@ -6,11 +6,13 @@ mod reference;
 use reference::executor::Reference;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
-use stockpot::checkpoint::Reader;
-use stockpot::device::{DType, Device};
-use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, MemoryPlan, Model, Table, initial_weights};
-use stockpot::ops::IGNORED;
-use stockpot::train::{Optimizer, Settings, Update};
+use stockpot::engine::checkpoint::Reader;
+use stockpot::engine::device::{DType, Device};
+use stockpot::engine::model::{
+    Activations, Architecture, Batch, Config, Inputs, MemoryPlan, Model, Table, initial_weights,
+};
+use stockpot::engine::ops::IGNORED;
+use stockpot::engine::train::{Optimizer, Settings, Update};
 
 /// Directory and parameter values of one fixture.
 fn fixture(name: &str) -> PathBuf {

@@ -6,8 +6,8 @@ use made_up::{large, rich, score, study};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
+use stockpot::analysis::*;
 use stockpot::report::plot::Scatter;
-use stockpot::report::*;
 
 /// Cells of one CSV record, by RFC 4180.
 fn csv_records(text: &str) -> Vec<Vec<String>> {

@@ -6,7 +6,7 @@ mod simt;
 use half::bf16;
 use simt::{Build, Mode, Order, Patch, Simt, run_sanitized};
 use std::time::Duration;
-use stockpot::device::{Arg, Buffer, DType, Device, Element, Host, Launch, Matrix, Op, Operands, Repeat};
+use stockpot::engine::device::{Arg, Buffer, DType, Device, Element, Host, Launch, Matrix, Op, Operands, Repeat};
 use stockpot::error::Result;
 
 /// An op that is one launch.

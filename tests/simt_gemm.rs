@@ -7,8 +7,8 @@ mod tiles;
 
 use rayon::prelude::*;
 use simt::{Mode, Simt};
-use stockpot::device::{DType, Device};
-use stockpot::ops::GEMM_TILES;
+use stockpot::engine::device::{DType, Device};
+use stockpot::engine::ops::GEMM_TILES;
 use tiles::{LAYOUTS, product};
 
 fn device(mode: Mode) -> Device {

@@ -12,7 +12,7 @@ use cases::kernels::{self, Output, Worst, bits};
 use rayon::prelude::*;
 use simt::{Build, Mode, Simt, run_sanitized};
 use std::sync::Mutex;
-use stockpot::device::DType;
+use stockpot::engine::device::DType;
 
 fn run(case: &Case, simt: Simt, compute: DType) -> Result<Vec<Output>, String> {
     Ok(kernels::run(case, simt.device(compute))?.0)

@@ -12,7 +12,7 @@ use cases::kernels::{self, Output, bits};
 use mutations::{ATTENTION, By, ELEMENTWISE, Mutation, PRODUCT};
 use rayon::prelude::*;
 use simt::{Mode, Patch, Simt};
-use stockpot::device::DType;
+use stockpot::engine::device::DType;
 
 fn run(case: &Case, simt: Simt, compute: DType) -> Result<Vec<Output>, String> {
     Ok(kernels::run(case, simt.device(compute))?.0)

@@ -13,9 +13,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use stockpot::device::{Buffer, DType, Device, Executor, Fetched, Graph, Launch, Place};
+use stockpot::engine::device::{Buffer, DType, Device, DeviceSpec, Executor, Fetched, Graph, Launch};
+use stockpot::engine::model::{Architecture, Batch, Config, MemoryPlan};
 use stockpot::error::{Error, Result};
-use stockpot::model::{Architecture, Batch, Config, MemoryPlan};
 use stockpot::study::{self, Options, Phase, Study};
 use training_on::{is_training_on_the_cpu_but_for_bf16, small, trained};
 
@@ -53,7 +53,7 @@ fn write_small_study(directory: &Path) {
     fs::write(directory.join("study.toml"), text).expect("a file that can be written");
 }
 
-fn run(directory: &Path, out: &str, place: Place) -> Value {
+fn run(directory: &Path, out: &str, place: DeviceSpec) -> Value {
     let path = directory.join("study.toml");
     let study = Study::read(&path).expect("a study");
     let settings = fs::read_to_string(&path).expect("settings");
@@ -76,8 +76,8 @@ fn perplexities(report: &Value, subject: &str) -> Vec<f64> {
 fn a_study_runs_on_kernels_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     write_small_study(dir.path());
-    let place = |mode| Place::accelerator(move || Ok(Simt::bf16(mode))).expect("it opens");
-    let cpu = run(dir.path(), "cpu", Place::cpu());
+    let place = |mode| DeviceSpec::accelerator(move || Ok(Simt::bf16(mode))).expect("it opens");
+    let cpu = run(dir.path(), "cpu", DeviceSpec::cpu());
     let kernels = run(dir.path(), "kernels", place(Mode::FORWARD));
     for subject in ["seq", "merged", "ind"] {
         let (ours, theirs) = (perplexities(&kernels, subject), perplexities(&cpu, subject));
@@ -152,7 +152,7 @@ fn a_study_whose_device_was_lost_goes_on_to_the_same_bits() {
     write_small_study(dir.path());
     let left = Arc::new(AtomicI64::new(i64::MAX));
     let shared = left.clone();
-    let place = Place::accelerator(move || {
+    let place = DeviceSpec::accelerator(move || {
         let executor = Losing { inner: Simt::new(Mode::FORWARD), left: shared.clone(), free: None };
         Ok(Device::with_executor("simt", Box::new(executor), DType::Bf16))
     });
@@ -186,7 +186,7 @@ fn a_training_that_does_not_fit_the_memory_is_refused_with_the_micro_batch_that_
     };
     assert!(bytes(1) < bytes(2) && bytes(2) < bytes(4));
     let place = |free: u64| {
-        Place::accelerator(move || {
+        DeviceSpec::accelerator(move || {
             let left = Arc::new(AtomicI64::new(i64::MAX));
             let executor = Losing { inner: Simt::new(Mode::FORWARD), left, free: Some(free) };
             Ok(Device::with_executor("simt", Box::new(executor), DType::Bf16))

@@ -2,13 +2,13 @@
 //! script beside it), the bootstrap against its exact distribution, and every reason for having no value.
 
 use serde::Deserialize;
-use stockpot::correlate::bootstrap::{self, bootstrap, paired, quantile};
-use stockpot::correlate::law;
-use stockpot::correlate::linear::Cholesky;
-use stockpot::correlate::pairs::{Pairs, REGRET_K};
-use stockpot::correlate::statistics::*;
-use stockpot::correlate::variance::{components, f_quantile};
-use stockpot::correlate::{Reason, Side};
+use stockpot::analysis::statistics::bootstrap::{self, bootstrap, paired, quantile};
+use stockpot::analysis::statistics::correlation::*;
+use stockpot::analysis::statistics::law;
+use stockpot::analysis::statistics::linear::Cholesky;
+use stockpot::analysis::statistics::pairs::{Pairs, REGRET_K};
+use stockpot::analysis::statistics::variance::{components, f_quantile};
+use stockpot::analysis::statistics::{Reason, Side};
 
 #[derive(Deserialize)]
 struct Fixture {

@@ -11,8 +11,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use stockpot::checkpoint::{Reader, StorageDType, write_model};
-use stockpot::data::{Split, SplitRule, Tokenizer};
+use stockpot::engine::checkpoint::{Reader, StorageDType, write_model};
+use stockpot::engine::data::{Split, SplitRule, Tokenizer};
 use tempfile::TempDir;
 
 const RUN: [&str; 6] = ["run", "study.toml", "--device", "cpu", "--out", "out"];

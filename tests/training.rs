@@ -9,8 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use stockpot::checkpoint::{OptimizerState, Reader, TrainerState};
-use stockpot::train::{Metrics, partial_steps, read_metrics};
+use stockpot::engine::checkpoint::{OptimizerState, Reader, TrainerState};
+use stockpot::engine::train::{Metrics, partial_steps, read_metrics};
 use tempfile::TempDir;
 
 /// A directory with text, a tokenizer and `train.toml` of 120 steps of 4 windows; `extra` goes into its [training].

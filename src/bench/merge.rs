@@ -2,12 +2,12 @@
 //! Nothing here waits for the disk.
 
 use super::{Row, SAMPLES, Subject, VOCABULARY};
-use crate::checkpoint::{StorageDType, WeightsFile, write_model};
+use crate::engine::checkpoint::{StorageDType, WeightsFile, write_model};
+use crate::engine::merge::{Mixture, Pool, for_each_block, to_files, to_memory};
+use crate::engine::model::{Architecture, Config, initial_weights};
+use crate::engine::ops::dtype_convert::round_to_bytes;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::merge::{Mixture, Pool, for_each_block, to_files, to_memory};
-use crate::model::{Architecture, Config, initial_weights};
-use crate::ops::storage::round_to_bytes;
 use rayon::prelude::*;
 use std::fs::{self, File};
 use std::hint::black_box;

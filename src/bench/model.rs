@@ -28,7 +28,7 @@
 
 use super::gpus::Gpu;
 use super::work::{Work, matrices, product_shape, registers};
-use crate::device::{Launch, Op};
+use crate::engine::device::{Launch, Op};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -188,8 +188,10 @@ fn name(launch: &Launch) -> String {
 mod tests {
     use super::super::predict;
     use super::*;
-    use crate::device::{DType, Device, Matrix};
-    use crate::ops::{Attention, AttentionBackward, AttentionShape, Embedding, Epilogue, Gemm, LossSum, SwiGlu};
+    use crate::engine::device::{DType, Device, Matrix};
+    use crate::engine::ops::{
+        Attention, AttentionBackward, AttentionShape, Embedding, Epilogue, Gemm, LossSum, SwiGlu,
+    };
 
     fn gpu(name: &str) -> &'static Gpu {
         Gpu::named(name).expect("a row of the table")

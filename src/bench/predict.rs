@@ -4,7 +4,7 @@
 use super::gpus::Gpu;
 use super::model::{HOST_LAUNCH, LAUNCH, MEMORY_REACHED, Prediction, SUSTAINED};
 use super::{Bench, Subject};
-use crate::device::{Buffer, DType, Device, Executor, Graph, Launch, Op};
+use crate::engine::device::{Buffer, DType, Device, Executor, Graph, Launch, Op};
 use crate::error::Result;
 use serde::Serialize;
 use std::any::Any;

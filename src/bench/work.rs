@@ -2,8 +2,8 @@
 //! attention are counted from their tiles; every other kernel from its op's operands and flops, with a few stated
 //! exceptions.
 
-use crate::device::{Access, Arg, DType, Launch, Matrix, Op};
-use crate::ops::{GEMM_TILES, GemmTile};
+use crate::engine::device::{Access, Arg, DType, Launch, Matrix, Op};
+use crate::engine::ops::{GEMM_TILES, GemmTile};
 use serde::Serialize;
 
 /// Of all blocks of a launch together.

@@ -4,7 +4,7 @@ use super::DeviceArg;
 use crate::bench::gpus::{GPUS, Gpu};
 use crate::bench::{self, Subject};
 use crate::error::Result;
-use crate::terminal::say;
+use crate::progress::say;
 use clap::Args;
 
 #[derive(Args)]

@@ -1,8 +1,8 @@
 //! `doctor`: what this machine can compute on, what is missing and how to get it.
 
-use crate::device::{Device, cuda, nvrtc};
+use crate::engine::device::{Device, cuda, nvrtc};
+use crate::engine::ops::matmul_rate;
 use crate::error::Result;
-use crate::ops::matmul_rate;
 use clap::Args;
 use serde::Serialize;
 use std::fmt::Write;

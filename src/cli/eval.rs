@@ -2,13 +2,13 @@
 
 use super::merge::WeightArgs;
 use super::{DeviceArg, print_now, split_once};
-use crate::data::{Shard, ShardWriter, Tokenizer, expand, for_each_document};
+use crate::engine::data::{Shard, ShardWriter, Tokenizer, expand, for_each_document};
+use crate::engine::eval::{self, DomainScore};
+use crate::engine::merge::{self, Weights};
+use crate::engine::model::{Activations, Model};
 use crate::error::{Error, Kind, Result};
-use crate::eval::{self, DomainScore};
 use crate::files;
-use crate::merge::{self, Weights};
-use crate::model::{Activations, Model};
-use crate::study::Progress;
+use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;

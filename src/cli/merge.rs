@@ -1,10 +1,10 @@
 //! `merge`: several checkpoints averaged into a new one, or several averages at once; and the arguments about weights,
 //! which `eval --merge` takes too.
 
-use crate::checkpoint::StorageDType;
+use crate::engine::checkpoint::StorageDType;
+use crate::engine::merge::{self, MergeReport, Partition, Recipe, Scaled, Scheme, Weights};
 use crate::error::{Error, Result};
-use crate::merge::{self, MergeReport, Partition, Recipe, Scaled, Scheme, Weights};
-use crate::study::Progress;
+use crate::progress::Progress;
 use clap::Args;
 use serde::Serialize;
 use std::path::{Path, PathBuf};

@@ -8,9 +8,9 @@ mod study;
 mod tokenize;
 mod train;
 
-use crate::device::{Device, Place};
+use crate::engine::device::{Device, DeviceSpec};
 use crate::error::{Error, Result};
-use crate::terminal::say;
+use crate::progress::say;
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
@@ -67,12 +67,12 @@ pub(crate) struct DeviceArg {
 
 impl DeviceArg {
     /// Where that is; `auto` is the first GPU that can be used, else the CPU, and says which and why.
-    pub(crate) fn place(&self) -> Result<Place> {
-        let cuda = |ordinal: usize| Place::accelerator(move || Device::cuda(ordinal));
+    pub(crate) fn place(&self) -> Result<DeviceSpec> {
+        let cuda = |ordinal: usize| DeviceSpec::accelerator(move || Device::cuda(ordinal));
         let unknown =
             || Error::usage(format!("--device {} is unknown", self.device)).expected("auto, cpu, cuda or cuda:N");
         match self.device.as_str() {
-            "cpu" => Ok(Place::cpu()),
+            "cpu" => Ok(DeviceSpec::cpu()),
             "cuda" => cuda(0),
             "auto" => match cuda(0) {
                 Ok(place) => {
@@ -81,7 +81,7 @@ impl DeviceArg {
                 }
                 Err(why) => {
                     say(&format!("device: the CPU ({})", why.summary()));
-                    Ok(Place::cpu())
+                    Ok(DeviceSpec::cpu())
                 }
             },
             other => {

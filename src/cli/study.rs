@@ -3,8 +3,8 @@
 use super::DeviceArg;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::progress::say;
 use crate::study::{self, Phase, Study};
-use crate::terminal::say;
 use clap::Args;
 use std::path::PathBuf;
 

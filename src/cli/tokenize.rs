@@ -1,8 +1,8 @@
 //! `tokenize`: documents to a shard.
 
-use crate::data::{Document, Shard, Tokenizer, expand, for_each_document};
+use crate::engine::data::{Document, Shard, Tokenizer, expand, for_each_document};
 use crate::error::Result;
-use crate::study::Progress;
+use crate::progress::Progress;
 use clap::Args;
 use std::path::PathBuf;
 

@@ -1,14 +1,17 @@
 //! `train`: one model, from TRAIN.toml.
 
 use super::DeviceArg;
-use crate::data::{Shard, Stream, Tokenizer, expand, for_each_document};
+use crate::engine::checkpoint::content_key;
+use crate::engine::data::{Shard, Stream, Tokenizer, expand, for_each_document};
+use crate::engine::model::ModelSettings;
+use crate::engine::model::{Config, initial_weights};
+use crate::engine::train::{self, Start, partial_path};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::{Config, initial_weights};
+use crate::lock::Lock;
+use crate::progress::Progress;
+use crate::progress::say;
 use crate::settings_file;
-use crate::study::{Lock, ModelSettings, Progress, checkpoint_key};
-use crate::terminal::say;
-use crate::train::{self, Start, partial_path};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -78,7 +81,7 @@ impl Train {
             model: &config,
             tokenizer: tokenizer.hash(),
             text: shards.iter().map(|s| s.info().content.as_str()).collect(),
-            init: self.init.as_deref().map(checkpoint_key).transpose()?,
+            init: self.init.as_deref().map(content_key).transpose()?,
         };
         let identity = serde_json::to_string(&identity).expect("plain settings");
         let stream = stream(&settings, shards.clone(), &config)?;
@@ -93,7 +96,7 @@ impl Train {
             checkpoint_every: settings.checkpoint_every.max(1),
             keep_optimizer: true,
         };
-        let trained = Progress::new().training("train", &place, &run, &mut |_| {});
+        let trained = train::train_observed("train", &place, &run, &Progress::new(), &mut |_| {});
         files::remove_directory(&self.shard_path())?;
         trained?;
         say(&format!("checkpoint: {}", self.out.display()));
@@ -138,7 +141,7 @@ impl Train {
             if settings.model.is_some() {
                 return Err(Error::usage("--init brings its own model: leave [model] out").at(&self.config));
             }
-            let config = crate::checkpoint::read_config(&init.join("config.json"))?;
+            let config = crate::engine::checkpoint::read_config(&init.join("config.json"))?;
             let start = train::read_start(init, &config, None)?;
             if start.optimizer.is_none() {
                 say(&format!("{}: no optimizer state; the moments start at zero", init.display()));
@@ -160,7 +163,8 @@ impl Train {
         }
         if !settings.files.is_empty() {
             let files = expand(&settings.files)?;
-            let fill = |shard: &mut crate::data::ShardWriter| for_each_document(&files, |d| shard.add(d)).map(|_| ());
+            let fill =
+                |shard: &mut crate::engine::data::ShardWriter| for_each_document(&files, |d| shard.add(d)).map(|_| ());
             shards.push(Arc::new(Shard::write(&self.shard_path(), tokenizer, fill)?));
         }
         for shard in &shards {

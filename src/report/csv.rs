@@ -1,7 +1,7 @@
 //! scores.csv: one row per mixture, model and domain, in the order of the report; RFC 4180, with a header.
 
-use super::correlations::proxies;
-use super::model::{AVERAGES, MixtureInfo, Report, SEQ, Score};
+use crate::analysis::proxies;
+use crate::analysis::{AVERAGES, MixtureInfo, Report, SEQ, Score};
 use std::collections::BTreeMap;
 
 const HEADER: &str = "mixture,group,model,domain,kind,nats,tokens,bytes,perplexity,bits_per_byte,repeat";

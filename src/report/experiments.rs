@@ -1,19 +1,18 @@
 //! Tables of the experiments beyond correlation: picking, noise, scaled merges, mixing laws, segments, the larger model, trainings,
 //! what was used again.
 
-use super::model::*;
-use super::tables::{
-    NONE, Table, count, domain_title, flops, interval, number, or_none, percent, proxy_title, signed, some_of, strings,
-};
+use super::tables::{NONE, Table, flops, interval, or_none, some_of, strings};
+use crate::analysis::format::{count, domain_title, number, percent, proxy_title, signed};
+use crate::analysis::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Choices shown of the k that `PickingRow::regret_at` has.
+/// Choices shown of the k that `SelectionQualityRow::regret_at` has.
 const TRIED: [usize; 4] = [1, 3, 5, 10];
 
-pub(super) fn picking(p: &Picking) -> Table {
+pub(super) fn picking(p: &SelectionQuality) -> Table {
     let longest = p.rows.iter().map(|r| r.regret_at.len()).max().unwrap_or(0);
     let tried: Vec<usize> = TRIED.into_iter().filter(|k| *k <= longest).collect();
-    let row = |r: &PickingRow| {
+    let row = |r: &SelectionQualityRow| {
         let regrets = tried.iter().map(|k| or_none(r.regret_at.get(k - 1).copied(), percent));
         let r = [
             proxy_title(&r.by),

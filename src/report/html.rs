@@ -3,9 +3,10 @@
 //! tables and names points for keyboards and fingers; without it the page has all of its content.
 
 use super::draw;
-use super::model::*;
 use super::sections::Section;
-use super::tables::{self, domain_title};
+use super::tables;
+use crate::analysis::format::domain_title;
+use crate::analysis::*;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};

@@ -10,9 +10,9 @@
 //!
 //! Both are written for SEQ, and for each proxy: a law fitted to merges can be judged on SEQ.
 
-use super::correlations::proxies;
 use super::csv::field;
-use super::model::{Report, SEQ, Score};
+use crate::analysis::proxies;
+use crate::analysis::{Report, SEQ, Score};
 use crate::error::Result;
 use crate::files;
 use std::collections::{BTreeMap, BTreeSet};

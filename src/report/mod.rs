@@ -1,33 +1,19 @@
 //! The report of a study: one struct ([`model::Report`]) that is report.json, and its forms for people: terminal text,
 //! a self-contained HTML page with plots, CSV. Training and scoring are left to `study`, which fills the struct.
 
-pub mod analysis;
-pub mod answer;
-mod averages;
-pub mod correlations;
 mod csv;
 pub mod draw;
 mod experiments;
 mod html;
 mod interchange;
-mod laws;
-pub mod model;
-mod noise;
-mod picking;
 pub mod plot;
 mod raster;
-mod scaled;
 mod sections;
-mod segments;
 mod tables;
+pub mod tensorboard;
 mod text;
 
-pub use analysis::Analysis;
-pub use answer::answers;
-pub use averages::averages;
-pub use correlations::correlations;
-pub use model::*;
-
+use crate::analysis::Report;
 use crate::error::{Error, Result};
 use crate::files;
 use draw::Chart;

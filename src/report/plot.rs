@@ -1,11 +1,10 @@
 //! Which charts a report has, and what is in them. `draw` draws them; `sections` puts them on the page, and
 //! [`Report::write`] into files.
 
-use super::correlations::{groups, proxies};
 use super::draw::{Axis, Chart, Mark, NEUTRAL, REFERENCE, Scale, Series, TURNS};
-use super::model::*;
-use super::tables::{domain_title, number, percent, proxy_title, signed};
-use crate::correlate::statistics;
+use crate::analysis::format::{domain_title, number, percent, proxy_title, signed};
+use crate::analysis::statistics::correlation;
+use crate::analysis::*;
 use std::collections::BTreeSet;
 
 /// A plot of more points than this shows every k-th, so that a page of many plots stays a page.
@@ -74,8 +73,8 @@ impl Scatter {
 
 /// Slope and intercept of y on x; `None` where r is not defined.
 fn least_squares(xs: &[f64], ys: &[f64]) -> Option<(f64, f64)> {
-    let r = statistics::pearson(xs, ys).ok()?;
-    let (x, y) = (statistics::spread(xs).ok()?, statistics::spread(ys).ok()?);
+    let r = correlation::pearson(xs, ys).ok()?;
+    let (x, y) = (correlation::spread(xs).ok()?, correlation::spread(ys).ok()?);
     let slope = r * y.standard_deviation / x.standard_deviation;
     Some((slope, y.mean - slope * x.mean)).filter(|(a, b)| a.is_finite() && b.is_finite())
 }
@@ -188,7 +187,7 @@ pub(super) fn scaled(scan: &ScaledScan) -> Chart {
 }
 
 /// regret@k of each way to choose.
-pub(super) fn picking(p: &Picking) -> Chart {
+pub(super) fn picking(p: &SelectionQuality) -> Chart {
     let series = p.rows.iter().map(|row| {
         let name = proxy_title(&row.by);
         let mark = |(k, regret): (usize, &f64)| Mark {

@@ -1,12 +1,12 @@
 //! What stands on the page below the answers: sections of parts, each with tables and figures. How it looks is left to
 //! report.html.jinja.
 
-use super::correlations::{groups, proxies};
 use super::draw::Chart;
 use super::experiments;
-use super::model::*;
 use super::plot::{self, Scatter, distinct};
-use super::tables::{self, Table, count, domain_title, proxy_title, signed};
+use super::tables::{self, Table};
+use crate::analysis::format::{count, domain_title, proxy_title, signed};
+use crate::analysis::*;
 use minijinja::Value;
 use serde::Serialize;
 
@@ -175,9 +175,9 @@ impl Report {
 
     /// The curves of the averages beside each other, then a table for each group and domain.
     fn picking_parts(&self) -> Vec<Part> {
-        let open = |p: &&Picking| AVERAGES.contains(&p.domain.as_str()) && p.group != "all";
+        let open = |p: &&SelectionQuality| AVERAGES.contains(&p.domain.as_str()) && p.group != "all";
         let charts: Vec<Chart> = self.picking.iter().filter(open).map(plot::picking).collect();
-        let part = |p: &Picking| {
+        let part = |p: &SelectionQuality| {
             let figures = if open(&p) { Vec::new() } else { vec![figure("", [&plot::picking(p)])] };
             let title = format!("{}: {}", p.group, domain_title(&p.domain));
             Part::new(&title, vec![experiments::picking(p)], figures).fold(!open(&p))

@@ -1,8 +1,9 @@
 //! The report for a terminal: the answer, then tables in plain characters.
 
 use super::experiments;
-use super::model::{AVERAGES, Correlation, Report};
-use super::tables::{self, Table, domain_title};
+use super::tables::{self, Table};
+use crate::analysis::format::domain_title;
+use crate::analysis::{AVERAGES, Correlation, Report};
 use std::fmt::Write;
 
 /// Mixtures listed per group; scores.csv has all of them.

@@ -3,8 +3,8 @@
 //! a line, which is passed over. Of a training that is killed, the time since its last checkpoint is not counted.
 
 use super::layout::Layout;
+use crate::analysis::{Spent, SpentStage};
 use crate::error::{Error, Result};
-use crate::report::{Spent, SpentStage};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};

@@ -4,9 +4,9 @@
 
 use super::layout::{Layout, key};
 use super::opened::Opened;
+use crate::analysis::Reuse;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::report::Reuse;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 

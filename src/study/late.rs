@@ -4,7 +4,7 @@
 use super::prepare::{Input, Inputs};
 use super::settings::Study;
 use super::shards::{Candidates, DomainKind, Dropped, Writer};
-use crate::data::{Decontaminator, Document, NgramPlace, Split, for_each_document};
+use crate::engine::data::{Decontaminator, Document, NgramPlace, Split, for_each_document};
 use crate::error::Result;
 use std::collections::BTreeMap;
 

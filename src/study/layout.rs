@@ -1,9 +1,9 @@
 //! Where a study keeps its results, and the keys that name them.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Sixteen hexadecimal digits over the stage's name, its version and its inputs.
 pub fn key(stage: &str, version: u32, inputs: &impl Serialize) -> String {
@@ -71,20 +71,3 @@ impl Layout {
 
 /// How the name of a shard begins while its content, and so its name, is not known.
 pub const WRITING: &str = "writing.";
-
-/// A key for a checkpoint that was made elsewhere: its content.
-pub fn checkpoint_key(directory: &Path) -> Result<String> {
-    let mut names: Vec<PathBuf> = std::fs::read_dir(directory)
-        .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect())
-        .map_err(|e| Error::io("read the directory", directory, &e))?;
-    names.retain(|p| p.extension().is_some_and(|e| e == "safetensors" || e == "json"));
-    names.sort();
-    let mut hasher = blake3::Hasher::new();
-    for path in names {
-        hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes()).update(&[0]);
-        std::fs::File::open(&path)
-            .and_then(|f| hasher.update_reader(f).map(|_| ()))
-            .map_err(|e| Error::io("read", &path, &e))?;
-    }
-    Ok(hasher.finalize().to_hex()[..16].to_string())
-}

@@ -3,9 +3,9 @@
 //! what a run goes on from, be it of these settings or of earlier ones that the user goes back to.
 
 use super::layout::{Layout, WRITING};
+use crate::engine::train;
 use crate::error::Result;
 use crate::files;
-use crate::train;
 
 pub fn remove(layout: &Layout) -> Result<()> {
     let report = [layout.root.clone(), layout.root.join("plots")];

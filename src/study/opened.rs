@@ -6,10 +6,10 @@ use super::mixtures::{Mixture, mixtures};
 use super::prepare::Prepared;
 use super::settings::{Count, Study};
 use super::stages::{self, Subject, Trainings};
+use crate::engine::eval::DomainScore;
+use crate::engine::model::Config;
 use crate::error::{Error, Result};
-use crate::eval::DomainScore;
 use crate::files;
-use crate::model::Config;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -2,22 +2,22 @@
 //! loads the tokenizer, and writes what trainings and scores read. The result is one manifest, named by the content of
 //! all files and the settings; shards are named by their own content, so text that did not change keeps its shard.
 
+use super::filter::{Selected, Selection};
 use super::late;
-use super::layout::{Layout, checkpoint_key, key};
+use super::layout::{Layout, key};
 use super::plan::target_config;
-use super::progress::Progress;
-use super::selection::{Selected, Selection};
 use super::settings::{Source, Study};
 use super::shards::{Candidates, Cleaned, Domain, DomainKind, Dropped, ShardRef, Writer};
-use crate::checkpoint;
-use crate::data::{
+use crate::engine::checkpoint::{self, content_key};
+use crate::engine::data::{
     Decontaminator, Document, PartitionTable, Split, SplitRule, Tokenizer, expand, for_each_document, hash_files,
     windows_in,
 };
+use crate::engine::model::Config;
+use crate::engine::train::Settings;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::model::Config;
-use crate::train::Settings;
+use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -341,7 +341,7 @@ fn with_model(study: &Study, key: &str, m: Manifest) -> Result<Prepared> {
                     .expected(format!("at most {}", config.vocabulary))
                     .got(m.vocabulary.to_string()));
             }
-            (config, Some(checkpoint_key(directory)?))
+            (config, Some(content_key(directory)?))
         }
         None => (study.model_and_tokenizer()?.0.config(m.vocabulary, m.eos)?, None),
     };

@@ -3,7 +3,6 @@
 use super::clock;
 use super::history;
 use super::layout::Layout;
-use super::lock::Lock;
 use super::merges;
 use super::mixtures::Mixture;
 use super::opened::{Opened, Scale};
@@ -12,16 +11,18 @@ use super::prepare::{self, Prepared};
 use super::settings::Study;
 use super::shards::{self, DomainKind};
 use super::stages::{Subject, Training};
-use crate::data::Split;
-use crate::error::{Error, Result};
-use crate::eval::DomainScore;
-use crate::files;
-use crate::model::Table;
-use crate::report::{
+use crate::analysis::{
     self, Analysis, Cost, CrossScale, CurvePoint, DecontaminatedPartition, Decontamination, DomainInfo, MixtureInfo,
     Overlap, PartitionInfo, Report, SampleInfo, Score, Segment, SegmentPoint, Size, Spent, TrainingInfo,
 };
-use crate::train::{self, tensorboard};
+use crate::engine::data::Split;
+use crate::engine::eval::DomainScore;
+use crate::engine::model::Table;
+use crate::engine::train;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::lock::Lock;
+use crate::report::tensorboard;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -129,7 +130,7 @@ impl Filler<'_> {
     }
 
     fn with_averages(&self, members: &BTreeMap<String, f64>, mut scores: Scores) -> Scores {
-        scores.extend(report::averages(self.domains, members, &scores));
+        scores.extend(analysis::averages(self.domains, members, &scores));
         scores
     }
 
@@ -304,8 +305,8 @@ fn domain_info(study: &Study, domain: &shards::Domain) -> DomainInfo {
     DomainInfo {
         name: domain.name.clone(),
         kind: match domain.kind {
-            DomainKind::Id => report::DomainKind::Id,
-            DomainKind::Ood => report::DomainKind::Ood,
+            DomainKind::Id => analysis::DomainKind::Id,
+            DomainKind::Ood => analysis::DomainKind::Ood,
         },
         field: settings.and_then(|s| s.field.clone()),
         documents: domain.shard.documents,

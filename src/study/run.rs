@@ -4,24 +4,24 @@ use super::clock::{Clock, Work};
 use super::history::{self, Before};
 use super::layout::Layout;
 use super::leftovers;
-use super::lock::Lock;
 use super::opened::{Opened, Scale};
 use super::plan::Plan;
 use super::prepare;
-use super::progress::Progress;
 use super::report;
 use super::settings::Study;
 use super::stages::{Member, Role, Seed, Subject, Training};
 use super::workers::Workers;
-use crate::data::{self, Shard, Stream};
-use crate::device::{Device, Place};
+use crate::analysis::Report;
+use crate::engine::data::{self, Shard, Stream};
+use crate::engine::device::{Device, DeviceSpec};
+use crate::engine::eval::{self, DomainScore};
+use crate::engine::merge;
+use crate::engine::model::{Activations, Config, Model, Table};
+use crate::engine::train::{self, Start};
 use crate::error::{Error, Result};
-use crate::eval::{self, DomainScore};
 use crate::files;
-use crate::merge;
-use crate::model::{Activations, Config, Model, Table};
-use crate::report::Report;
-use crate::train::{self, Start};
+use crate::lock::Lock;
+use crate::progress::Progress;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub enum Phase {
 pub struct Options {
     pub until: Phase,
     pub threads: usize,
-    pub place: Place,
+    pub place: DeviceSpec,
 }
 
 /// Does what is missing up to `options.until`. The report, when it was reached.
@@ -126,7 +126,7 @@ impl Run<'_> {
         if self.opened.layout.model(&training.key).exists() {
             return Ok(());
         }
-        let weights = crate::model::initial_weights(&scale.config, training.shuffle_seed);
+        let weights = crate::engine::model::initial_weights(&scale.config, training.shuffle_seed);
         self.train_one(scale, training, Arc::new(Start { weights, optimizer: None }), 1)
     }
 
@@ -184,7 +184,8 @@ impl Run<'_> {
             self.clock.spent(Work { stage, key, seconds, flops: steps as f64 * flops })
         };
         let mut told = Ok(());
-        self.progress.training(&training.name, &self.options.place, &run, &mut |step| {
+        let spec = &self.options.place;
+        train::train_observed(&training.name, spec, &run, self.progress, &mut |step| {
             lap.steps += 1;
             if step % opened.checkpoint_every == 0 && told.is_ok() {
                 told = spent(&mut lap);
@@ -225,7 +226,7 @@ struct Scorer<'a> {
 impl<'a> Scorer<'a> {
     /// `merges` and the pool they are of, if there are any.
     fn new(
-        place: &Place,
+        place: &DeviceSpec,
         config: &Config,
         pool: Option<&'a merge::Pool>,
         merges: &'a [merge::Mixture],

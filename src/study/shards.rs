@@ -2,7 +2,7 @@
 //! written aside and then named by its content.
 
 use super::layout::{Layout, WRITING};
-use crate::data::{
+use crate::engine::data::{
     Contamination, Decontaminator, Document, PartitionTable, Shard, ShardWriter, Split, Tokenizer, for_each_document,
 };
 use crate::error::{Error, Result};

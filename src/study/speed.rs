@@ -1,8 +1,8 @@
 //! How fast this machine's CPU trains a model, measured in a moment: the yardstick of plans.
 
-use crate::device::Device;
+use crate::engine::device::Device;
+use crate::engine::model::{Activations, Batch, Config, Inputs, Model, OptimizerArena, initial_weights};
 use crate::error::Result;
-use crate::model::{Activations, Batch, Config, Inputs, Model, OptimizerArena, initial_weights};
 use std::time::Instant;
 
 /// What is measured: one layer, so many positions and tokens of the vocabulary at most. Products keep the model's width.

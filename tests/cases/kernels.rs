@@ -5,7 +5,7 @@ use super::{Built, Case, TOLERANCES};
 use crate::lab::Lab;
 use std::collections::BTreeMap;
 use std::fmt;
-use stockpot::device::{DType, Device};
+use stockpot::engine::device::{DType, Device};
 
 /// How far a kernel's outputs may be from the f64 reference computed from the operands' bf16 values, as `bound` in
 /// tests/cases: f32 outputs, and bf16 outputs.

@@ -7,9 +7,9 @@ pub mod kernels;
 
 use crate::lab::Lab;
 use crate::reference::{self, AdamWConstants};
-use stockpot::device::DType;
-use stockpot::ops::merge::Merge;
-use stockpot::ops::*;
+use stockpot::engine::device::DType;
+use stockpot::engine::ops::merge::Merge;
+use stockpot::engine::ops::*;
 
 /// How far f32 may be from the f64 reference: `bound` times the larger of 0.1 and the largest expected magnitude.
 pub struct Tolerance {
@@ -292,7 +292,7 @@ fn cross_entropy(lab: &mut Lab, fill: Fill, r: usize, c: usize, gradient: bool) 
 }
 
 fn fill_with(lab: &mut Lab, n: usize) -> Built {
-    let op = stockpot::ops::Fill { x: lab.output_f32("x", 1, n), value: -0.75 };
+    let op = stockpot::engine::ops::Fill { x: lab.output_f32("x", 1, n), value: -0.75 };
     built(op, vec![("x", vec![-0.75; n])])
 }
 

@@ -219,7 +219,7 @@ pub fn study_toml(partitions: &[&str]) -> String {
 /// A tokenizer of 300 tokens, trained on general text.
 pub fn write_tokenizer(path: &Path) {
     let texts = documents("general", 1, 60).into_iter().map(|(_, text)| text);
-    stockpot::data::Tokenizer::train(texts, 300).and_then(|t| t.save(path)).expect("a tokenizer");
+    stockpot::engine::data::Tokenizer::train(texts, 300).and_then(|t| t.save(path)).expect("a tokenizer");
 }
 
 /// A file's last bytes taken away.

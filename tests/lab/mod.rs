@@ -5,8 +5,8 @@
 #![allow(dead_code)]
 
 use half::bf16;
-use stockpot::device::{Buffer, DType, Device, Matrix};
-use stockpot::ops::Op;
+use stockpot::engine::device::{Buffer, DType, Device, Matrix};
+use stockpot::engine::ops::Op;
 
 /// Elements before the first row and after the last.
 const GUARD: usize = 16;

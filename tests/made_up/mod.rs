@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test crate uses its own share
 
 use std::collections::BTreeMap;
-use stockpot::report::*;
+use stockpot::analysis::*;
 
 pub const PARTITIONS: [&str; 8] =
     ["chemistry", "law", "mathematics", "physics", "poetry", "rust", "scripture", "speeches"];
@@ -240,8 +240,8 @@ fn noise() -> Vec<Noise> {
     ["ood", "id", "law"].into_iter().enumerate().map(one).collect()
 }
 
-fn picking(group: &str, domain: &str) -> Picking {
-    let row = |by: &str, share: f64| PickingRow {
+fn picking(group: &str, domain: &str) -> SelectionQuality {
+    let row = |by: &str, share: f64| SelectionQualityRow {
         by: by.into(),
         n: 23,
         pearson: (by != "random").then_some(1.0 - share),
@@ -252,7 +252,7 @@ fn picking(group: &str, domain: &str) -> Picking {
     };
     let all = [("merged", 0.2), ("ind", 0.5), ("micro", 0.25), ("macro_of_merges", 0.3), ("scaled", 0.1), ("law", 0.6)];
     let rows = all.into_iter().chain([("ridge", 0.7), ("largest", 0.55), ("random", 1.0)]);
-    Picking {
+    SelectionQuality {
         group: group.into(),
         domain: domain.into(),
         rows: rows.map(|(by, share)| row(by, share)).collect(),

@@ -7,11 +7,11 @@
 use rand::{Rng, SeedableRng};
 use std::fs;
 use std::path::PathBuf;
-use stockpot::checkpoint::{Reader, StorageDType, write_model};
-use stockpot::device::Device;
+use stockpot::engine::checkpoint::{Reader, StorageDType, write_model};
+use stockpot::engine::device::Device;
+use stockpot::engine::merge::{Merger, Mixture, Pool};
+use stockpot::engine::model::{Architecture, Config, Model, Table};
 use stockpot::error::Result;
-use stockpot::merge::{Merger, Mixture, Pool};
-use stockpot::model::{Architecture, Config, Model, Table};
 use tempfile::TempDir;
 
 pub const BF16: StorageDType = StorageDType::Bf16;
@@ -95,7 +95,7 @@ pub fn merged(
         merger.load(device, position, &model)?;
         (0..prefetches).for_each(|_| merger.prefetch(device));
         let weights: Vec<f32> = device.to_vec(&model.master)?;
-        if model.compute.dtype() == stockpot::device::DType::Bf16 {
+        if model.compute.dtype() == stockpot::engine::device::DType::Bf16 {
             let copy: Vec<half::bf16> = device.to_vec(&model.compute)?;
             let same = |(copy, &weight): (&half::bf16, &f32)| {
                 copy.is_nan() && weight.is_nan() || copy.to_bits() == half::bf16::from_f32(weight).to_bits()

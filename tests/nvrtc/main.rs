@@ -21,7 +21,7 @@ use recorder::Configuration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
-use stockpot::device::nvrtc::Nvrtc;
+use stockpot::engine::device::nvrtc::Nvrtc;
 
 /// What one multiprocessor has, and a block may take (CUDA C++ Programming Guide, compute capabilities).
 struct Architecture {

@@ -7,12 +7,12 @@ use rayon::prelude::*;
 use std::any::Any;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use stockpot::device::{Arg, Buffer, DType, Device, Executor, Launch};
+use stockpot::engine::device::{Arg, Buffer, DType, Device, Executor, Launch};
+use stockpot::engine::model::{Activations, Architecture, Batch, Config, Inputs, Model};
+use stockpot::engine::ops::merge::Merge;
+use stockpot::engine::ops::{IGNORED, LossSum};
+use stockpot::engine::train::{Optimizer, Settings};
 use stockpot::error::Result;
-use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, Model};
-use stockpot::ops::merge::Merge;
-use stockpot::ops::{IGNORED, LossSum};
-use stockpot::train::{Optimizer, Settings};
 
 /// All of a launch that its CUBIN has to fit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,9 +6,9 @@
 use super::{AdamWConstants, rms_norm};
 use std::any::Any;
 use std::collections::BTreeMap;
-use stockpot::device::{Arg, Buffer, DType, Executor, Launch, Matrix};
+use stockpot::engine::device::{Arg, Buffer, DType, Executor, Launch, Matrix};
+use stockpot::engine::ops::AttentionShape;
 use stockpot::error::Result;
-use stockpot::ops::AttentionShape;
 
 #[derive(Default)]
 pub struct Reference {

@@ -6,8 +6,8 @@
 
 pub mod executor;
 
-use stockpot::model::{Architecture, Config, Table};
-use stockpot::ops::{AttentionShape, IGNORED};
+use stockpot::engine::model::{Architecture, Config, Table};
+use stockpot::engine::ops::{AttentionShape, IGNORED};
 
 /// C (m, n) = op(A) x op(B); A is (k, m) when `transpose_a`, B is (n, k) when `transpose_b`.
 pub fn gemm(a: &[f64], b: &[f64], (m, n, k): (usize, usize, usize), transpose_a: bool, transpose_b: bool) -> Vec<f64> {
@@ -309,7 +309,7 @@ pub fn model_loss(
 /// The heads' outputs (rows, q_width) from the packed queries, keys and values.
 fn mixed(
     config: &Config,
-    layer: &stockpot::model::LayerOffsets,
+    layer: &stockpot::engine::model::LayerOffsets,
     weights: &[f64],
     qkv: &[f64],
     batch: usize,

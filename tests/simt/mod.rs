@@ -24,7 +24,7 @@ use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use stockpot::device::{Arg, Buffer, DType, Device, Executor, Graph, Launch, Matrix};
+use stockpot::engine::device::{Arg, Buffer, DType, Device, Executor, Graph, Launch, Matrix};
 use stockpot::error::{Error, Kind, Result};
 
 /// Who runs when several threads can, and in which sequence blocks run. See tests/simt/fiber.cpp.

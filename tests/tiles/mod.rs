@@ -4,8 +4,8 @@
 
 use crate::lab::Lab;
 use crate::reference;
-use stockpot::device::{Device, Host, Launch, Op, Operands};
-use stockpot::ops::{Epilogue, Gemm, GemmTile};
+use stockpot::engine::device::{Device, Host, Launch, Op, Operands};
+use stockpot::engine::ops::{Epilogue, Gemm, GemmTile};
 
 /// A product with this tile, whatever its shape.
 struct Tiled(Gemm, &'static GemmTile);

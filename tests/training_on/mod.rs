@@ -1,9 +1,9 @@
 //! A few steps of small models on any device, for the host executor (simt_study.rs) and a GPU (cuda.rs).
 
-use stockpot::device::Device;
-use stockpot::model::{Activations, Architecture, Batch, Config, Inputs, Model, Table, initial_weights};
-use stockpot::ops::IGNORED;
-use stockpot::train::{Optimizer, Settings, Update};
+use stockpot::engine::device::Device;
+use stockpot::engine::model::{Activations, Architecture, Batch, Config, Inputs, Model, Table, initial_weights};
+use stockpot::engine::ops::IGNORED;
+use stockpot::engine::train::{Optimizer, Settings, Update};
 
 /// Two layers with grouped heads, sizes that tell every field apart.
 pub fn small(architecture: Architecture, tied: bool) -> Config {

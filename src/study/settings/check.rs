@@ -1,7 +1,7 @@
 //! What a study file may not say, each with the key that is to be corrected.
 
 use super::*;
-use crate::data::SplitRule;
+use crate::engine::data::SplitRule;
 use std::collections::BTreeSet;
 
 impl Study {

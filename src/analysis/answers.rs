@@ -1,0 +1,178 @@
+//! The answer first: which mixture to train on, what choosing by the proxy cost, and how sure that is, in words.
+
+use super::correlations::{groups, proxies};
+use super::format::{count, number, percent, proxy_title, signed};
+use super::report::*;
+
+/// An answer for each group and each of the averages "ood" and "id", by the first proxy ("merged" where there is one).
+/// `correlations` are those of the same mixtures. The group "all" gets none: its mixtures have different budgets, so
+/// their perplexities are no choice.
+pub fn answers(mixtures: &[MixtureInfo], correlations: &[Correlation]) -> Vec<Answer> {
+    let proxies = proxies(mixtures);
+    let Some(proxy) = proxies.first() else {
+        return Vec::new();
+    };
+    let mut list = Vec::new();
+    let groups = groups(mixtures);
+    let real = if groups.len() > 1 { groups.len() - 1 } else { groups.len() };
+    for (group, members) in &groups[..real] {
+        for domain in ["ood", "id"] {
+            let Some(best_by_proxy) = best(members, proxy, domain, proxy) else {
+                continue;
+            };
+            let best_by_seq = best(members, SEQ, domain, proxy);
+            let of =
+                |proxy: &str| correlations.iter().find(|c| c.group == *group && c.domain == domain && c.proxy == proxy);
+            let regret = of(proxy).and_then(|c| c.regret_at_1);
+            let text = sentence(proxy, &best_by_proxy, best_by_seq.as_ref(), regret);
+            let confidence = of(proxy).map_or(String::new(), |c| confidence(c, of("ind")));
+            list.push(Answer {
+                group: group.clone(),
+                domain: domain.into(),
+                proxy: proxy.clone(),
+                best_by_proxy,
+                best_by_seq,
+                regret,
+                text,
+                confidence,
+            });
+        }
+    }
+    list
+}
+
+/// Adds to each answer's confidence what speaks against it: that its mixtures were not trained alike long, and how far
+/// the two best are apart, where repeats say what that is worth.
+pub(super) fn add_doubts(answers: &mut [Answer], mixtures: &[MixtureInfo], noise: &[Noise]) {
+    for answer in answers {
+        let noise = noise.iter().find(|n| n.group == answer.group && n.domain == answer.domain);
+        let doubts = [budgets(mixtures, &answer.group), noise.and_then(|n| closest(n, mixtures))];
+        for doubt in doubts.into_iter().flatten() {
+            answer.confidence += if answer.confidence.is_empty() { "" } else { " " };
+            answer.confidence += &doubt;
+        }
+    }
+}
+
+/// Base units of uneven partitions give mixtures of one group different budgets.
+fn budgets(mixtures: &[MixtureInfo], group: &str) -> Option<String> {
+    let tokens = || mixtures.iter().filter(|m| m.group == group).map(|m| m.tokens);
+    let (least, most) = (tokens().min()?, tokens().max()?);
+    (least < most).then(|| {
+        format!(
+            "Budgets differ in this group: SEQ was trained on {} to {} tokens, and more training alone lowers \
+             perplexity.",
+            count(least),
+            count(most)
+        )
+    })
+}
+
+/// Single trainings of two mixtures that are equally good differ by less than this many standard deviations of repeats
+/// in 95% of the cases: 1.96 times the square root of 2.
+const SIGNIFICANT: f64 = 2.77;
+
+/// The two best mixtures by SEQ, against the spread between repeats.
+fn closest(noise: &Noise, mixtures: &[MixtureInfo]) -> Option<String> {
+    let within = noise.within?;
+    let of = |m: &MixtureInfo| m.score(SEQ, &noise.domain).map(|s| s.perplexity).filter(|p| p.is_finite());
+    let mut trained: Vec<(f64, &str)> =
+        mixtures.iter().filter(|m| m.group == noise.group).filter_map(|m| Some((of(m)?, m.id.as_str()))).collect();
+    trained.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let [(first, best), (second, next), ..] = trained[..] else {
+        return None;
+    };
+    let apart = second - first;
+    let differ = format!(
+        "By SEQ the two best, {best} and {next}, differ by {}; repeats of one training differ by a standard deviation \
+         of {}",
+        number(apart),
+        number(within)
+    );
+    Some(if apart < SIGNIFICANT * within {
+        format!("{differ}, so which of them is better is not known.")
+    } else {
+        format!("{differ}.")
+    })
+}
+
+/// The mixture with the lowest finite perplexity of `model`; the first of equals.
+fn best(mixtures: &[&MixtureInfo], model: &str, domain: &str, proxy: &str) -> Option<Choice> {
+    let perplexity = |m: &MixtureInfo, model: &str| {
+        m.score(model, domain).map(|s| s.perplexity).filter(|perplexity| perplexity.is_finite())
+    };
+    let scored = mixtures.iter().filter_map(|m| perplexity(m, model).map(|p| (p, m)));
+    let (_, mixture) = scored.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some(Choice {
+        mixture: mixture.id.clone(),
+        proxy_perplexity: perplexity(mixture, proxy),
+        seq_perplexity: perplexity(mixture, SEQ),
+    })
+}
+
+/// A perplexity in brackets, with a space before it; nothing where there is none.
+fn bracket(perplexity: Option<f64>) -> String {
+    perplexity.map_or(String::new(), |p| format!(" (perplexity {})", number(p)))
+}
+
+fn sentence(proxy: &str, by_proxy: &Choice, by_seq: Option<&Choice>, regret: Option<f64>) -> String {
+    let name = proxy_title(proxy);
+    let first = format!("{} is best by {name}{}", by_proxy.mixture, bracket(by_proxy.proxy_perplexity));
+    let Some(by_seq) = by_seq else {
+        return format!("{first}. No mixture of this group was trained, so the choice is untested.");
+    };
+    if by_seq.mixture == by_proxy.mixture {
+        return format!("{first} and by SEQ{}.", bracket(by_seq.seq_perplexity));
+    }
+    let second = format!("{} is best by SEQ{}", by_seq.mixture, bracket(by_seq.seq_perplexity));
+    let cost = regret.map(|r| format!("costs {} of SEQ's perplexity", percent(r)));
+    match (by_proxy.seq_perplexity, cost) {
+        (Some(_), Some(cost)) => format!("{first}; {second}. Choosing by {name} {cost}."),
+        (Some(_), None) => format!("{first}; {second}."),
+        (None, Some(cost)) => format!(
+            "{first}, and was not trained; {second} of those that were. Among these, choosing by {name} {cost}."
+        ),
+        (None, None) => format!("{first}, and was not trained; {second} of those that were."),
+    }
+}
+
+/// How sure the proxy's choice is: r with its interval, decisions, IND beside it, and whether there is a choice at all.
+fn confidence(c: &Correlation, ind: Option<&Correlation>) -> String {
+    let name = proxy_title(&c.proxy);
+    let mut parts = Vec::new();
+    match (c.pearson, c.decision_accuracy) {
+        (Some(r), Some(accuracy)) => {
+            parts.push(format!(
+                "Over {} mixtures scored both ways, {name} orders {} of their pairs as SEQ does; r = {} ({}).",
+                c.n,
+                percent(accuracy),
+                signed(r),
+                interval(c)
+            ));
+        }
+        _ => parts.push(match c.not_defined.get("pearson") {
+            Some(reason) => format!("How well {name} follows SEQ is {reason}."),
+            None => format!("How well {name} follows SEQ is not defined."),
+        }),
+    }
+    if let Some((ind, r)) = ind.filter(|i| i.proxy != c.proxy).and_then(|i| Some((i, i.pearson?))) {
+        parts.push(format!("IND reaches r = {} ({}).", signed(r), interval(ind)));
+    }
+    if let (true, Some(mean), Some(deviation)) = (c.hardly_differs, c.seq_mean, c.seq_standard_deviation) {
+        parts.push(format!(
+            "These mixtures hardly differ here: SEQ's standard deviation is {} of its mean, so the choice matters \
+             little here, and a low r would say little.",
+            percent(deviation / mean)
+        ));
+    }
+    parts.join(" ")
+}
+
+/// The interval of r in words, or why there is none.
+fn interval(c: &Correlation) -> String {
+    match (c.pearson_low, c.pearson_high, c.not_defined.get("pearson_low")) {
+        (Some(low), Some(high), _) => format!("95% interval {} to {}", signed(low), signed(high)),
+        (_, _, Some(reason)) => format!("95% interval {reason}"),
+        _ => "95% interval not defined".into(),
+    }
+}

@@ -1,0 +1,504 @@
+//! report.json as a struct. Fields may be added, none renamed or removed: scripts read them.
+
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Names in `MixtureInfo::scores` that are no domain but an average: over the in-distribution domains, over the
+/// out-of-distribution ones, and over the mixture's own members' domains. Best first for choosing a mixture.
+pub const AVERAGES: [&str; 3] = ["ood", "id", "members"];
+
+/// The model really trained on the mixture, in `MixtureInfo::scores`.
+pub const SEQ: &str = "seq";
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Report {
+    pub study: String,
+    /// Version of the program.
+    pub version: String,
+    /// When the report was made, if the caller wants that said; nothing else depends on the clock.
+    pub generated: Option<String>,
+    /// What computed, as in "cpu, 16 threads".
+    pub device: Option<String>,
+    pub domains: Vec<DomainInfo>,
+    pub mixtures: Vec<MixtureInfo>,
+    /// Merges that were scored for mixing laws to be fitted to; none of them is one of `mixtures`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<SampleInfo>,
+    /// What [`answers`](super::answers) makes of the rest.
+    pub answers: Vec<Answer>,
+    /// What [`correlations`](fn@super::correlations) makes of the mixtures.
+    pub correlations: Vec<Correlation>,
+    /// Where trainings were repeated: the spread between repeats beside that between mixtures.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub noise: Vec<Noise>,
+    /// How well each proxy, and none at all, picks.
+    pub picking: Vec<SelectionQuality>,
+    /// r against lambda, where scaled merges were scored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub scaled: Vec<ScaledScan>,
+    /// Mixing laws, one of each form and domain, where merges were sampled for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub laws: Vec<Law>,
+    /// Losses along segments in weight space.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<Segment>,
+    /// The larger model of the study, and how well the small pool predicts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cross_scale: Option<CrossScale>,
+    /// Of a study that was changed after it had been run: what was used again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<Reuse>,
+    pub trainings: Vec<TrainingInfo>,
+    pub cost: Cost,
+    /// What clocks saw; cost.json, and no part of report.json, so that equal scores give equal bytes.
+    #[serde(skip)]
+    pub spent: Option<Spent>,
+    pub partitions: Vec<PartitionInfo>,
+    /// `None` when the study does not decontaminate.
+    pub decontamination: Option<Decontamination>,
+    /// The study's TOML.
+    pub settings: String,
+    /// What went in and came out -> its hash.
+    pub hashes: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DomainKind {
+    /// In-distribution: the held-out part of a partition.
+    Id,
+    /// Out-of-distribution.
+    Ood,
+}
+
+impl DomainKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            DomainKind::Id => "id",
+            DomainKind::Ood => "ood",
+        }
+    }
+}
+
+/// An evaluation set. Must not be called by one of [`AVERAGES`].
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DomainInfo {
+    pub name: String,
+    pub kind: DomainKind,
+    /// The field of study that it belongs to, if the study says so: `field:<field>` is then an average, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    pub documents: u64,
+    pub tokens: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct MixtureInfo {
+    pub id: String,
+    /// Mixtures that are compared with each other: "pairs", "triples", ...
+    pub group: String,
+    /// Partition -> weight; sums to 1.
+    pub members: BTreeMap<String, f64>,
+    /// Tokens that SEQ is trained on.
+    pub tokens: u64,
+    /// Tokens of different text that its members have for training: what "the largest" means.
+    pub available_tokens: u64,
+    /// "seq" or a proxy ("merged", "ind", ...) -> domain or average -> score. A mixture without SEQ has no "seq".
+    pub scores: BTreeMap<String, BTreeMap<String, Score>>,
+    /// `scores` once more for each repeat ("seq", "merged", "ind"), trained under another order of the data.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub repeats: Vec<BTreeMap<String, BTreeMap<String, Score>>>,
+    /// `scores` of the study's larger model ("seq", and "merged" and "ind" where it has modules).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub target: BTreeMap<String, BTreeMap<String, Score>>,
+    /// Scaled merges: each lambda with domain or average -> score. In scores.csv only.
+    #[serde(skip)]
+    pub by_lambda: Vec<(f64, BTreeMap<String, Score>)>,
+}
+
+impl MixtureInfo {
+    pub fn score(&self, model: &str, domain: &str) -> Option<&Score> {
+        self.scores.get(model)?.get(domain)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Score {
+    /// Summed over the domain; absent in averages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nats: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// `exp(nats / tokens)`; of an average, the mean over its domains.
+    pub perplexity: f64,
+    /// `nats / (bytes ln 2)`; of an average, the mean over its domains.
+    pub bits_per_byte: f64,
+}
+
+/// One proxy against SEQ on one domain or average, over the mixtures of a group that have both scores. Perplexities,
+/// unless a field says otherwise. A statistic that is not defined is null, and `not_defined` says why.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Correlation {
+    /// A group, or "all" for all groups together.
+    pub group: String,
+    pub domain: String,
+    pub proxy: String,
+    /// Mixtures with both scores.
+    pub n: usize,
+    pub pearson: Option<f64>,
+    /// 95% percentile bootstrap over partitions (see `correlate::bootstrap`).
+    pub pearson_low: Option<f64>,
+    pub pearson_high: Option<f64>,
+    /// Resamples that had an r.
+    pub bootstrap_replicates: Option<usize>,
+    /// 95% interval by Fisher's z, as if mixtures were independent.
+    pub fisher_low: Option<f64>,
+    pub fisher_high: Option<f64>,
+    /// Pearson's r of bits per byte.
+    pub pearson_bits_per_byte: Option<f64>,
+    /// Its 95% bootstrap interval.
+    pub pearson_bits_per_byte_low: Option<f64>,
+    pub pearson_bits_per_byte_high: Option<f64>,
+    pub spearman: Option<f64>,
+    pub kendall: Option<f64>,
+    /// Relative: 0.01 is a SEQ perplexity 1% above the lowest.
+    pub regret_at_1: Option<f64>,
+    pub regret_at_3: Option<f64>,
+    pub regret_at_5: Option<f64>,
+    pub decision_accuracy: Option<f64>,
+    pub seq_mean: Option<f64>,
+    pub seq_standard_deviation: Option<f64>,
+    pub seq_range: Option<f64>,
+    /// SEQ's standard deviation is below 1% of its mean: these mixtures hardly differ here.
+    pub hardly_differs: bool,
+    /// Field -> why it is null.
+    pub not_defined: BTreeMap<String, String>,
+}
+
+/// A merge that was scored and never trained.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SampleInfo {
+    /// Partition -> weight; sums to 1.
+    pub members: BTreeMap<String, f64>,
+    /// Domain or average -> score.
+    pub scores: BTreeMap<String, Score>,
+}
+
+/// SEQ trained several times on the same mixtures, in perplexity on one domain or average.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Noise {
+    pub group: String,
+    pub domain: String,
+    /// Mixtures that were trained more than once.
+    pub n: usize,
+    /// Trainings of each, the first included.
+    pub repeats: usize,
+    pub seq_mean: Option<f64>,
+    /// Standard deviation between repeats of one mixture, pooled over the mixtures.
+    pub within: Option<f64>,
+    /// Standard deviation between mixtures, of what would be left without noise.
+    pub between: Option<f64>,
+    /// Share of the variance of single trainings that is between mixtures: the r to expect between two repeats.
+    pub reliability: Option<f64>,
+    /// The r that a proxy which knew each mixture's true mean would have with single trainings: `sqrt(reliability)`.
+    pub ceiling: Option<f64>,
+    pub ceiling_low: Option<f64>,
+    pub ceiling_high: Option<f64>,
+    /// Mean Pearson's r between the SEQ of two repeats.
+    pub pearson_between_repeats: Option<f64>,
+    /// Mean Pearson's r of MERGED of one repeat with SEQ of another.
+    pub pearson_merged_across_repeats: Option<f64>,
+    /// Field -> why it is null.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_defined: BTreeMap<String, String>,
+    /// In a sentence.
+    pub text: String,
+}
+
+/// How well each way to choose picks a mixture of one group, by SEQ on one domain or average.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SelectionQuality {
+    pub group: String,
+    pub domain: String,
+    pub rows: Vec<SelectionQualityRow>,
+    /// Proxies that pick worse than always taking the mixture of the most text, in a sentence; else nothing.
+    pub warning: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SelectionQualityRow {
+    /// A proxy; "largest": the mixture of the most text first; "random": what chance gives on average.
+    pub by: String,
+    pub n: usize,
+    pub pearson: Option<f64>,
+    /// 95%, as `Correlation::pearson_low`
+    pub pearson_low: Option<f64>,
+    pub pearson_high: Option<f64>,
+    pub decision_accuracy: Option<f64>,
+    /// regret@k for k = 1, 2, ..., at most 10 and below n.
+    pub regret_at: Vec<f64>,
+}
+
+/// The scaled merges of one group on one domain or average.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ScaledScan {
+    pub group: String,
+    pub domain: String,
+    pub n: usize,
+    pub points: Vec<ScaledPoint>,
+    /// The lambda that the study gives; else the one calibrated on all of the group's SEQ runs, for use on others.
+    pub lambda: Option<f64>,
+    pub calibrated: bool,
+    /// The r of the proxy `scaled`, each mixture judged under a lambda that was calibrated without it, or the one given.
+    pub pearson: Option<f64>,
+    pub pearson_low: Option<f64>,
+    pub pearson_high: Option<f64>,
+    /// That r minus MERGED's, over the same resamples.
+    pub gain: Option<f64>,
+    pub gain_low: Option<f64>,
+    pub gain_high: Option<f64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_defined: BTreeMap<String, String>,
+    /// Whether it helps here, in a sentence.
+    pub text: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct ScaledPoint {
+    pub lambda: f64,
+    pub pearson: Option<f64>,
+    pub pearson_low: Option<f64>,
+    pub pearson_high: Option<f64>,
+    /// Mean of |ln(scaled / SEQ)| of the perplexities: how far off in value.
+    pub log_error: f64,
+}
+
+/// A mixing law of one domain, fitted to the scores of sampled merges: nats per token as a function of the weights.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Law {
+    pub domain: String,
+    /// "law": `c + k exp(sum_j t_j w_j)`; "ridge": `c + sum_j t_j w_j` under an L2 penalty.
+    pub form: String,
+    /// Merges fitted to.
+    pub n: usize,
+    pub c: f64,
+    /// 1 for "ridge"; below 0 where the loss bends the other way.
+    pub k: f64,
+    /// Partition -> t. They sum to 0: weights sum to 1, so a constant in all t would be another k (or c).
+    pub t: BTreeMap<String, f64>,
+    /// The L2 penalty that leave-one-out chose, for "ridge".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub penalty: Option<f64>,
+    /// Root mean square of what is left over, nats per token.
+    pub residual: f64,
+    /// 1 - residual variance / variance; of the merges fitted to.
+    pub r_squared: Option<f64>,
+}
+
+/// Losses of `(1 - at) from + at to`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Segment {
+    /// "seed", or a partition, whose module it is.
+    pub from: String,
+    pub to: String,
+    pub points: Vec<SegmentPoint>,
+    /// Domain or average -> how far the loss rises above the straight line between the ends.
+    pub barriers: BTreeMap<String, Barrier>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SegmentPoint {
+    pub at: f64,
+    pub scores: BTreeMap<String, Score>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Barrier {
+    /// Largest of loss minus the line between the ends, nats per token (of an average: its mean over the domains); below
+    /// 0 where the whole inside of the segment lies lower than the line.
+    pub height: f64,
+    pub at: f64,
+}
+
+/// Two models in one study: the pool of the small one against SEQ of the larger one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct CrossScale {
+    pub parameters: u64,
+    pub target_parameters: u64,
+    /// Against the larger model's SEQ. The proxies are the small pool's ("merged", "ind", ...), the small model's own
+    /// trainings ("seq"), and those of the larger pool where there is one ("target_merged", "target_ind").
+    pub correlations: Vec<Correlation>,
+}
+
+/// What a changed study took from earlier runs in the same directory.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Reuse {
+    /// Names of trainings that were there when the changed study was first run.
+    pub reused: Vec<String>,
+    /// And of those that it made.
+    pub trained: Vec<String>,
+    pub reused_flops: f64,
+    pub trained_flops: f64,
+    /// Scores (a model or merge on a domain) that were there, and that were made.
+    pub reused_scores: u64,
+    pub made_scores: u64,
+    /// In a sentence.
+    pub text: String,
+}
+
+/// One model that was trained.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct TrainingInfo {
+    /// `seed`, `module law`, `seq law+physics`
+    pub name: String,
+    /// "seed", "module" or "seq"; of the larger model with "target " before
+    pub role: String,
+    pub key: String,
+    pub steps: u64,
+    pub tokens: u64,
+    pub flops: f64,
+    /// At most 200 points, evenly spaced, each the mean of the steps since the one before.
+    pub curve: Vec<CurvePoint>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct CurvePoint {
+    pub step: u64,
+    /// Nats per token.
+    pub loss: f64,
+}
+
+/// Which mixture to train on, by one proxy, for one group and average.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Answer {
+    pub group: String,
+    /// "ood" or "id".
+    pub domain: String,
+    pub proxy: String,
+    /// Lowest perplexity by the proxy, over all mixtures of the group.
+    pub best_by_proxy: Choice,
+    /// Lowest perplexity of SEQ, over those that were trained.
+    pub best_by_seq: Option<Choice>,
+    /// As `Correlation::regret_at_1`.
+    pub regret: Option<f64>,
+    /// The answer in a sentence.
+    pub text: String,
+    /// How sure it is, in a sentence or two.
+    pub confidence: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Choice {
+    pub mixture: String,
+    pub proxy_perplexity: Option<f64>,
+    pub seq_perplexity: Option<f64>,
+}
+
+/// What the answer costs with proxies (modules, merging, scoring) and with a training per mixture. The seed is needed by
+/// both and counted in neither.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Cost {
+    pub modular_flops: f64,
+    pub naive_flops: f64,
+    /// The part of `modular_flops` that scores merges; the rest trains modules.
+    pub merging_flops: f64,
+    /// A training per mixture of the larger model, where the study has one: what the small pool stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_naive_flops: Option<f64>,
+    /// What the study computes, stage by stage.
+    pub stages: Vec<StageCost>,
+    /// Both ways for 2, 3, ... partitions with this study's budgets.
+    pub curves: Vec<CostPoint>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct StageCost {
+    /// "seed", "modules", "seq", "scoring", and those of the larger model with "target " before
+    pub stage: String,
+    pub models: u64,
+    pub tokens: u64,
+    pub flops: f64,
+}
+
+/// FLOPs to know mixtures of n partitions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct CostPoint {
+    pub partitions: u64,
+    /// n modules; any mixture is then a merge
+    pub modular: f64,
+    /// A training for each pair: O(n^2)
+    pub pairs: f64,
+    /// For each triple: O(n^3)
+    pub triples: f64,
+    /// For each subset: O(2^n)
+    pub subsets: f64,
+}
+
+/// Hours, planned and really spent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Spent {
+    /// As in `stockpot plan`, when the study was first run
+    pub stages: Vec<SpentStage>,
+    pub modular_hours: Option<f64>,
+    /// Both at the speed that the study's modules and SEQ runs had together
+    pub naive_hours: Option<f64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SpentStage {
+    pub stage: String,
+    pub planned_hours: Option<f64>,
+    /// Of one device, all workers together counted once; what was reused from earlier runs counts where it was made
+    pub hours: f64,
+    /// Of what was made
+    pub flops: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Size {
+    pub documents: u64,
+    pub tokens: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct PartitionInfo {
+    pub name: String,
+    pub train: Size,
+    pub validation: Size,
+    pub test: Size,
+}
+
+/// Training documents dropped because they share an n-gram with an evaluation document.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Decontamination {
+    /// Length of the shared run, in words, as in "13-gram".
+    pub ngram: u64,
+    pub partitions: Vec<DecontaminatedPartition>,
+    /// Held-out documents that are not scored, by domain that came late: earlier sources' training text has theirs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, u64>,
+    /// Some of the documents dropped, with the reason.
+    pub examples: Vec<Overlap>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DecontaminatedPartition {
+    pub name: String,
+    pub documents: u64,
+    pub dropped_documents: u64,
+    pub dropped_bytes: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Overlap {
+    pub partition: String,
+    pub document: String,
+    pub domain: String,
+    pub evaluation_document: String,
+    /// The text they share.
+    pub shared: String,
+}

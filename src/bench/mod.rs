@@ -1,0 +1,378 @@
+//! Timings of kernels and of whole steps on one device, at the shapes of model presets: random data, a warm-up, the
+//! median and spread of several samples. A sample is as many repetitions as take a while, ended by one read-back, so
+//! that a device that queues its work is timed by what it did. The same rows can be predicted for a GPU that is not
+//! there (`predict.rs`).
+
+pub mod gpus;
+mod merge;
+pub mod model;
+mod predict;
+pub mod work;
+
+pub use predict::{PredictedRow, Predictions, predict};
+
+use crate::engine::device::{Buffer, DType, Device, Matrix, Repeat};
+use crate::engine::eval;
+use crate::engine::model::{Activations, Architecture, Batch, Config, Inputs, Model, Table, initial_weights};
+use crate::engine::ops::merge::Merge;
+use crate::engine::ops::{Attention, AttentionBackward, AttentionShape, Epilogue, Gemm, Op};
+use crate::engine::train::{Optimizer, Settings};
+use crate::error::Result;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+use serde::Serialize;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// What can be timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subject {
+    /// Matrix products of a layer and of the output
+    Gemm,
+    /// Causal attention, forward and backward
+    Attention,
+    /// Whole training steps
+    Train,
+    /// Weighted sums of checkpoints in the device's memory
+    Merge,
+    /// Scoring
+    Eval,
+}
+
+impl Subject {
+    pub const ALL: [Subject; 5] = [Subject::Gemm, Subject::Attention, Subject::Train, Subject::Merge, Subject::Eval];
+
+    /// As it is given on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Subject::Gemm => "gemm",
+            Subject::Attention => "attention",
+            Subject::Train => "train",
+            Subject::Merge => "merge",
+            Subject::Eval => "eval",
+        }
+    }
+}
+
+/// One line of results.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub subject: Subject,
+    /// What, at which shape.
+    pub name: String,
+    /// Seconds of one repetition: median, fastest and slowest sample.
+    pub seconds: f64,
+    pub fastest: f64,
+    pub slowest: f64,
+    /// Of one repetition.
+    pub flops: f64,
+    pub bytes: f64,
+    /// In training and scoring.
+    pub tokens: f64,
+    /// Bytes per second as a fraction of a copy's in the same run, where that is the measure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub of_copy: Option<f64>,
+}
+
+/// All rows of one run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Timings {
+    pub device: String,
+    pub rows: Vec<Row>,
+}
+
+/// Times `subjects` on `device`; `progress` is told of each row.
+pub fn run(device: &mut Device, subjects: &[Subject], progress: &mut dyn FnMut(&Row)) -> Result<Timings> {
+    let mut timings = Timings { device: device.name().to_string(), rows: vec![] };
+    Bench { device, rows: &mut timings.rows, progress, predictor: None }.all(subjects)?;
+    Ok(timings)
+}
+
+struct Bench<'a, 'p> {
+    device: &'a mut Device,
+    rows: &'a mut Vec<Row>,
+    progress: &'a mut dyn FnMut(&Row),
+    /// In place of the clock, on a device that computes nothing.
+    predictor: Option<&'a mut predict::Predictor<'p>>,
+}
+
+const SAMPLES: usize = 7;
+/// Least time of one sample.
+const SAMPLE: Duration = Duration::from_millis(100);
+
+/// Presets that are timed, with the windows of a micro-batch: small ones on a CPU.
+fn presets(compute: DType) -> &'static [(&'static str, usize)] {
+    if compute == DType::F32 { &[("tiny", 32), ("30m", 1)] } else { &[("30m", 32), ("130m", 16), ("1b", 4)] }
+}
+
+const VOCABULARY: usize = 50_304;
+const SMALL_VOCABULARY: usize = 4096;
+
+impl Bench<'_, '_> {
+    fn all(&mut self, subjects: &[Subject]) -> Result<()> {
+        subjects.iter().try_for_each(|subject| match subject {
+            Subject::Gemm => self.gemm(),
+            Subject::Attention => self.attention(),
+            Subject::Train => self.train(),
+            Subject::Merge => self.merge(),
+            Subject::Eval => self.eval(),
+        })
+    }
+
+    fn configs(&self) -> Vec<(&'static str, Config, Batch)> {
+        let compute = self.device.compute_dtype();
+        let vocabulary = if compute == DType::F32 { SMALL_VOCABULARY } else { VOCABULARY };
+        let config = |name| Config::preset(name, Architecture::Olmo2, vocabulary, 0);
+        let rows = presets(compute).iter().filter_map(|&(name, windows)| {
+            let config = config(name)?;
+            let batch = Batch { batch: windows, context: config.context };
+            Some((name, config, batch))
+        });
+        rows.collect()
+    }
+
+    fn gemm(&mut self) -> Result<()> {
+        for (preset, config, batch) in self.configs() {
+            let (rows, c, f, v) = (batch.rows(), config.width, config.feed_forward, config.vocabulary);
+            let qkv = config.q_width() + 2 * config.kv_width();
+            let chunk = rows.min(4096);
+            // Rows, outputs and inputs of a linear layer; its forward, the gradients of its input and of its weight.
+            for (layer, rows, out, inner) in [
+                ("qkv", rows, qkv, c),
+                ("out", rows, c, c),
+                ("gate_up", rows, 2 * f, c),
+                ("down", rows, c, f),
+                ("head", chunk, v, c),
+            ] {
+                let (x, dx) = (self.random(rows, inner)?, self.random(rows, inner)?);
+                let (weight, y) = (self.random(out, inner)?, self.random(rows, out)?);
+                let dweight = self.random_of(DType::F32, out, inner)?;
+                let product = |a: &Matrix, b: &Matrix, c: &Matrix, transpose_a, transpose_b, epilogue| Gemm {
+                    a: a.clone(),
+                    b: b.clone(),
+                    c: c.clone(),
+                    transpose_a,
+                    transpose_b,
+                    epilogue,
+                };
+                let name = |what: &str| format!("{preset} {layer} {what} {rows}x{out}x{inner}");
+                self.op(Subject::Gemm, name("forward"), &product(&x, &weight, &y, false, true, Epilogue::Store))?;
+                self.op(Subject::Gemm, name("dx"), &product(&y, &weight, &dx, false, false, Epilogue::Store))?;
+                self.op(Subject::Gemm, name("dweight"), &product(&y, &x, &dweight, true, false, Epilogue::Accumulate))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attention(&mut self) -> Result<()> {
+        for (preset, config, batch) in self.configs() {
+            let shape = AttentionShape {
+                batch: batch.batch,
+                context: batch.context,
+                heads: config.heads,
+                kv_heads: config.kv_heads,
+                head_width: config.head_width,
+            };
+            let (rows, q, kv) = (batch.rows(), config.q_width(), config.kv_width());
+            let statistics = (shape.batch * shape.heads, shape.context);
+            let [wide, out, dout, dq] = [(); 4].map(|()| self.random(rows, q));
+            let [k, v, dk, dv] = [(); 4].map(|()| self.random(rows, kv));
+            let (q, k, v, out) = (wide?, k?, v?, out?);
+            let lse = self.random_of(DType::F32, statistics.0, statistics.1)?;
+            let delta = self.random_of(DType::F32, statistics.0, statistics.1)?;
+            let name = |what: &str| {
+                format!("{preset} {what} B{} T{} H{} D{}", shape.batch, shape.context, shape.heads, shape.head_width)
+            };
+            let forward =
+                Attention { shape, q: q.clone(), k: k.clone(), v: v.clone(), out: out.clone(), lse: lse.clone() };
+            self.op(Subject::Attention, name("forward"), &forward)?;
+            let (dout, dq, dk, dv) = (dout?, dq?, dk?, dv?);
+            let backward = AttentionBackward { shape, q, k, v, out, lse, dout, dq, dk, dv, delta };
+            self.op(Subject::Attention, name("backward"), &backward)?;
+        }
+        Ok(())
+    }
+
+    fn train(&mut self) -> Result<()> {
+        for (preset, config, batch) in self.configs() {
+            let text = format!("steps = 1\nbatch = {}\nlearning_rate = 1e-4", batch.batch);
+            let Ok(settings) = toml::from_str::<Settings>(&text) else { unreachable!("complete settings") };
+            let model = self.model(&config)?;
+            let optimizer = Optimizer::new(self.device, &model, None)?;
+            optimizer.set_learning_rate(self.device, 1e-4)?;
+            let acts = Activations::for_training(self.device, &config, batch.rows(), false)?;
+            let inputs = self.inputs(&config, batch)?;
+            let mut repeat = Repeat::default();
+            let scale = 1.0 / batch.rows() as f32;
+            let flops = batch.rows() as f64 * config.training_flops_per_token();
+            let name = format!("{preset} step of {} x {} tokens", batch.batch, batch.context);
+            let wait = optimizer.arena.norm.clone();
+            self.row(Subject::Train, name, (flops, 0.0, batch.rows() as f64), &wait, &mut |device| {
+                device.repeat(&mut repeat, |device| {
+                    optimizer.zero_gradients(device)?;
+                    model.accumulate_gradient(device, &acts, &optimizer.arena, batch, &inputs, scale)?;
+                    optimizer.update(device, &model, &settings)
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self) -> Result<()> {
+        if !self.device.is_asynchronous() {
+            return merge::on_cpu(&mut |row| self.push(row));
+        }
+        // Eight checkpoints of the largest preset take more than most devices have.
+        for (preset, config, _) in self.configs().into_iter().filter(|(preset, ..)| *preset != "1b") {
+            let p = Table::new(&config).len;
+            let compute = self.device.compute_dtype();
+            for count in [2, 8] {
+                let weights = self.device.alloc(DType::F64, count)?;
+                self.device.upload(&weights, &vec![1.0 / count as f64; count])?;
+                let rows = self.device.alloc(DType::U32, count)?;
+                self.device.upload(&rows, &(0..count as u32).collect::<Vec<_>>())?;
+                let merge = Merge {
+                    pool: self.random(count, p.next_multiple_of(8))?.col_range(0..p),
+                    rows: rows.vector(),
+                    weights: weights.vector(),
+                    out: self.device.alloc(DType::F32, p)?.vector(),
+                    copy: match compute {
+                        DType::F32 => None,
+                        compute => Some(self.device.alloc(compute, p)?.vector()),
+                    },
+                };
+                self.op(Subject::Merge, format!("{preset} {count} checkpoints of {p} weights"), &merge)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn eval(&mut self) -> Result<()> {
+        for (preset, config, _) in self.configs() {
+            let rows = eval::rows(config.context, self.device.compute_dtype());
+            let batch = Batch { batch: rows / config.context, context: config.context };
+            let model = self.model(&config)?;
+            let acts = Activations::for_evaluation(self.device, &config, rows)?;
+            let inputs = self.inputs(&config, batch)?;
+            let flops = batch.rows() as f64 * config.forward_flops_per_token();
+            let name = format!("{preset} {} x {} tokens", batch.batch, batch.context);
+            let wait = acts.losses(1);
+            self.row(Subject::Eval, name, (flops, 0.0, batch.rows() as f64), &wait, &mut |device| {
+                model.losses(device, &acts, batch, &inputs)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn op(&mut self, subject: Subject, name: String, op: &dyn Op) -> Result<()> {
+        let cost = op.cost();
+        let wait = self.device.alloc(DType::F32, 1)?;
+        self.row(subject, name, (cost.flops as f64, cost.bytes as f64, 0.0), &wait, &mut |device| device.run(op))
+    }
+
+    /// Times `work`, whose end is known when `wait` was read.
+    fn row(
+        &mut self,
+        subject: Subject,
+        name: String,
+        (flops, bytes, tokens): (f64, f64, f64),
+        wait: &Buffer,
+        work: &mut dyn FnMut(&mut Device) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(predictor) = &mut self.predictor {
+            return predictor.row(self.device, (subject, name), (flops, bytes, tokens), work);
+        }
+        let device = &mut *self.device;
+        let mut sample = |repetitions: usize| -> Result<f64> {
+            let start = Instant::now();
+            for _ in 0..repetitions {
+                work(device)?;
+            }
+            device.download(wait, &mut [0.0f32])?;
+            Ok(start.elapsed().as_secs_f64() / repetitions as f64)
+        };
+        // Compiles, records, warms up.
+        for _ in 0..3 {
+            sample(1)?;
+        }
+        let repetitions = (SAMPLE.as_secs_f64() / sample(1)?.max(1e-9)).ceil().clamp(1.0, 1e4) as usize;
+        let mut seconds = (0..SAMPLES).map(|_| sample(repetitions)).collect::<Result<Vec<_>>>()?;
+        seconds.sort_by(f64::total_cmp);
+        let (seconds, fastest, slowest) = (seconds[SAMPLES / 2], seconds[0], seconds[SAMPLES - 1]);
+        self.push(Row { subject, name, seconds, fastest, slowest, flops, bytes, tokens, of_copy: None });
+        Ok(())
+    }
+
+    fn push(&mut self, row: Row) {
+        (self.progress)(&row);
+        self.rows.push(row);
+    }
+
+    fn model(&mut self, config: &Config) -> Result<Model> {
+        match self.predictor {
+            Some(_) => Model::without_weights(self.device, config),
+            None => Model::new(self.device, config, &initial_weights(config, 0)),
+        }
+    }
+
+    fn inputs(&mut self, config: &Config, batch: Batch) -> Result<Inputs> {
+        let v = config.vocabulary as u64;
+        let tokens: Vec<u32> = (0..batch.rows() as u64).map(|i| (i * 7919 % v) as u32).collect();
+        let targets: Vec<u32> = (0..batch.rows() as u64).map(|i| (i * 104_729 % v) as u32).collect();
+        let inputs = Inputs::new(self.device, batch.rows())?;
+        inputs.upload(self.device, &tokens, &targets)?;
+        Ok(inputs)
+    }
+
+    /// Normal numbers in the compute type.
+    fn random(&mut self, rows: usize, cols: usize) -> Result<Matrix> {
+        self.random_of(self.device.compute_dtype(), rows, cols)
+    }
+
+    fn random_of(&mut self, dtype: DType, rows: usize, cols: usize) -> Result<Matrix> {
+        let buffer = self.device.alloc(dtype, rows * cols)?;
+        if self.predictor.is_some() {
+            return Ok(buffer.matrix(rows, cols));
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64((rows * 31 + cols) as u64);
+        // A stretch of random numbers again and again: what the arithmetic costs does not depend on more.
+        let stretch: Vec<f32> = (0..65_521).map(|_| StandardNormal.sample(&mut rng)).collect();
+        let values: Vec<f32> = stretch.iter().copied().cycle().take(rows * cols).collect();
+        if dtype == DType::Bf16 {
+            let rounded: Vec<half::bf16> = values.iter().map(|&x| half::bf16::from_f32(x)).collect();
+            self.device.upload(&buffer, &rounded)?;
+        } else {
+            self.device.upload(&buffer, &values)?;
+        }
+        Ok(buffer.matrix(rows, cols))
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spread = (self.slowest - self.fastest) / self.seconds * 100.0;
+        write!(f, "{:48} {:>10.1} us  spread {spread:>4.1}%", self.name, self.seconds * 1e6)?;
+        if self.flops > 0.0 {
+            write!(f, "  {:>8.3} TFLOP/s", self.flops / self.seconds / 1e12)?;
+        }
+        if self.bytes > 0.0 {
+            write!(f, "  {:>8.1} GB/s", self.bytes / self.seconds / 1e9)?;
+        }
+        if let Some(fraction) = self.of_copy {
+            write!(f, "  {:>4.2} of a copy", fraction)?;
+        }
+        if self.tokens > 0.0 {
+            write!(f, "  {:>9.1}k tok/s", self.tokens / self.seconds / 1e3)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Timings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "device: {}", self.device)?;
+        self.rows.iter().try_for_each(|row| writeln!(f, "{row}"))
+    }
+}

@@ -1,0 +1,331 @@
+//! NVIDIA GPUs: launches compiled by NVRTC and queued on one stream through cudarc; uploads aside have a stream of
+//! their own (`side_stream.rs`). Compute capability 8.0 and up, drivers of CUDA 12.0 and up. The driver is loaded at run
+//! time, so one binary runs on machines without it.
+//!
+//! cudarc panics where it finds no driver: `probe::driver_version` stands before every other call.
+
+mod nvtx;
+mod pinned;
+mod probe;
+mod side_stream;
+
+pub use probe::{Found, FoundDevice, Missing, look};
+
+use super::launch::{Arg, Executor, Fetched, Graph, Launch};
+use super::memory::{Buffer, Matrix};
+use super::nvrtc::Nvrtc;
+use crate::error::{Error, Kind, Result};
+use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DevicePtr, DriverError, result};
+use cudarc::nvrtc::Ptx;
+use nvtx::Ranges;
+use pinned::{Returning, Staging};
+use side_stream::SideStream;
+use std::any::Any;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+type Defines = Vec<(&'static str, String)>;
+
+/// What a block may use of shared memory, static and dynamic, without asking for more.
+const SHARED_BYTES: u32 = 48 << 10;
+
+/// One GPU: its context, its streams, the modules that were loaded, pinned memory for copies.
+pub struct Cuda {
+    stream: Arc<CudaStream>,
+    compiler: Nvrtc,
+    architecture: String,
+    name: String,
+    modules: Vec<(&'static str, Defines, Arc<CudaModule>)>,
+    functions: Vec<Function>,
+    staging: Staging,
+    returning: Returning,
+    /// From the first use on: most work has none.
+    side_stream: Option<SideStream>,
+    /// While launches are recorded: the operands they hold alive.
+    recording: Option<Vec<Matrix>>,
+    ranges: Option<Ranges>,
+}
+
+struct Function {
+    file: &'static str,
+    kernel: &'static str,
+    defines: Defines,
+    function: CudaFunction,
+    /// What it may use of dynamic shared memory.
+    shared_bytes: u32,
+}
+
+/// The GPU number `ordinal`, ready to run launches.
+///
+/// # Errors
+/// What is missing (see [`Missing`]), with what to do about it.
+pub fn open(ordinal: usize) -> Result<Cuda> {
+    let (compiler, architecture, name) = probe::ready(ordinal)?;
+    let context = CudaContext::new(ordinal).map_err(|e| failed("open the device", e))?;
+    // SAFETY: (1) nothing has been allocated yet; (2) all work goes to one stream, in order, so no event is needed
+    // between any two uses of an allocation; uploads aside have events of their own.
+    unsafe { context.disable_event_tracking() };
+    // Not the default stream: that one cannot be recorded.
+    let stream = context.new_stream().map_err(|e| failed("make a stream", e))?;
+    let ranges = Ranges::load(compiler.path());
+    Ok(Cuda {
+        staging: Staging::new(&stream)?,
+        returning: Returning::default(),
+        side_stream: None,
+        stream,
+        compiler,
+        architecture,
+        name,
+        modules: vec![],
+        functions: vec![],
+        recording: None,
+        ranges,
+    })
+}
+
+impl Cuda {
+    /// Such as "NVIDIA H100 80GB HBM3".
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// What kernels are compiled for, such as "sm_90a".
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+    /// Bytes of device memory: free, total.
+    pub fn memory(&self) -> Result<(u64, u64)> {
+        let (free, total) = self.stream.context().mem_get_info().map_err(|e| failed("ask for free memory", e))?;
+        Ok((free as u64, total as u64))
+    }
+
+    /// The position in `functions` of a launch's kernel, compiled and loaded when it is new.
+    fn function(&mut self, launch: &Launch) -> Result<usize> {
+        let same = |f: &Function| {
+            (f.kernel, f.file, f.shared_bytes >= launch.shared_bytes) == (launch.kernel, launch.file, true)
+                && f.defines == launch.defines
+        };
+        if let Some(i) = self.functions.iter().position(same) {
+            return Ok(i);
+        }
+        let module = self.module(launch)?;
+        let missing = |e| failed(&format!("find {} in kernels/{}.cu", launch.kernel, launch.file), e);
+        let function = module.load_function(launch.kernel).map_err(missing)?;
+        let own = function.shared_size_bytes().map_err(missing)? as u32;
+        let unasked = SHARED_BYTES.saturating_sub(own);
+        if launch.shared_bytes > unasked {
+            let refused = |e| {
+                let (kernel, bytes) = (launch.kernel, launch.shared_bytes);
+                failed(&format!("give {kernel} {bytes} bytes of shared memory on {}", self.architecture), e)
+            };
+            function
+                .set_attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, launch.shared_bytes as i32)
+                .map_err(refused)?;
+        }
+        let shared_bytes = launch.shared_bytes.max(unasked);
+        let (file, kernel, defines) = (launch.file, launch.kernel, launch.defines.clone());
+        self.functions.push(Function { file, kernel, defines, function, shared_bytes });
+        Ok(self.functions.len() - 1)
+    }
+
+    fn side_stream(&mut self) -> Result<&mut SideStream> {
+        let side_stream = match self.side_stream.take() {
+            Some(side_stream) => side_stream,
+            None => SideStream::new(&self.stream)?,
+        };
+        Ok(self.side_stream.insert(side_stream))
+    }
+
+    /// A file with its defines, loaded once for all its kernels.
+    fn module(&mut self, launch: &Launch) -> Result<Arc<CudaModule>> {
+        let known = self.modules.iter().find(|(file, defines, _)| *file == launch.file && *defines == launch.defines);
+        if let Some((_, _, module)) = known {
+            return Ok(module.clone());
+        }
+        let compiled = self.compiler.compile(launch.file, &launch.defines, &self.architecture)?;
+        let refused = |e| {
+            let (major, minor) = self.compiler.version();
+            failed(&format!("load kernels/{}.cu for {}", launch.file, self.architecture), e)
+                .got(format!("a CUBIN of NVRTC {major}.{minor}, {}", self.compiler.path().display()))
+                .fix("update the NVIDIA driver, or use an NVRTC that is no newer than it (STOCKPOT_NVRTC)")
+        };
+        let module = self.stream.context().load_module(Ptx::from_binary(compiled.cubin)).map_err(refused)?;
+        self.modules.push((launch.file, launch.defines.clone(), module.clone()));
+        Ok(module)
+    }
+}
+
+/// A call of the driver that failed. Faults of kernels show at a later call than their launch.
+fn failed(doing: &str, error: DriverError) -> Error {
+    use cudarc::driver::sys::CUresult as R;
+    let failure = Error::new(Kind::Io, format!("cannot {doing}: {error}"));
+    match error.0 {
+        R::CUDA_ERROR_OUT_OF_MEMORY => failure.fix("use a smaller micro_batch, context or model"),
+        R::CUDA_ERROR_ILLEGAL_ADDRESS
+        | R::CUDA_ERROR_MISALIGNED_ADDRESS
+        | R::CUDA_ERROR_ILLEGAL_INSTRUCTION
+        | R::CUDA_ERROR_LAUNCH_FAILED => failure
+            .fix("a kernel queued earlier is at fault: run the same command under compute-sanitizer and report it"),
+        _ => failure,
+    }
+}
+
+/// The arguments as `cuLaunchKernel` takes them: each at the start of eight bytes of its own.
+fn argument_bytes(args: &[Arg]) -> Vec<[u8; 8]> {
+    let four = |bytes: [u8; 4]| {
+        let mut slot = [0; 8];
+        slot[..4].copy_from_slice(&bytes);
+        slot
+    };
+    let slot = |arg: &Arg| match arg {
+        Arg::Matrix(m) => m.address().to_ne_bytes(),
+        Arg::U32(x) => four(x.to_ne_bytes()),
+        Arg::F32(x) => four(x.to_ne_bytes()),
+        Arg::F64(x) => x.to_ne_bytes(),
+    };
+    args.iter().map(slot).collect()
+}
+
+impl Executor for Cuda {
+    fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)> {
+        // The driver aligns to 256 bytes and more.
+        let slice = self.stream.alloc_zeros::<u8>(bytes.max(1)).map_err(|e| {
+            let gb = |bytes: u64| bytes as f64 / 1e9;
+            let wanted = gb(bytes as u64);
+            match self.memory() {
+                Ok((free, total)) => failed(&format!("allocate {wanted:.2} GB on {}", self.name), e)
+                    .got(format!("{:.2} GB of {:.2} GB are free", gb(free), gb(total)))
+                    .fix("use a smaller micro_batch, context or model, or end other programs on it (nvidia-smi)"),
+                Err(also) => also,
+            }
+        })?;
+        let (address, _) = slice.device_ptr(&self.stream);
+        Ok((address, Box::new(slice)))
+    }
+
+    fn launch(&mut self, launch: &Launch) -> Result<()> {
+        let i = self.function(launch)?;
+        let failed = |e| failed(&format!("launch {}", launch.kernel), e);
+        self.stream.context().bind_to_thread().map_err(failed)?;
+        let mut values = argument_bytes(&launch.args);
+        let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
+        let [x, y, z] = launch.grid;
+        // SAFETY: (1) the op gives its kernel's parameters in order, one slot of eight bytes each, as the kernel
+        // declares them (held by tests/kernels.rs, where the same launches run); the driver copies them before it
+        // returns; (2) `Device::run` has checked that the operands lie on this device and that written ones overlap
+        // nothing; (3) they stay allocated: memory is freed in the order of the stream, and recorded launches keep
+        // theirs.
+        unsafe {
+            let function = self.functions[i].function.cu_function();
+            let (block, stream) = ((launch.block, 1, 1), self.stream.cu_stream());
+            result::launch_kernel(function, (x, y, z), block, launch.shared_bytes, stream, &mut pointers)
+        }
+        .map_err(failed)?;
+        if let Some(held) = &mut self.recording {
+            held.extend(launch.args.iter().filter_map(|arg| match arg {
+                Arg::Matrix(m) => Some(m.clone()),
+                _ => None,
+            }));
+        }
+        Ok(())
+    }
+
+    fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+        self.staging.upload(&self.stream, to.address(), bytes)
+    }
+
+    fn fork_uploads(&mut self) -> Result<()> {
+        let stream = self.stream.clone();
+        self.side_stream()?.fork(&stream)
+    }
+
+    fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+        self.side_stream()?.upload(to, bytes)
+    }
+
+    fn join_uploads(&mut self) -> Result<()> {
+        let stream = self.stream.clone();
+        self.side_stream()?.join(&stream)
+    }
+
+    fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        let failed = |e| failed("copy from the device", e);
+        self.stream.context().bind_to_thread().map_err(failed)?;
+        // SAFETY: (1) the buffer holds as many bytes (checked by `Device::download`) and is alive; (2) `bytes` is
+        // borrowed until the stream has finished below.
+        unsafe { result::memcpy_dtoh_async(bytes, from.address(), self.stream.cu_stream()) }.map_err(failed)?;
+        self.stream.synchronize().map_err(failed)
+    }
+
+    fn fetch(&mut self, from: &Buffer) -> Result<Box<dyn Fetched>> {
+        let len = from.len() * from.dtype().bytes();
+        Ok(Box::new(self.returning.fetch(&self.stream, from.address(), len)?))
+    }
+
+    fn begin_capture(&mut self) -> Result<bool> {
+        // A profiler shall see each op in its range; a graph's launches have none.
+        if self.ranges.is_some() {
+            return Ok(false);
+        }
+        // Relaxed: what else this thread does (loading a kernel, say) goes on as always, outside the record.
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        self.stream.begin_capture(mode).map_err(|e| failed("record launches", e))?;
+        self.recording = Some(vec![]);
+        Ok(true)
+    }
+
+    fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
+        let operands = self.recording.take().expect("`begin_capture` came first");
+        let failed = |e| failed("make a graph of recorded launches", e);
+        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(failed)?;
+        let graph = graph.ok_or_else(|| Error::new(Kind::Io, "the driver has recorded no launches"))?;
+        Ok(Box::new(Recorded { graph, _operands: operands }))
+    }
+
+    fn free_memory(&self) -> Option<u64> {
+        // What was freed is the device's again when the stream has come to it.
+        self.stream.synchronize().ok()?;
+        self.memory().ok().map(|(free, _)| free)
+    }
+
+    fn push_range(&mut self, name: &str) {
+        if let Some(ranges) = &self.ranges {
+            ranges.push(name);
+        }
+    }
+
+    fn pop_range(&mut self) {
+        if let Some(ranges) = &self.ranges {
+            ranges.pop();
+        }
+    }
+}
+
+/// Recorded launches, with the memory they work on.
+struct Recorded {
+    graph: CudaGraph,
+    _operands: Vec<Matrix>,
+}
+
+// SAFETY: (1) the driver's graph may be used from any thread, by one at a time, which `&mut self` and ownership give;
+// (2) cudarc binds the context to the thread at each call.
+unsafe impl Send for Recorded {}
+
+impl Graph for Recorded {
+    fn launch(&mut self) -> Result<()> {
+        self.graph.launch().map_err(|e| failed("queue recorded launches", e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_argument_stands_at_the_start_of_its_slot() {
+        let slots = argument_bytes(&[Arg::U32(7), Arg::F32(-2.5), Arg::F64(1e300)]);
+        assert_eq!(slots[0][..4], 7u32.to_ne_bytes());
+        assert_eq!(slots[1][..4], (-2.5f32).to_ne_bytes());
+        assert_eq!(slots[2], 1e300f64.to_ne_bytes());
+    }
+}

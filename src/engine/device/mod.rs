@@ -1,0 +1,273 @@
+//! Where computing happens. `Device::run(op)` is the only way to compute: the CPU device calls the op's own
+//! Rust on the rayon pool of the calling thread, any other hands the op's launches to its `Executor`.
+//! A device knows no model.
+
+pub mod cuda;
+mod device_spec;
+mod host;
+mod launch;
+mod memory;
+pub mod nvrtc;
+mod op;
+
+pub use device_spec::DeviceSpec;
+pub use host::{Host, Rows, RowsMut};
+pub use launch::{Arg, Executor, Fetched, Graph, Launch};
+pub use memory::{Access, Buffer, DType, Element, Matrix, Operands};
+pub use op::{Cost, Op};
+
+use crate::error::{Error, Kind, Result};
+use host::AlignedBytes;
+use memory::Slab;
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+enum Backend {
+    Cpu,
+    Kernels(Box<dyn Executor>),
+}
+
+/// Time and work of one kind of op, when profiling is on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spent {
+    pub calls: u64,
+    pub time: Duration,
+    pub cost: Cost,
+}
+
+/// Numbers on their way from a device, which goes on computing meanwhile.
+pub struct Pending<T> {
+    fetched: Box<dyn Fetched>,
+    kind: PhantomData<T>,
+}
+
+impl<T: Element> Pending<T> {
+    pub fn wait(self) -> Result<Vec<T>> {
+        let bytes = self.fetched.wait()?;
+        Ok(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
+    }
+}
+
+/// What a device remembers of work that repeats; see [`Device::repeat`].
+#[derive(Default)]
+pub struct Repeat {
+    warm: bool,
+    graph: Option<Box<dyn Graph>>,
+}
+
+pub struct Device {
+    /// Distinguishes the memory of one device from another's.
+    id: u64,
+    backend: Backend,
+    compute: DType,
+    name: String,
+    profile: Option<BTreeMap<&'static str, Spent>>,
+}
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
+impl Device {
+    /// This machine's CPU, in f32. Work runs on the rayon pool of the calling thread; results do not depend on
+    /// how many threads it has.
+    pub fn cpu() -> Device {
+        Device::new("cpu", Backend::Cpu, DType::F32)
+    }
+
+    /// GPU `ordinal`, in bf16.
+    pub fn cuda(ordinal: usize) -> Result<Device> {
+        let executor = cuda::open(ordinal)?;
+        let name = format!("cuda {}", executor.architecture());
+        Ok(Device::with_executor(&name, Box::new(executor), DType::Bf16))
+    }
+
+    /// A device that runs kernels; `compute` is the type of activations and of the weights they meet.
+    pub fn with_executor(name: &str, executor: Box<dyn Executor>, compute: DType) -> Device {
+        Device::new(name, Backend::Kernels(executor), compute)
+    }
+
+    fn new(name: &str, backend: Backend, compute: DType) -> Device {
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Device { id, backend, compute, name: name.into(), profile: None }
+    }
+
+    /// The kind of device whose bits results are, such as `cpu` or `cuda sm_90a`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes that are free for this process, where the device can tell.
+    pub fn free_memory(&self) -> Option<u64> {
+        match &self.backend {
+            Backend::Cpu => None,
+            Backend::Kernels(executor) => executor.free_memory(),
+        }
+    }
+
+    /// Whether work is queued and results are best waited for later.
+    pub fn is_asynchronous(&self) -> bool {
+        matches!(self.backend, Backend::Kernels(_))
+    }
+
+    /// The type of activations and of the weights they meet; master weights and moments are f32 everywhere.
+    pub fn compute_dtype(&self) -> DType {
+        self.compute
+    }
+
+    /// `len` zeroed elements.
+    pub fn alloc(&mut self, dtype: DType, len: usize) -> Result<Buffer> {
+        let bytes = len * dtype.bytes();
+        let (address, owner) = match &mut self.backend {
+            Backend::Cpu => {
+                let memory = AlignedBytes::zeroed(bytes).ok_or_else(|| {
+                    Error::new(Kind::Io, format!("no memory for {:.1} GB", bytes as f64 / 1e9))
+                        .fix("use a smaller micro_batch, context or model")
+                })?;
+                (memory.address(), Box::new(memory) as Box<dyn std::any::Any + Send + Sync>)
+            }
+            Backend::Kernels(executor) => executor.allocate(bytes)?,
+        };
+        Ok(Buffer::new(Slab { device: self.id, address, _owner: owner }, len, dtype))
+    }
+
+    /// Copies `from` to the start of `to`.
+    pub fn upload<T: Element>(&mut self, to: &Buffer, from: &[T]) -> Result<()> {
+        assert!(to.dtype() == T::DTYPE && from.len() <= to.len(), "upload of the wrong type or size");
+        assert_eq!(to.slab.device, self.id, "the buffer lies on another device");
+        match &mut self.backend {
+            Backend::Cpu => {
+                // SAFETY: the range was checked above; `&mut self` keeps every op away.
+                unsafe { std::slice::from_raw_parts_mut(to.address() as *mut T, from.len()) }.copy_from_slice(from);
+                Ok(())
+            }
+            Backend::Kernels(executor) => executor.upload(to, bytemuck::cast_slice(from)),
+        }
+    }
+
+    /// As [`Device::upload`], but beside the work that is queued meanwhile. Three rules hold: nothing queued after the
+    /// last [`Device::fork_uploads`] uses that memory (what was queued before may, and memory is allocated before it
+    /// too); nothing uses it before [`Device::join_uploads`]; uploads aside keep their order among themselves.
+    pub fn upload_aside<T: Element>(&mut self, to: &Buffer, from: &[T]) -> Result<()> {
+        assert!(to.dtype() == T::DTYPE && from.len() <= to.len(), "upload of the wrong type or size");
+        assert_eq!(to.slab.device, self.id, "the buffer lies on another device");
+        match &mut self.backend {
+            Backend::Cpu => self.upload(to, from),
+            Backend::Kernels(executor) => executor.upload_aside(to, bytemuck::cast_slice(from)),
+        }
+    }
+
+    /// Uploads aside that follow wait for everything queued so far.
+    pub fn fork_uploads(&mut self) -> Result<()> {
+        match &mut self.backend {
+            Backend::Cpu => Ok(()),
+            Backend::Kernels(executor) => executor.fork_uploads(),
+        }
+    }
+
+    /// Everything that is queued from now on waits for the uploads aside so far.
+    pub fn join_uploads(&mut self) -> Result<()> {
+        match &mut self.backend {
+            Backend::Cpu => Ok(()),
+            Backend::Kernels(executor) => executor.join_uploads(),
+        }
+    }
+
+    /// Copies the start of `from` to `to`.
+    pub fn download<T: Element>(&mut self, from: &Buffer, to: &mut [T]) -> Result<()> {
+        assert!(from.dtype() == T::DTYPE && to.len() <= from.len(), "download of the wrong type or size");
+        assert_eq!(from.slab.device, self.id, "the buffer lies on another device");
+        match &mut self.backend {
+            Backend::Cpu => {
+                // SAFETY: the range was checked above; `&mut self` keeps every op away.
+                to.copy_from_slice(unsafe { std::slice::from_raw_parts(from.address() as *const T, to.len()) });
+                Ok(())
+            }
+            Backend::Kernels(executor) => executor.download(from, bytemuck::cast_slice_mut(to)),
+        }
+    }
+
+    /// All elements of `from`, on the host.
+    pub fn to_vec<T: Element>(&mut self, from: &Buffer) -> Result<Vec<T>> {
+        let mut values = vec![T::zeroed(); from.len()];
+        self.download(from, &mut values)?;
+        Ok(values)
+    }
+
+    /// Copies all elements of `from` to the host, later: see [`Pending`].
+    pub fn fetch<T: Element>(&mut self, from: &Buffer) -> Result<Pending<T>> {
+        assert!(from.dtype() == T::DTYPE && from.slab.device == self.id, "fetch of the wrong type or device");
+        let fetched: Box<dyn Fetched> = match &mut self.backend {
+            Backend::Kernels(executor) => executor.fetch(from)?,
+            Backend::Cpu => {
+                let values = self.to_vec::<T>(from)?;
+                Box::new(bytemuck::cast_slice::<T, u8>(&values).to_vec())
+            }
+        };
+        Ok(Pending { fetched, kind: PhantomData })
+    }
+
+    /// Does `work`, which is the same ops on the same memory each time. A device that can records them at the second
+    /// time and from then on queues the record at once (a CUDA graph). `work` must not copy to or from the device nor
+    /// allocate.
+    pub fn repeat(&mut self, repeat: &mut Repeat, work: impl FnOnce(&mut Device) -> Result<()>) -> Result<()> {
+        if self.profile.is_some() {
+            return work(self);
+        }
+        if let Some(graph) = &mut repeat.graph {
+            return graph.launch();
+        }
+        // The first time kernels are compiled and loaded, which cannot be recorded.
+        let first = !std::mem::replace(&mut repeat.warm, true);
+        let Backend::Kernels(executor) = &mut self.backend else { return work(self) };
+        if first || !executor.begin_capture()? {
+            return work(self);
+        }
+        let done = work(self);
+        let Backend::Kernels(executor) = &mut self.backend else { unreachable!("the backend stays") };
+        let graph = executor.end_capture();
+        done?;
+        repeat.graph.insert(graph?).launch()
+    }
+
+    /// Does `work` within a named range of a profiler's timeline.
+    pub fn range<R>(&mut self, name: &str, work: impl FnOnce(&mut Device) -> R) -> R {
+        if let Backend::Kernels(executor) = &mut self.backend {
+            executor.push_range(name);
+        }
+        let result = work(self);
+        if let Backend::Kernels(executor) = &mut self.backend {
+            executor.pop_range();
+        }
+        result
+    }
+
+    pub fn run(&mut self, op: &dyn Op) -> Result<()> {
+        let operands = op.operands();
+        operands.check(op.name(), self.id);
+        let start = self.profile.is_some().then(Instant::now);
+        match &mut self.backend {
+            Backend::Cpu => op.cpu(&Host::new(&operands)),
+            Backend::Kernels(executor) => executor.run(op)?,
+        }
+        if let (Some(start), Some(profile)) = (start, &mut self.profile) {
+            let spent = profile.entry(op.name()).or_default();
+            let cost = op.cost();
+            spent.calls += 1;
+            spent.time += start.elapsed();
+            spent.cost.bytes += cost.bytes;
+            spent.cost.flops += cost.flops;
+        }
+        Ok(())
+    }
+
+    /// Starts to record time and work per kind of op.
+    pub fn start_profile(&mut self) {
+        self.profile = Some(BTreeMap::new());
+    }
+
+    /// What was recorded since [`Device::start_profile`].
+    pub fn take_profile(&mut self) -> BTreeMap<&'static str, Spent> {
+        self.profile.take().unwrap_or_default()
+    }
+}

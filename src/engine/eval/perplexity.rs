@@ -1,0 +1,125 @@
+//! Perplexity of a model on documents. A document's n tokens are cut into windows of T; each window's input is EOS
+//! followed by the window's first T-1 tokens, so every token is scored once. Sums of nats are kept; ratios come last.
+
+use crate::engine::data::{Shard, eval_windows, fill_eval_window};
+use crate::engine::device::{Buffer, DType, Device, Pending};
+use crate::engine::model::{Activations, Batch, Inputs, Model};
+use crate::engine::ops::LossSum;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// One domain's sums.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DomainScore {
+    pub documents: u64,
+    pub tokens: u64,
+    /// Of the documents' text in UTF-8.
+    pub bytes: u64,
+    pub nats: f64,
+}
+
+impl DomainScore {
+    /// exp(nats per token)
+    pub fn perplexity(&self) -> f64 {
+        (self.nats / self.tokens as f64).exp()
+    }
+    pub fn bits_per_byte(&self) -> f64 {
+        self.nats / std::f64::consts::LN_2 / self.bytes as f64
+    }
+}
+
+/// One forward pass: windows of tokens of the shard, longest first, padded to the longest.
+struct Pass {
+    windows: Vec<Range<u64>>,
+    context: usize,
+}
+
+/// Rows of the activations to score with at context length `context`: few enough to stay near a CPU's caches, or enough
+/// to fill a GPU. A function of the context and the device's compute type alone, since the bits of a score may depend
+/// on how windows are batched.
+pub fn rows(context: usize, compute: DType) -> usize {
+    context.max(if compute == DType::F32 { 2048 } else { 16384 })
+}
+
+/// Scores every document of `shard`. Batches hold windows of like length; each window's sum is taken in token order,
+/// and the windows' sums are added up in document order. `after_pass` is called each time a pass was queued, which the
+/// device is still at work on: with the device, and with how many windows of how many are done or queued.
+pub fn score(
+    device: &mut Device,
+    model: &Model,
+    acts: &Activations,
+    shard: &Shard,
+    after_pass: &mut dyn FnMut(&mut Device, u64, u64),
+) -> Result<DomainScore> {
+    let windows = windows(shard, model.config.context);
+    if windows.is_empty() {
+        return Err(Error::input("there is no text to score").got("documents whose `text` is empty"));
+    }
+    let mut order: Vec<usize> = (0..windows.len()).collect();
+    order.sort_by_key(|&i| std::cmp::Reverse(windows[i].end - windows[i].start));
+    let mut nats = vec![0.0f64; windows.len()];
+    let inputs = Inputs::new(device, acts.rows())?;
+    let sums = device.alloc(DType::F64, acts.rows())?;
+    let mut queued: VecDeque<(&[usize], Pending<f64>)> = VecDeque::new();
+    let mut rest = &order[..];
+    while let Some(&longest) = rest.first() {
+        let context = (windows[longest].end - windows[longest].start) as usize;
+        let count = (acts.rows() / context).clamp(1, rest.len());
+        let (now, later) = rest.split_at(count);
+        let pass = Pass { windows: now.iter().map(|&i| windows[i].clone()).collect(), context };
+        pass.queue(device, model, acts, shard, &inputs, &sums)?;
+        queued.push_back((now, device.fetch(&sums.slice(0..count))?));
+        rest = later;
+        // One pass is computed while the next is prepared.
+        while queued.len() > usize::from(device.is_asynchronous() && !rest.is_empty()) {
+            let Some((windows, sums)) = queued.pop_front() else { break };
+            for (&i, sum) in windows.iter().zip(sums.wait()?) {
+                nats[i] = sum;
+            }
+        }
+        after_pass(device, (order.len() - rest.len()) as u64, order.len() as u64);
+    }
+    if let Some(bad) = nats.iter().position(|n| !n.is_finite()) {
+        return Err(Error::numeric(format!("the loss of window {bad} of {} is {}", nats.len(), nats[bad]))
+            .fix("look for weights that are not finite, or that have grown without bound"));
+    }
+    let documents = shard.documents();
+    let tokens = (0..documents).map(|i| shard.document(i)).map(|d| d.end - d.start).sum();
+    Ok(DomainScore { documents, tokens, bytes: shard.info().bytes, nats: nats.iter().sum() })
+}
+
+fn windows(shard: &Shard, context: usize) -> Vec<Range<u64>> {
+    let of_document = |document: Range<u64>| {
+        let windows = eval_windows((document.end - document.start) as usize, context);
+        windows.map(move |w| document.start + w.start as u64..document.start + w.end as u64)
+    };
+    (0..shard.documents()).flat_map(|i| of_document(shard.document(i))).collect()
+}
+
+impl Pass {
+    /// Leaves the nats of each window in `sums`.
+    fn queue(
+        &self,
+        device: &mut Device,
+        model: &Model,
+        acts: &Activations,
+        shard: &Shard,
+        on_device: &Inputs,
+        sums: &Buffer,
+    ) -> Result<()> {
+        let shape = Batch { batch: self.windows.len(), context: self.context };
+        let (mut inputs, mut targets) = (vec![0; shape.rows()], vec![0; shape.rows()]);
+        let rows = inputs.chunks_mut(self.context).zip(targets.chunks_mut(self.context));
+        for (window, (inputs, targets)) in self.windows.iter().zip(rows) {
+            let mut tokens = vec![0; (window.end - window.start) as usize];
+            shard.read(window.start, &mut tokens);
+            fill_eval_window(&tokens, 0..tokens.len(), model.config.eos, inputs, targets);
+        }
+        on_device.upload(device, &inputs, &targets)?;
+        model.losses(device, acts, shape, on_device)?;
+        let losses = acts.losses(shape.rows()).matrix(shape.batch, shape.context);
+        device.run(&LossSum { losses, out: sums.slice(0..shape.batch).vector(), accumulate: false })
+    }
+}

@@ -1,0 +1,163 @@
+//! The checkpoints that merges are made of: opened once, and checked to fit each other. Everything that can be refused
+//! before a weight is read is refused here.
+
+use super::mixture::{Mixture, check_weights};
+use crate::engine::checkpoint::Reader;
+use crate::engine::model::{Config, Table};
+use crate::error::{Error, Result};
+use crate::files;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// K checkpoints of one model, opened.
+#[derive(Debug)]
+pub struct Pool {
+    checkpoints: Vec<Reader>,
+}
+
+impl Pool {
+    /// Opens the checkpoints, at least one. Refused: checkpoints that differ in a tensor or in their config.
+    pub fn open(paths: &[PathBuf]) -> Result<Pool> {
+        Pool::open_but(paths, &[])
+    }
+
+    /// [`Pool::open`], but the configs may differ in these fields.
+    fn open_but(paths: &[PathBuf], free: &[&str]) -> Result<Pool> {
+        let checkpoints = paths.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>>>()?;
+        if checkpoints.is_empty() {
+            return Err(Error::usage("a merge needs at least one checkpoint"));
+        }
+        check_alike(&checkpoints, free)?;
+        check_vocabularies(&checkpoints)?;
+        Ok(Pool { checkpoints })
+    }
+
+    /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum as
+    /// a mixture of them, its terms in their order, with weights that the caller has checked.
+    pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
+        Pool::of_sums_but(sums, &[])
+    }
+
+    /// [`Pool::of_sums`] of models that may have different context lengths: no weight depends on it.
+    pub fn of_sums_of_any_context(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
+        Pool::of_sums_but(sums, &["context"])
+    }
+
+    fn of_sums_but(sums: &[Vec<(PathBuf, f64)>], free: &[&str]) -> Result<(Pool, Vec<Mixture>)> {
+        let (mut names, mut paths) = (Vec::new(), Vec::new());
+        let mut position = |path: &PathBuf| {
+            // What does not exist is refused when it is opened.
+            let name = path.canonicalize().unwrap_or_else(|_| path.clone());
+            names.iter().position(|known| *known == name).unwrap_or_else(|| {
+                names.push(name);
+                paths.push(path.clone());
+                names.len() - 1
+            })
+        };
+        let mut term = |(path, weight): &(PathBuf, f64)| (position(path), *weight);
+        let mixtures = sums.iter().map(|sum| Mixture { terms: sum.iter().map(&mut term).collect() }).collect();
+        Ok((Pool::open_but(&paths, free)?, mixtures))
+    }
+
+    /// [`Pool::of_sums`] of one, whose weights are refused as by [`check_weights`].
+    pub fn of_one(members: &[(PathBuf, f64)]) -> Result<(Pool, Mixture)> {
+        check_weights(&members.iter().map(|member| member.1).collect::<Vec<_>>())?;
+        let (pool, mut mixtures) = Pool::of_sums(&[members.to_vec()])?;
+        Ok((pool, mixtures.remove(0)))
+    }
+
+    /// K of them, in the order in which they were given.
+    pub fn checkpoints(&self) -> &[Reader] {
+        &self.checkpoints
+    }
+    /// Of the first, which all others fit.
+    pub fn config(&self) -> &Config {
+        self.checkpoints[0].config()
+    }
+    pub fn table(&self) -> &Table {
+        self.checkpoints[0].table()
+    }
+    /// Refuses files that changed since they were opened.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.checkpoints.iter().try_for_each(Reader::check_unchanged)
+    }
+}
+
+/// Refuses checkpoints that differ from the first in a tensor's name or shape, or in a field of their configs that
+/// is not `free`. The standard deviation of initial weights may differ: it says nothing about the weights.
+fn check_alike(checkpoints: &[Reader], free: &[&str]) -> Result<()> {
+    let Some((first, others)) = checkpoints.split_first() else { return Ok(()) };
+    for other in others {
+        check_tensors(first, other)?;
+        let fields = |config: &Config| serde_json::to_value(Config { init_std: 0.0, ..config.clone() });
+        let (Ok(Value::Object(a)), Ok(Value::Object(b))) = (fields(first.config()), fields(other.config())) else {
+            unreachable!("a config is an object of numbers");
+        };
+        if let Some((field, value)) =
+            a.iter().find(|(field, value)| !free.contains(&field.as_str()) && b.get(*field) != Some(value))
+        {
+            return Err(Error::input(format!("the checkpoints differ in `{field}`"))
+                .at(other.directory().join("config.json"))
+                .expected(format!("{value}, as in {}", first.directory().join("config.json").display()))
+                .got(b[field].to_string())
+                .fix("merge only models that were trained from one seed model"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses tokenizers that give the same text other ids. How the files are written, and what else they hold, may
+/// differ; a checkpoint without a tokenizer fits any.
+fn check_vocabularies(checkpoints: &[Reader]) -> Result<()> {
+    let mut first: Option<(PathBuf, String)> = None;
+    for checkpoint in checkpoints {
+        let path = checkpoint.directory().join("tokenizer.json");
+        if !path.exists() {
+            continue;
+        }
+        let text = files::read_to_string(&path)?;
+        let Some((first_path, first_text)) = &first else {
+            first = Some((path, text));
+            continue;
+        };
+        // Nearly always the very same file, which need not be understood.
+        if text != *first_text && vocabulary(&path, &text)? != vocabulary(first_path, first_text)? {
+            return Err(Error::input("the checkpoints have different vocabularies")
+                .at(path)
+                .expected(format!("the ids of {}", first_path.display()))
+                .fix("merge only models that were trained from one seed model"));
+        }
+    }
+    Ok(())
+}
+
+fn vocabulary(path: &Path, text: &str) -> Result<Option<Value>> {
+    let parsed: Value = serde_json::from_str(text)
+        .map_err(|e| Error::input("not a tokenizer").at(path).line(e.line() as u64).got(e.to_string()))?;
+    Ok(parsed.pointer("/model/vocab").cloned())
+}
+
+fn check_tensors(first: &Reader, other: &Reader) -> Result<()> {
+    let (a, b) = (&first.table().parameters, &other.table().parameters);
+    let fault = |tensor: &str, expected: String, got: String| {
+        Err(Error::input("the checkpoints do not fit each other")
+            .at(other.directory())
+            .tensor(tensor)
+            .expected(format!("{expected}, as in {}", first.directory().display()))
+            .got(got)
+            .fix("merge only models that were trained from one seed model"))
+    };
+    for p in a {
+        match other.table().find(&p.name) {
+            None => return fault(&p.name, format!("shape {:?}", p.shape), "no such tensor".into()),
+            Some(q) if q.shape != p.shape => {
+                return fault(&p.name, format!("shape {:?}", p.shape), format!("shape {:?}", q.shape));
+            }
+            Some(_) => {}
+        }
+    }
+    match b.iter().find(|q| first.table().find(&q.name).is_none()) {
+        Some(q) => fault(&q.name, "no such tensor".into(), format!("shape {:?}", q.shape)),
+        None => Ok(()),
+    }
+}

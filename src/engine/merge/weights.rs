@@ -1,0 +1,235 @@
+//! What a user says about weights, turned into one weight for each checkpoint, in the order of summation, and the
+//! record of how: it stands in `merge.json` and in what `eval --merge --json` prints.
+//!
+//! Members are partitions. One that was cut into base units has a module for each of them; these share its weight
+//! equally. So a macro merge is uniform over partitions of one module each; a macro merge over merges is uniform over
+//! partitions of several modules, whose average is never rounded on the way, as a module's weight is the product of the
+//! partition's and its share; a micro merge gives every base unit of all partitions the same weight.
+
+use super::mixture::{check_weights, normalized};
+use crate::engine::checkpoint::TrainerState;
+use crate::error::{Error, Result};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Where the weights of the partitions come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Scheme {
+    /// The same for every partition
+    Uniform,
+    /// By the tokens its modules were trained on, which `trainer.json` of each tells
+    Tokens,
+    /// By its number of base units: the same for every base unit of all partitions
+    Units,
+    /// One for each partition
+    Given(Vec<f64>),
+}
+
+impl Scheme {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Scheme::Uniform => "uniform",
+            Scheme::Tokens => "tokens",
+            Scheme::Units => "units",
+            Scheme::Given(_) => "given",
+        }
+    }
+}
+
+/// A member of a merge: one module, or one for each of its base units.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Partition {
+    /// `None` for a checkpoint that was given by its path alone
+    pub name: Option<String>,
+    pub modules: Vec<PathBuf>,
+}
+
+impl Partition {
+    pub fn of_one(checkpoint: &Path) -> Partition {
+        Partition { name: None, modules: vec![checkpoint.to_path_buf()] }
+    }
+}
+
+/// A scaled merge: seed + lambda (average - seed).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scaled {
+    pub seed: PathBuf,
+    pub lambda: f64,
+}
+
+/// Every weight of one merge, and how it came to be.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Weights {
+    /// [`Scheme::name`]
+    pub scheme: &'static str,
+    /// Whether the weights given were divided by their sum
+    pub normalized: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaled: Option<Scaled>,
+    /// Those that were named
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<PartitionWeight>,
+    /// In the order of summation; the seed of a scaled merge is the first.
+    pub members: Vec<MergeMember>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartitionWeight {
+    pub name: String,
+    /// What its modules have together, as used
+    pub weight: f64,
+    /// Before weights were normalized and scaled
+    pub given: f64,
+    /// Base units, each with a module
+    pub units: usize,
+    /// That its modules were trained on, where weights are by tokens
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MergeMember {
+    /// As given
+    pub path: PathBuf,
+    /// As used
+    pub weight: f64,
+    /// Before weights were normalized and scaled
+    pub given: f64,
+    /// The partition it is a base unit of, where that was named
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
+    /// That it was trained on, where weights are by tokens
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+}
+
+impl Weights {
+    /// Weights that are given must sum to 1, unless they are to be normalized; those of the other schemes do. A scaled
+    /// merge multiplies all by lambda and has the seed, of weight 1 - lambda, before them.
+    pub fn new(partitions: &[Partition], scheme: &Scheme, normalize: bool, scaled: Option<Scaled>) -> Result<Weights> {
+        check_partitions(partitions)?;
+        let tokens = match scheme {
+            Scheme::Tokens => Some(training_tokens(partitions)?),
+            _ => None,
+        };
+        let given = partition_weights(partitions, scheme, tokens.as_deref())?;
+        let normalized = normalize && matches!(scheme, Scheme::Given(_));
+        let used = if normalized { self::normalized(&given)? } else { given.clone() };
+        check_weights(&used)?;
+
+        let lambda = scaled.as_ref().map(|s| s.lambda);
+        let scale = |weight: f64| lambda.map_or(weight, |lambda| lambda * weight);
+        let units: usize = partitions.iter().map(|p| p.modules.len()).sum();
+        let mut members = Vec::with_capacity(units + 1);
+        if let Some(Scaled { seed, lambda }) = &scaled {
+            if !lambda.is_finite() {
+                return Err(Error::usage("lambda must be a finite number").got(lambda.to_string()));
+            }
+            let weight = 1.0 - lambda;
+            members.push(MergeMember { path: seed.clone(), weight, given: weight, partition: None, tokens: None });
+        }
+        let mut named = Vec::new();
+        for (i, partition) in partitions.iter().enumerate() {
+            let n = partition.modules.len();
+            let share = |weight: f64| match scheme {
+                // Not by way of the partition's weight, so that all are the very same number.
+                Scheme::Units => 1.0 / units as f64,
+                _ => weight * (1.0 / n as f64),
+            };
+            let tokens_of = |module: usize| tokens.as_ref().map(|t| t[i][module]);
+            members.extend(partition.modules.iter().enumerate().map(|(module, path)| MergeMember {
+                path: path.clone(),
+                weight: scale(share(used[i])),
+                given: share(given[i]),
+                partition: partition.name.clone(),
+                tokens: tokens_of(module),
+            }));
+            if let Some(name) = &partition.name {
+                named.push(PartitionWeight {
+                    name: name.clone(),
+                    weight: scale(used[i]),
+                    given: given[i],
+                    units: n,
+                    tokens: tokens.as_ref().map(|t| t[i].iter().sum()),
+                });
+            }
+        }
+        Ok(Weights { scheme: scheme.name(), normalized, scaled, partitions: named, members })
+    }
+
+    /// Checkpoints and weights in the order of summation; a checkpoint may occur more than once.
+    pub fn terms(&self) -> Vec<(PathBuf, f64)> {
+        self.members.iter().map(|m| (m.path.clone(), m.weight)).collect()
+    }
+}
+
+/// Refuses no partitions, one without modules, and two of one name.
+fn check_partitions(partitions: &[Partition]) -> Result<()> {
+    if partitions.is_empty() {
+        return Err(Error::usage("a merge needs at least one checkpoint"));
+    }
+    for (i, partition) in partitions.iter().enumerate() {
+        let Some(name) = &partition.name else { continue };
+        if partition.modules.is_empty() {
+            return Err(Error::usage(format!("the partition `{name}` has no checkpoint")));
+        }
+        if partitions[..i].iter().any(|other| other.name.as_ref() == Some(name)) {
+            return Err(Error::usage(format!("two partitions are named `{name}`"))
+                .fix("name all of a partition's checkpoints at once: NAME=CKPT,CKPT,..."));
+        }
+    }
+    Ok(())
+}
+
+/// A weight for each partition, before any is normalized or scaled. `tokens` are those of each module.
+fn partition_weights(partitions: &[Partition], scheme: &Scheme, tokens: Option<&[Vec<u64>]>) -> Result<Vec<f64>> {
+    let n = partitions.len();
+    let proportional = |counts: Vec<f64>| {
+        let total: f64 = counts.iter().sum();
+        counts.iter().map(|count| count / total).collect()
+    };
+    match scheme {
+        Scheme::Uniform => Ok(vec![1.0 / n as f64; n]),
+        Scheme::Units => Ok(proportional(partitions.iter().map(|p| p.modules.len() as f64).collect())),
+        Scheme::Tokens => {
+            let tokens = tokens.into_iter().flatten();
+            Ok(proportional(tokens.map(|modules| modules.iter().sum::<u64>() as f64).collect()))
+        }
+        Scheme::Given(weights) if weights.len() == n => Ok(weights.clone()),
+        Scheme::Given(weights) => {
+            let what = if partitions.iter().any(|p| p.name.is_some()) { "partitions" } else { "checkpoints" };
+            Err(Error::usage(format!("--weights does not fit the {what}"))
+                .expected(format!("{n} weights"))
+                .got(weights.len().to_string()))
+        }
+    }
+}
+
+/// The most tokens a module may claim: beyond any training, and sums of them stay within u64.
+const MOST_TOKENS: u64 = 1 << 50;
+
+/// For each partition, the tokens that each of its modules was trained on. Refused: a checkpoint that does not tell, or
+/// tells of none.
+fn training_tokens(partitions: &[Partition]) -> Result<Vec<Vec<u64>>> {
+    partitions.iter().map(|p| p.modules.iter().map(|module| tokens_of(module)).collect()).collect()
+}
+
+fn tokens_of(module: &Path) -> Result<u64> {
+    let path = module.join("trainer.json");
+    // A directory that is not there is better named itself.
+    if module.exists() && !path.exists() {
+        return Err(Error::input("this checkpoint does not tell how many tokens it was trained on")
+            .at(path)
+            .expected("a trainer.json, as `stockpot train` writes it")
+            .fix("give the weights as numbers, such as --weights 0.7,0.3"));
+    }
+    let tokens = TrainerState::read(module)?.tokens;
+    if tokens == 0 || tokens > MOST_TOKENS {
+        return Err(Error::input("these training tokens cannot be weighed")
+            .at(path)
+            .expected(format!("1 to {MOST_TOKENS} tokens"))
+            .got(tokens.to_string())
+            .fix("give the weights as numbers, such as --weights 0.7,0.3"));
+    }
+    Ok(tokens)
+}

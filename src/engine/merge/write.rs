@@ -1,0 +1,130 @@
+//! Merges as checkpoint directories, any number of them in one pass over the checkpoints.
+
+use super::pool::Pool;
+use super::stream::to_files;
+use super::weights::Weights;
+use crate::engine::checkpoint::{Reader, StorageDType, WeightsFile, copy_companions};
+use crate::error::{Error, Result};
+use crate::files;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// One merge to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Merge {
+    pub weights: Weights,
+    /// Type of the output; by default that of the inputs when they agree, else f32.
+    pub dtype: Option<StorageDType>,
+    /// Whose config and tokenizer the output gets, by its place among the members
+    pub companions: usize,
+    /// Where all this was read, if in a file
+    pub recipe: Option<PathBuf>,
+    pub out: PathBuf,
+}
+
+/// Told, by any thread, how many of the P elements are done.
+pub type MergeProgress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+/// What a merge did, and exactly with which weights: also the contents of the output's `merge.json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MergeReport {
+    pub method: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<PathBuf>,
+    #[serde(flatten)]
+    pub weights: Weights,
+    pub dtype: StorageDType,
+    /// P
+    pub parameters: usize,
+    /// Of its members
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+}
+
+/// One pass over the checkpoints of several merges.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pass {
+    /// Of each merge
+    pub reports: Vec<MergeReport>,
+    /// Once for all merges
+    pub bytes_read: u64,
+}
+
+/// Writes weighted averages as checkpoint directories, each whole or not at all, with config and tokenizer of one
+/// member and a `merge.json` that says what was done. Every checkpoint is read once, however many merges it is in. A
+/// full directory is replaced only if it is an earlier merge.
+pub fn write_merges(merges: &[Merge], progress: Option<MergeProgress>) -> Result<Pass> {
+    let (pool, mixtures) = Pool::of_sums(&merges.iter().map(|m| m.weights.terms()).collect::<Vec<_>>())?;
+    merges.iter().try_for_each(|merge| check_output(&pool, &merge.out))?;
+    let checkpoint = |m: usize, term: usize| &pool.checkpoints()[mixtures[m].terms[term].0];
+    let reports: Vec<MergeReport> = merges
+        .iter()
+        .enumerate()
+        .map(|(m, merge)| {
+            // A checkpoint may occur more than once.
+            let mut places: Vec<usize> = mixtures[m].terms.iter().map(|term| term.0).collect();
+            places.sort_unstable();
+            places.dedup();
+            report(merge, pool.table().len, &places.iter().map(|&k| &pool.checkpoints()[k]).collect::<Vec<_>>())
+        })
+        .collect();
+    let outs: Vec<&Path> = merges.iter().map(|m| m.out.as_path()).collect();
+    in_directories(&outs, &mut Vec::new(), &|directories| {
+        let file =
+            |(directory, report): (&PathBuf, &MergeReport)| WeightsFile::create(directory, pool.table(), report.dtype);
+        let files = directories.iter().zip(&reports).map(file).collect::<Result<Vec<_>>>()?;
+        to_files(&pool, &mixtures, &files, progress)?;
+        for (m, (directory, report)) in directories.iter().zip(&reports).enumerate() {
+            copy_companions(checkpoint(m, merges[m].companions).directory(), directory, report.dtype)?;
+            let path = directory.join("merge.json");
+            let json = serde_json::to_string_pretty(report).expect("reports are plain structs");
+            std::fs::write(&path, json + "\n").map_err(|e| Error::io("write", &path, &e))?;
+        }
+        Ok(())
+    })?;
+    Ok(Pass { reports, bytes_read: pool.checkpoints().iter().map(Reader::bytes).sum() })
+}
+
+fn report(merge: &Merge, parameters: usize, sources: &[&Reader]) -> MergeReport {
+    let agreed = sources[0].dtype().filter(|d| sources.iter().all(|s| s.dtype() == Some(*d)));
+    let dtype = merge.dtype.or(agreed).unwrap_or(StorageDType::F32);
+    MergeReport {
+        method: "linear",
+        recipe: merge.recipe.clone(),
+        weights: merge.weights.clone(),
+        dtype,
+        parameters,
+        bytes_read: sources.iter().map(|s| s.bytes()).sum(),
+        bytes_written: (parameters * dtype.bytes()) as u64,
+    }
+}
+
+/// [`files::write_directory_atomic`] for several directories that one `fill` fills: the last is renamed into its place
+/// first, and a failure leaves each whole or absent. `asides` are those already made.
+fn in_directories(outs: &[&Path], asides: &mut Vec<PathBuf>, fill: &dyn Fn(&[PathBuf]) -> Result<()>) -> Result<()> {
+    match outs.split_first() {
+        None => fill(asides),
+        Some((out, rest)) => files::write_directory_atomic(out, |aside| {
+            asides.push(aside.to_path_buf());
+            in_directories(rest, asides, fill)
+        }),
+    }
+}
+
+/// Refuses to write over a member or a directory that holds one, and over a directory that is no earlier merge.
+fn check_output(pool: &Pool, out: &Path) -> Result<()> {
+    let Ok(here) = out.canonicalize() else { return Ok(()) };
+    let holds = |member: &Reader| member.directory().canonicalize().is_ok_and(|path| path.starts_with(&here));
+    if pool.checkpoints().iter().any(holds) {
+        return Err(Error::usage("the output of a merge cannot be one of its inputs")
+            .at(out)
+            .fix("choose another --out"));
+    }
+    let empty = std::fs::read_dir(&here).is_ok_and(|mut entries| entries.next().is_none());
+    if empty || here.join("merge.json").exists() {
+        return Ok(());
+    }
+    Err(Error::usage("the output of a merge exists and is not an earlier merge")
+        .at(out)
+        .fix("choose another --out, or remove it first"))
+}

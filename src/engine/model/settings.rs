@@ -1,0 +1,48 @@
+//! A model's sizes as a settings file gives them.
+
+use super::{Architecture, Config};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// A preset, any of whose sizes can be overridden.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSettings {
+    #[serde(default = "olmo2")]
+    pub architecture: Architecture,
+    pub preset: String,
+    pub width: Option<usize>,
+    pub layers: Option<usize>,
+    pub heads: Option<usize>,
+    pub kv_heads: Option<usize>,
+    pub feed_forward: Option<usize>,
+    pub context: Option<usize>,
+    pub tied: Option<bool>,
+}
+
+fn olmo2() -> Architecture {
+    Architecture::Olmo2
+}
+
+impl ModelSettings {
+    /// The model's sizes under a tokenizer of `vocabulary` tokens.
+    pub fn config(&self, vocabulary: usize, eos: u32) -> Result<Config> {
+        let Some(mut config) = Config::preset(&self.preset, self.architecture, vocabulary, eos) else {
+            return Err(Error::usage(format!("there is no model preset `{}`", self.preset))
+                .expected(format!("one of {}", Config::PRESETS.join(", "))));
+        };
+        config.width = self.width.unwrap_or(config.width);
+        config.layers = self.layers.unwrap_or(config.layers);
+        config.heads = self.heads.unwrap_or(config.heads);
+        config.kv_heads = self.kv_heads.unwrap_or(config.heads);
+        if config.heads == 0 || !config.width.is_multiple_of(config.heads) {
+            return Err(Error::usage(format!("a width of {} cannot be cut into {} heads", config.width, config.heads)));
+        }
+        config.head_width = config.width / config.heads;
+        config.feed_forward = self.feed_forward.unwrap_or((config.width * 8 / 3).next_multiple_of(64));
+        config.context = self.context.unwrap_or(config.context);
+        config.tied = self.tied.unwrap_or(config.tied);
+        config.check().map_err(Error::into_usage)?;
+        Ok(config)
+    }
+}

@@ -1,0 +1,88 @@
+//! A model on a device: its parameters in one arena, and the constants its ops share.
+
+use super::config::Config;
+use super::params::Table;
+use crate::engine::device::{Buffer, DType, Device, Matrix};
+use crate::engine::ops::rope_table;
+use crate::error::Result;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+use std::ops::Range;
+
+pub struct Model {
+    pub config: Config,
+    pub table: Table,
+    /// (P) f32
+    pub master: Buffer,
+    /// (P) in the device's compute type: the master weights themselves where that is f32
+    pub compute: Buffer,
+    /// (T, D) f32, see [`rope_table`]
+    pub(super) rope: Buffer,
+}
+
+impl Model {
+    /// Puts `weights` (P, in the order of the table) on the device.
+    pub fn new(device: &mut Device, config: &Config, weights: &[f32]) -> Result<Model> {
+        let model = Model::without_weights(device, config)?;
+        model.load(device, weights)?;
+        Ok(model)
+    }
+
+    /// The memory of a model whose weights come later.
+    pub fn without_weights(device: &mut Device, config: &Config) -> Result<Model> {
+        config.check()?;
+        config.check_for(device.compute_dtype())?;
+        let table = Table::new(config);
+        let master = device.alloc(DType::F32, table.len)?;
+        let compute = match device.compute_dtype() {
+            DType::F32 => master.clone(),
+            dtype => device.alloc(dtype, table.len)?,
+        };
+        let angles = rope_table(config.context, config.head_width, config.rope_base);
+        let rope = device.alloc(DType::F32, angles.len())?;
+        device.upload(&rope, &angles)?;
+        Ok(Model { config: config.clone(), table, master, compute, rope })
+    }
+
+    /// Replaces all weights.
+    pub fn load(&self, device: &mut Device, weights: &[f32]) -> Result<()> {
+        assert_eq!(weights.len(), self.table.len, "weights of another model");
+        device.upload(&self.master, weights)?;
+        if self.compute.dtype() == DType::Bf16 {
+            let rounded: Vec<half::bf16> = weights.iter().map(|&w| half::bf16::from_f32(w)).collect();
+            device.upload(&self.compute, &rounded)?;
+        }
+        Ok(())
+    }
+
+    /// A (rows, cols) weight as its products see it.
+    pub(super) fn weight(&self, range: &Range<usize>, rows: usize, cols: usize) -> Matrix {
+        self.compute.slice(range.clone()).matrix(rows, cols)
+    }
+    /// A norm's weight, (1, width) f32: bf16 would not hold the small steps that it takes around 1.
+    pub(super) fn norm(&self, range: &Range<usize>) -> Matrix {
+        self.master.slice(range.clone()).vector()
+    }
+}
+
+/// Initial weights (P): normal with standard deviation `init_std`, the two products that write to the residual stream
+/// divided by sqrt(2L) (GPT-2's scheme, which the paper's models use), norms 1. The same seed gives the same bits.
+pub fn initial_weights(config: &Config, seed: u64) -> Vec<f32> {
+    let table = Table::new(config);
+    let mut weights = vec![0.0; table.len];
+    for (stream, parameter) in table.parameters.iter().enumerate() {
+        let values = &mut weights[parameter.range()];
+        if parameter.shape.len() == 1 {
+            values.fill(1.0);
+            continue;
+        }
+        let writes_residual = parameter.name.contains(".o_proj.") || parameter.name.contains(".down_proj.");
+        let std = if writes_residual { config.init_std / (2.0 * config.layers as f64).sqrt() } else { config.init_std };
+        let normal = Normal::new(0.0, std).expect("init_std was checked to be finite and not negative");
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream as u64);
+        values.fill_with(|| normal.sample(&mut rng) as f32);
+    }
+    weights
+}

@@ -1,0 +1,121 @@
+//! Matrix products on one thread, over views that know their extent: the safe face of the `gemm` crate for
+//! [`super::Gemm`] and the tiles of attention.
+
+use crate::engine::device::{Rows, RowsMut};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// A matrix that is read: rows and columns at any stride, so a transpose is only another view.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    first: *const f32,
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+    life: PhantomData<&'a f32>,
+}
+
+// SAFETY: as `&[f32]`.
+unsafe impl Send for View<'_> {}
+unsafe impl Sync for View<'_> {}
+
+impl<'a> View<'a> {
+    pub fn of(rows: Rows<'a, f32>) -> View<'a> {
+        View {
+            first: rows.as_ptr(),
+            rows: rows.rows(),
+            cols: rows.cols(),
+            row_stride: rows.stride(),
+            col_stride: 1,
+            life: PhantomData,
+        }
+    }
+    /// Row-major, `stride` elements from row to row.
+    pub fn slice(values: &'a [f32], rows: usize, cols: usize, stride: usize) -> View<'a> {
+        assert!(fits(values.len(), rows, cols, stride), "a view reaches past its slice");
+        View { first: values.as_ptr(), rows, cols, row_stride: stride, col_stride: 1, life: PhantomData }
+    }
+    pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> View<'a> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        assert!(cols.start <= cols.end && cols.end <= self.cols, "columns {cols:?} of {}", self.cols);
+        let first = self.first.wrapping_add(rows.start * self.row_stride + cols.start * self.col_stride);
+        View { first, rows: rows.len(), cols: cols.len(), ..self }
+    }
+    pub fn row_block(self, rows: Range<usize>) -> View<'a> {
+        self.block(rows, 0..self.cols)
+    }
+    pub fn transposed(self) -> View<'a> {
+        View { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+    /// Row `i` of a view that is not transposed.
+    #[inline(always)]
+    pub fn row(&self, i: usize) -> &'a [f32] {
+        assert!(i < self.rows && self.col_stride == 1);
+        // SAFETY: row i lies in the view and its elements follow each other.
+        unsafe { std::slice::from_raw_parts(self.first.add(i * self.row_stride), self.cols) }
+    }
+}
+
+fn fits(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
+    rows == 0 || (cols <= stride && (rows - 1) * stride + cols <= len)
+}
+
+/// A row-major matrix that is written.
+pub struct ViewMut<'a> {
+    first: *mut f32,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+    life: PhantomData<&'a mut f32>,
+}
+
+impl<'a> ViewMut<'a> {
+    pub fn of(rows: &'a mut RowsMut<f32>) -> ViewMut<'a> {
+        let (count, cols, stride) = (rows.rows(), rows.cols(), rows.stride());
+        ViewMut { first: rows.as_mut_ptr(), rows: count, cols, stride, life: PhantomData }
+    }
+    pub fn slice(values: &'a mut [f32], rows: usize, cols: usize, stride: usize) -> ViewMut<'a> {
+        assert!(fits(values.len(), rows, cols, stride), "a view reaches past its slice");
+        ViewMut { first: values.as_mut_ptr(), rows, cols, stride, life: PhantomData }
+    }
+    pub fn reborrow(&mut self) -> ViewMut<'_> {
+        ViewMut { first: self.first, rows: self.rows, cols: self.cols, stride: self.stride, life: PhantomData }
+    }
+    pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> ViewMut<'a> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        assert!(cols.start <= cols.end && cols.end <= self.cols, "columns {cols:?} of {}", self.cols);
+        let first = self.first.wrapping_add(rows.start * self.stride + cols.start);
+        ViewMut { first, rows: rows.len(), cols: cols.len(), ..self }
+    }
+}
+
+/// C = A x B, or C += A x B with `accumulate`. The order of each sum depends on the shapes and strides alone.
+pub fn multiply(a: View, b: View, c: ViewMut, accumulate: bool) {
+    assert!(a.cols == b.rows && (c.rows, c.cols) == (a.rows, b.cols), "product: the shapes do not fit");
+    // SAFETY: the views hold the (m, k), (k, n) and (m, n) elements that the strides reach; C is a mutable view, so
+    // nothing else touches it meanwhile.
+    unsafe {
+        gemm::gemm(
+            c.rows,
+            c.cols,
+            a.cols,
+            c.first,
+            1,
+            c.stride as isize,
+            accumulate,
+            a.first,
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.first,
+            b.col_stride as isize,
+            b.row_stride as isize,
+            if accumulate { 1.0 } else { 0.0 },
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}

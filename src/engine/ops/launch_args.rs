@@ -1,0 +1,88 @@
+//! What the launches of all ops share: operands first, in the order of `operands()`, then scalars. A stride counts
+//! elements; a count or stride above u32 is a bug in the caller, because no model of this project has one.
+
+use crate::engine::device::{Arg, DType, Launch, Matrix};
+
+/// A compile-time constant of a kernel: its name and value.
+pub type Define = (&'static str, String);
+
+/// How a kernel is compiled and laid out over the device.
+#[derive(Default)]
+pub struct Layout {
+    /// Blocks along x, y and z; an empty axis still gets one block, which finds no work.
+    pub grid: [usize; 3],
+    pub block: u32,
+    /// Bytes of dynamic shared memory.
+    pub shared: usize,
+    pub defines: Vec<Define>,
+}
+
+/// The launch of `kernel` in `kernels/<file>.cu`.
+pub fn launch(
+    file: &'static str,
+    kernel: &'static str,
+    layout: Layout,
+    operands: &[&Matrix],
+    scalars: impl IntoIterator<Item = Arg>,
+) -> Launch {
+    let matrices = operands.iter().map(|&m| Arg::Matrix(m.clone()));
+    Launch {
+        file,
+        kernel,
+        defines: layout.defines,
+        grid: layout.grid.map(|blocks| count(blocks.max(1))),
+        block: layout.block,
+        shared_bytes: count(layout.shared),
+        args: matrices.chain(scalars).collect(),
+    }
+}
+
+/// Elements of one access: 8 where every row of these operands is whole vectors of 8 elements on boundaries of 16
+/// bytes, else 1.
+pub fn vector(operands: &[&Matrix]) -> Define {
+    if operands.iter().all(|m| m.cols().is_multiple_of(8)) {
+        vector_with_tail(operands)
+    } else {
+        ("VECTOR", "1".into())
+    }
+}
+
+/// As [`vector`], for a kernel that treats the end of a row, where it is no whole vector, apart.
+pub fn vector_with_tail(operands: &[&Matrix]) -> Define {
+    let aligned = |m: &&Matrix| {
+        m.address().is_multiple_of(16) && (m.rows() <= 1 || (m.stride() * m.dtype().bytes()).is_multiple_of(16))
+    };
+    ("VECTOR", if operands.iter().all(aligned) { "8" } else { "1" }.into())
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).expect("a kernel's counts and strides fit 32 bits")
+}
+
+pub fn number(n: usize) -> Arg {
+    Arg::U32(count(n))
+}
+
+pub fn stride(m: &Matrix) -> Arg {
+    number(m.stride())
+}
+
+/// The name of an operand's element type in CUDA C++.
+pub fn type_of(m: &Matrix) -> String {
+    match m.dtype() {
+        DType::F64 => "double",
+        DType::F32 => "float",
+        DType::Bf16 => "bf16",
+        DType::U32 => "unsigned",
+    }
+    .into()
+}
+
+pub fn flag(on: bool) -> String {
+    u32::from(on).to_string()
+}
+
+/// Panics unless `m` is `rows` x `cols`: the caller's bug, found before any memory is touched.
+pub fn expect_shape(what: &str, m: &Matrix, rows: usize, cols: usize) {
+    assert!((m.rows(), m.cols()) == (rows, cols), "{what} is {} x {}, expected {rows} x {cols}", m.rows(), m.cols());
+}

@@ -1,0 +1,14 @@
+//! Training: settings and learning-rate schedule, AdamW over the arena, the loop with its resumable checkpoints.
+
+mod observed;
+mod optimizer;
+mod run;
+mod settings;
+
+pub use observed::train_observed;
+pub use optimizer::{Optimizer, Update};
+pub use run::{
+    Metrics, Run, Start, memory_plan, partial_path, partial_steps, read_metrics, read_start, read_weights,
+    remove_finished_partial, train,
+};
+pub use settings::{Schedule, Settings};
