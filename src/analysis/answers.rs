@@ -2,6 +2,7 @@
 
 use super::correlations::{groups, proxies};
 use super::format::{count, number, percent, proxy_title, signed};
+use super::proxies::IND;
 use super::report::*;
 
 /// An answer for each group and each of the averages "ood" and "id", by the first proxy ("merged" where there is one).
@@ -25,7 +26,7 @@ pub fn answers(mixtures: &[MixtureInfo], correlations: &[Correlation]) -> Vec<An
                 |proxy: &str| correlations.iter().find(|c| c.group == *group && c.domain == domain && c.proxy == proxy);
             let regret = of(proxy).and_then(|c| c.regret_at_1);
             let text = sentence(proxy, &best_by_proxy, best_by_seq.as_ref(), regret);
-            let confidence = of(proxy).map_or(String::new(), |c| confidence(c, of("ind")));
+            let confidence = of(proxy).map_or(String::new(), |c| confidence(c, of(IND)));
             list.push(Answer {
                 group: group.clone(),
                 domain: domain.into(),

@@ -1,6 +1,7 @@
 //! All correlations of a study: group x domain x proxy, each by `correlate` over the mixtures scored both ways.
 
 use super::averages::average_names;
+use super::proxies::{PROXIES, Proxy};
 use super::report::*;
 use super::statistics::bootstrap::bootstrap;
 use super::statistics::pairs::{Pairs, REGRET_K, Summary};
@@ -38,7 +39,8 @@ pub(super) fn cross_scale(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed
         }
     };
     let mut names = proxies(&of_target);
-    names.extend(["seq", "target_merged", "target_ind"].map(String::from));
+    names.push(SEQ.into());
+    names.extend(PROXIES.iter().map(|proxy| format!("target_{}", proxy.name)));
     names.retain(|name| of_target.iter().any(|m| place(name).0(m).contains_key(&place(name).1)));
     let mut list = Vec::new();
     for (group, members) in groups(&of_target) {
@@ -63,14 +65,10 @@ pub(super) fn scored_names(mixtures: &[&MixtureInfo], domains: &[DomainInfo]) ->
     names
 }
 
-/// Proxies in the order in which they are shown; others follow by name.
-const ORDER: [&str; 7] = ["merged", "ind", "micro", "macro_of_merges", "scaled", "law", "ridge"];
-
-/// The proxies that any mixture has, in [`ORDER`].
+/// The proxies that any mixture has, in the order of [`PROXIES`](super::PROXIES); others follow by name.
 pub fn proxies(mixtures: &[MixtureInfo]) -> Vec<String> {
     let mut names: Vec<&String> = mixtures.iter().flat_map(|m| m.scores.keys()).filter(|k| *k != SEQ).collect();
-    let place = |name: &str| ORDER.iter().position(|n| *n == name).unwrap_or(ORDER.len());
-    names.sort_by(|a, b| place(a).cmp(&place(b)).then(a.cmp(b)));
+    names.sort_by(|a, b| Proxy::place(a).cmp(&Proxy::place(b)).then(a.cmp(b)));
     names.dedup();
     names.into_iter().cloned().collect()
 }

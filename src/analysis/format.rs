@@ -1,5 +1,7 @@
 //! Numbers, domains and proxies as they are written for people, in sentences, tables and charts.
 
+use super::proxies::Proxy;
+
 /// Four significant digits of a perplexity.
 pub fn number(value: f64) -> String {
     match value.abs() {
@@ -57,13 +59,11 @@ pub fn domain_title(domain: &str) -> String {
 /// A proxy, or another way to choose, as it is written for people.
 pub fn proxy_title(proxy: &str) -> String {
     match proxy {
-        "micro" => "MICRO-MERGED".into(),
-        "macro_of_merges" => "MACRO OF MERGES".into(),
-        "law" => "MIXING LAW".into(),
         "largest" | "random" => proxy.into(),
-        name => match name.strip_prefix("target_") {
-            Some(own) => format!("{} (larger model)", proxy_title(own)),
-            None => name.to_uppercase().replace('_', " "),
+        name => match (Proxy::find(name), name.strip_prefix("target_")) {
+            (Some(row), _) => row.title.into(),
+            (None, Some(own)) => format!("{} (larger model)", proxy_title(own)),
+            (None, None) => name.to_uppercase().replace('_', " "),
         },
     }
 }

@@ -2,22 +2,17 @@
 //! predict for the study's mixtures as the proxies "law" and "ridge". Nothing is fitted to SEQ.
 
 use super::averages::averages;
+use super::proxies::{Fitter, PROXIES, Proxy, ProxySource};
 use super::report::*;
-use super::statistics::Reason;
-use super::statistics::law::{self, Fit};
 use std::collections::BTreeMap;
-
-type Fitter = fn(&[Vec<f64>], &[f64]) -> Result<Fit, Reason>;
-
-/// The proxies with their fits.
-const FORMS: [(&str, Fitter); 2] = [("law", law::exponential), ("ridge", law::linear)];
 
 /// Fits the laws and adds their scores to the mixtures. A domain without a law (too few samples, or one that diverged)
 /// has no prediction, nor have the averages that it belongs to; nor has a mixture with a partition that is in no
 /// sample.
 pub(super) fn fit(report: &mut Report) -> Vec<Law> {
     let mut laws = Vec::new();
-    for (form, fitter) in FORMS {
+    for Proxy { name: form, source, .. } in &PROXIES {
+        let ProxySource::Law(fitter) = *source else { continue };
         let fitted: Vec<Law> = report.domains.iter().filter_map(|d| law_of(d, form, fitter, &report.samples)).collect();
         for mixture in &mut report.mixtures {
             let mut scores: BTreeMap<String, Score> = (fitted.iter())
@@ -25,7 +20,7 @@ pub(super) fn fit(report: &mut Report) -> Vec<Law> {
                 .collect();
             scores.extend(averages(&report.domains, &mixture.members, &scores));
             if !scores.is_empty() {
-                mixture.scores.insert(form.into(), scores);
+                mixture.scores.insert(form.to_string(), scores);
             }
         }
         laws.extend(fitted);

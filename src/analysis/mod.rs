@@ -8,6 +8,7 @@ mod correlations;
 pub mod format;
 mod laws;
 mod noise;
+mod proxies;
 mod report;
 mod scaled;
 mod selection_quality;
@@ -16,6 +17,7 @@ pub mod statistics;
 pub use answers::answers;
 pub use averages::{average_names, averages};
 pub use correlations::{correlations, groups, own_groups, proxies};
+pub use proxies::*;
 pub use report::*;
 
 /// What the analysis needs beside the scores.

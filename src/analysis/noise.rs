@@ -3,6 +3,7 @@
 
 use super::correlations::{defined, own_groups, pairs, scored_names};
 use super::format::{number, percent, signed};
+use super::proxies::MERGED;
 use super::report::*;
 use super::statistics::{Reason, Statistic, correlation, variance};
 
@@ -58,7 +59,7 @@ fn noise_of(group: &str, domain: &str, mixtures: &[&MixtureInfo]) -> Noise {
     }
     let between = across(mixtures, repeats, domain, SEQ);
     noise.pearson_between_repeats = defined(&mut noise.not_defined, &["pearson_between_repeats"], between);
-    let merged = across(mixtures, repeats, domain, "merged");
+    let merged = across(mixtures, repeats, domain, MERGED);
     noise.pearson_merged_across_repeats = defined(&mut noise.not_defined, &["pearson_merged_across_repeats"], merged);
     noise.text = sentence(&noise);
     noise

@@ -1,6 +1,6 @@
 //! report.json as a struct. Fields may be added, none renamed or removed: scripts read them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Names in `MixtureInfo::scores` that are no domain but an average: over the in-distribution domains, over the
@@ -9,6 +9,12 @@ pub const AVERAGES: [&str; 3] = ["ood", "id", "members"];
 
 /// The model really trained on the mixture, in `MixtureInfo::scores`.
 pub const SEQ: &str = "seq";
+
+/// Domain or average -> score.
+pub type DomainScores = BTreeMap<String, Score>;
+
+/// SEQ or a proxy -> its scores.
+pub type ModelScores = BTreeMap<String, DomainScores>;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
@@ -62,7 +68,7 @@ pub struct Report {
     pub hashes: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DomainKind {
     /// In-distribution: the held-out part of a partition.

@@ -11,13 +11,11 @@ use super::Analysis;
 use super::averages::averages;
 use super::correlations::{defined, own_groups, pairs, scored_names};
 use super::format::signed;
+use super::proxies::{MERGED, SCALED};
 use super::report::*;
 use super::statistics::bootstrap::{bootstrap, paired};
 use super::statistics::correlation::pearson;
 use std::collections::BTreeMap;
-
-/// The proxy's name.
-const SCALED: &str = "scaled";
 
 /// Gains in r below this are said to be none.
 const NO_GAIN: f64 = 0.01;
@@ -116,8 +114,8 @@ fn scan(mut scan: ScaledScan, mixtures: &[&MixtureInfo], seed: u64) -> ScaledSca
     }
     // The mixtures that have all three scores.
     let three: Vec<&MixtureInfo> =
-        mixtures.iter().copied().filter(|m| of(SCALED)(m).is_some() && of("merged")(m).is_some()).collect();
-    let (scaled, merged) = (pairs(&three, of(SCALED), of(SEQ)), pairs(&three, of("merged"), of(SEQ)));
+        mixtures.iter().copied().filter(|m| of(SCALED)(m).is_some() && of(MERGED)(m).is_some()).collect();
+    let (scaled, merged) = (pairs(&three, of(SCALED), of(SEQ)), pairs(&three, of(MERGED), of(SEQ)));
     let merged_r = pearson(&merged.proxy, &merged.seq);
     let gain = pearson(&scaled.proxy, &scaled.seq).and_then(|r| Ok(r - merged_r?));
     scan.gain = defined(reasons, &["gain"], gain);

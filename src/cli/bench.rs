@@ -37,7 +37,7 @@ impl Bench {
             let predictions = bench::predict(gpu, subjects, &mut |row| say(&row.to_string()))?;
             return super::print(self.json, &predictions, || predictions.to_string());
         }
-        let mut device = self.device.place()?.open()?;
+        let mut device = self.device.spec()?.open()?;
         let timings = bench::run(&mut device, subjects, &mut |row| say(&row.to_string()))?;
         super::print(self.json, &timings, || timings.to_string())
     }

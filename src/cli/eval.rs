@@ -3,9 +3,8 @@
 use super::merge::WeightArgs;
 use super::{DeviceArg, print_now, split_once};
 use crate::engine::data::{Shard, ShardWriter, Tokenizer, expand, for_each_document};
-use crate::engine::eval::{self, DomainScore};
+use crate::engine::eval::{DomainScore, Scorer};
 use crate::engine::merge::{self, Weights};
-use crate::engine::model::{Activations, Model};
 use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::progress::Progress;
@@ -61,10 +60,9 @@ struct Domain {
 
 impl Eval {
     pub fn run(&self) -> Result<()> {
-        let place = self.device.place()?;
+        let place = self.device.spec()?;
         let (weights, name) = self.merged()?;
-        let (pool, mut mixtures) = merge::Pool::of_sums(&[weights.terms()])?;
-        let mixture = mixtures.remove(0);
+        let (pool, sums) = merge::Pool::of_sums(&[weights.terms()])?;
         let mut config = pool.config().clone();
         if let Some(context) = self.context {
             if context == 0 || context > config.context {
@@ -82,12 +80,8 @@ impl Eval {
                 .fix("take the tokenizer.json that belongs to the weights"));
         }
         let domains = self.domains()?;
-        let mut device = place.open()?;
-        let model = Model::without_weights(&mut device, &config)?;
-        let rows = eval::rows(config.context, device.compute_dtype());
-        let acts = Activations::for_evaluation(&mut device, &config, rows)?;
-        let (mixtures, set_aside) = ([mixture], merge::memory_set_aside(&device));
-        merge::Merger::new(&mut device, &pool, &mixtures, set_aside)?.load(&mut device, 0, &model)?;
+        let mut scorer = Scorer::new(&place, &config, Some((&pool, &sums)))?;
+        scorer.load_merge(0)?;
         let progress = Progress::new();
         let merge = self.checkpoint.is_none().then_some(weights);
         let mut scores = Scores { model: name, merge, domains: vec![], macro_perplexity: 0.0 };
@@ -97,7 +91,7 @@ impl Eval {
         for (name, files) in domains {
             let shard = Scratch::shard(&name, &files, &tokenizer)?;
             let task = progress.task(&name, 100);
-            let score = eval::score(&mut device, &model, &acts, &shard.shard, &mut |_, done, windows| {
+            let score = scorer.score(&shard.shard, &mut |done, windows| {
                 task.update(100 * done / windows, "% of the windows");
             });
             let score = score.map_err(|e| if e.has_place() { e } else { e.at(format!("--data {name}")) })?;

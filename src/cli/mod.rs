@@ -67,7 +67,7 @@ pub(crate) struct DeviceArg {
 
 impl DeviceArg {
     /// Where that is; `auto` is the first GPU that can be used, else the CPU, and says which and why.
-    pub(crate) fn place(&self) -> Result<DeviceSpec> {
+    pub(crate) fn spec(&self) -> Result<DeviceSpec> {
         let cuda = |ordinal: usize| DeviceSpec::accelerator(move || Device::cuda(ordinal));
         let unknown =
             || Error::usage(format!("--device {} is unknown", self.device)).expected("auto, cpu, cuda or cuda:N");

@@ -57,7 +57,7 @@ impl Run {
             &study,
             &settings,
             &out,
-            &study::Options { until: self.until, threads, place: self.device.place()? },
+            &study::Options { until: self.until, threads, spec: self.device.spec()? },
         )?;
         if let Some(report) = report {
             super::print(self.common.json, &report, || report.to_text())?;
@@ -89,7 +89,7 @@ pub struct Show {
 impl Show {
     pub fn status(&self) -> Result<()> {
         let (study, out) = self.common.read()?;
-        let status = study::Status::new(&study, study::Layout { root: out })?;
+        let status = study::Status::new(&study, study::Store { root: out })?;
         super::print(self.common.json, &status, || status.to_string())
     }
 

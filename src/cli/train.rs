@@ -61,7 +61,7 @@ fn checkpoint_every() -> u64 {
 
 impl Train {
     pub fn run(&self) -> Result<()> {
-        let place = self.device.place()?;
+        let place = self.device.spec()?;
         let settings = self.settings()?;
         let _lock = Lock::beside(&self.out)?;
         self.remove_leftovers()?;

@@ -12,7 +12,7 @@
 
 use super::csv::field;
 use crate::analysis::proxies;
-use crate::analysis::{Report, SEQ, Score};
+use crate::analysis::{MERGED, Report, SEQ, Score};
 use crate::error::Result;
 use crate::files;
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,7 +124,7 @@ impl Report {
     /// The mixtures, then the samples, which are merges, that `model` was scored on in every domain.
     fn rows(&self, model: &str) -> Vec<Row<'_>> {
         let mixtures = self.mixtures.iter().map(|m| (&m.members, m.scores.get(model)));
-        let samples = self.samples.iter().map(|s| (&s.members, (model == "merged").then_some(&s.scores)));
+        let samples = self.samples.iter().map(|s| (&s.members, (model == MERGED).then_some(&s.scores)));
         let mut rows = Vec::new();
         for (index, (members, scores)) in (1..).zip(mixtures.chain(samples)) {
             let scores = scores.and_then(|scores| self.complete(scores));

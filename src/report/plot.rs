@@ -18,11 +18,10 @@ const MOST_KEYS: usize = 8;
 
 /// Each proxy has one style in all charts.
 pub(super) fn style(proxy: &str) -> usize {
-    let known = ["merged", "ind", "micro", "macro_of_merges", "scaled", "law", "ridge"];
     match proxy.trim_start_matches("target_") {
         "largest" => REFERENCE,
         "random" => NEUTRAL,
-        name => known.iter().position(|k| *k == name).unwrap_or(TURNS - 1),
+        name => Proxy::place(name).min(TURNS - 1),
     }
 }
 
@@ -164,7 +163,7 @@ pub(super) fn scaled(scan: &ScaledScan) -> Chart {
     };
     let band = |p: &ScaledPoint| Some([p.lambda, p.pearson_low?, p.pearson_high?]);
     let series = Series {
-        style: style("scaled"),
+        style: style(SCALED),
         line: true,
         marks: true,
         points: scan.points.iter().filter_map(mark).collect(),

@@ -2,7 +2,7 @@
 //! is first run. Nothing that is computed depends on it; it is the one file that is appended to, so a kill may leave half
 //! a line, which is passed over. Of a training that is killed, the time since its last checkpoint is not counted.
 
-use super::layout::Layout;
+use super::store::Store;
 use crate::analysis::{Spent, SpentStage};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ enum Line {
     /// Hours of each stage; of whichever study, as lines were before they named it.
     Planned(BTreeMap<String, f64>),
     Plan(Planned),
-    Spent(Work),
+    Spent(SpentWork),
 }
 
 /// Hours of each stage of a study, which [`history`](super::history) names.
@@ -28,9 +28,9 @@ struct Planned {
     hours: BTreeMap<String, f64>,
 }
 
-/// Work on one model: its training, from one checkpoint to the next, or its scoring.
+/// SpentWork on one model: its training, from one checkpoint to the next, or its scoring.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Work {
+pub struct SpentWork {
     /// "seed", "modules", "seq" or "scoring", those of the larger model with "target " before
     pub stage: String,
     /// Of the training or of what was scored
@@ -46,8 +46,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn open(layout: &Layout) -> Result<Clock> {
-        let path = layout.clock();
+    pub fn open(store: &Store) -> Result<Clock> {
+        let path = store.clock();
         let open = || -> std::io::Result<File> {
             let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
             if file.seek(SeekFrom::End(0))? > 0 {
@@ -68,7 +68,7 @@ impl Clock {
         self.write(&Line::Plan(Planned { study, hours }))
     }
 
-    pub fn spent(&self, work: Work) -> Result<()> {
+    pub fn spent(&self, work: SpentWork) -> Result<()> {
         self.write(&Line::Spent(work))
     }
 
@@ -81,8 +81,8 @@ impl Clock {
 
 /// Hours by stage, of the work whose keys are in `keys`: what stopped being part of the study does not count. None where
 /// no clock was read.
-pub fn spent(layout: &Layout, study: &str, stages: &[String], keys: &BTreeSet<&str>) -> Result<Option<Spent>> {
-    let path = layout.clock();
+pub fn spent(store: &Store, study: &str, stages: &[String], keys: &BTreeSet<&str>) -> Result<Option<Spent>> {
+    let path = store.clock();
     if !path.exists() {
         return Ok(None);
     }

@@ -2,8 +2,8 @@
 //! set of trainings and scores that was asked for, written before any work on it. So a report can say what a changed study
 //! used again, and says the same however often its run was killed.
 
-use super::layout::{Layout, key};
-use super::opened::Opened;
+use super::graph::Graph;
+use super::store::{Store, key};
 use crate::analysis::Reuse;
 use crate::error::{Error, Result};
 use crate::files;
@@ -20,8 +20,8 @@ struct Entry {
     scored: u64,
 }
 
-fn read(layout: &Layout) -> Result<Vec<Entry>> {
-    let path = layout.history();
+fn read(store: &Store) -> Result<Vec<Entry>> {
+    let path = store.history();
     if !path.exists() {
         return Ok(vec![]);
     }
@@ -30,23 +30,16 @@ fn read(layout: &Layout) -> Result<Vec<Entry>> {
     })
 }
 
-/// Everything that a study is made of, by key.
-fn parts(opened: &Opened) -> (BTreeSet<String>, BTreeSet<String>) {
-    let trainings = opened.scales().flat_map(|s| s.trainings.all()).map(|t| t.key.clone()).collect();
-    let mut scores = BTreeSet::new();
-    for scale in opened.scales() {
-        for subject in opened.subjects(scale) {
-            let domains = 0..opened.prepared.manifest.domains.len();
-            let names = domains.map(|d| opened.score_path(scale, &subject, d).to_string_lossy().into_owned());
-            scores.extend(names.filter_map(|n| n.rsplit('/').next().map(String::from)));
-        }
-    }
-    (trainings, scores)
+/// The keys of all trainings, and the names of all score files.
+fn parts(graph: &Graph) -> (BTreeSet<String>, BTreeSet<String>) {
+    let trainings = graph.trainings().map(|(task, _)| task.key.clone()).collect();
+    let scores = graph.scorings().flat_map(|(task, _)| graph.results(task));
+    (trainings, scores.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
 }
 
 /// The name of a study: the hash of the keys of everything that it trains and scores.
-pub fn name(opened: &Opened) -> String {
-    name_of(&parts(opened))
+pub fn name(graph: &Graph) -> String {
+    name_of(&parts(graph))
 }
 
 fn name_of(parts: &(BTreeSet<String>, BTreeSet<String>)) -> String {
@@ -55,45 +48,45 @@ fn name_of(parts: &(BTreeSet<String>, BTreeSet<String>)) -> String {
 
 /// What a directory is to a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Before {
+pub enum Found {
     /// It was run here as it is.
     Known,
     /// It was not, nor was any other.
     Empty,
-    /// Another was, or this one before it was changed; some of its trainings are of use.
-    Useful,
+    /// Another was, or this one before it was changed; some of its models are reusable.
+    Some,
     /// And none is.
-    Useless,
+    None,
 }
 
 /// Notes what is there, when this study is run here for the first time.
-pub fn note(opened: &Opened) -> Result<Before> {
-    let mut entries = read(&opened.layout)?;
-    let parts = parts(opened);
+pub fn note(graph: &Graph) -> Result<Found> {
+    let mut entries = read(&graph.store)?;
+    let parts = parts(graph);
     let study = name_of(&parts);
     let (trainings, scores) = parts;
     if entries.iter().any(|e| e.study == study) {
-        return Ok(Before::Known);
+        return Ok(Found::Known);
     }
-    let trained: Vec<String> = trainings.into_iter().filter(|key| opened.layout.model(key).exists()).collect();
+    let trained: Vec<String> = trainings.into_iter().filter(|key| graph.store.model(key).exists()).collect();
     let before = match (entries.is_empty(), trained.is_empty()) {
-        (true, _) => Before::Empty,
-        (false, false) => Before::Useful,
-        (false, true) => Before::Useless,
+        (true, _) => Found::Empty,
+        (false, false) => Found::Some,
+        (false, true) => Found::None,
     };
-    let scored = scores.iter().filter(|name| opened.layout.scores().join(name).exists()).count() as u64;
+    let scored = scores.iter().filter(|name| graph.store.scores().join(name).exists()).count() as u64;
     entries.push(Entry { study, trained, scored });
     let json = serde_json::to_vec_pretty(&entries).expect("a struct of strings and numbers");
-    files::write_atomic(&opened.layout.history(), |f| f.write_all(&json))?;
+    files::write_atomic(&graph.store.history(), |f| f.write_all(&json))?;
     Ok(before)
 }
 
 /// What this study used again; none where its directory was empty, or nothing of it was of use.
-pub fn reuse(opened: &Opened) -> Result<Option<Reuse>> {
-    let parts = parts(opened);
+pub fn reuse(graph: &Graph) -> Result<Option<Reuse>> {
+    let parts = parts(graph);
     let study = name_of(&parts);
     let (_, scores) = parts;
-    let entries = read(&opened.layout)?;
+    let entries = read(&graph.store)?;
     let Some(entry) = entries.iter().find(|e| e.study == study).filter(|e| !e.trained.is_empty() || e.scored > 0)
     else {
         return Ok(None);
@@ -101,17 +94,13 @@ pub fn reuse(opened: &Opened) -> Result<Option<Reuse>> {
     let had: BTreeSet<&str> = entry.trained.iter().map(String::as_str).collect();
     let mut reuse =
         Reuse { reused_scores: entry.scored, made_scores: scores.len() as u64 - entry.scored, ..Reuse::default() };
-    for scale in opened.scales() {
-        let per_token = scale.config.training_flops_per_token() * scale.config.context as f64;
-        for training in scale.trainings.all() {
-            let flops = training.settings.windows() as f64 * per_token;
-            let (names, sum) = match had.contains(training.key.as_str()) {
-                true => (&mut reuse.reused, &mut reuse.reused_flops),
-                false => (&mut reuse.trained, &mut reuse.trained_flops),
-            };
-            names.push(training.name.clone());
-            *sum += flops;
-        }
+    for (task, _) in graph.trainings() {
+        let (names, sum) = match had.contains(task.key.as_str()) {
+            true => (&mut reuse.reused, &mut reuse.reused_flops),
+            false => (&mut reuse.trained, &mut reuse.trained_flops),
+        };
+        names.push(task.name.clone());
+        *sum += task.flops;
     }
     reuse.text = sentence(&reuse);
     Ok(Some(reuse))

@@ -1,9 +1,10 @@
 //! Sources that came after models were trained on the others: their held-out documents give way where others would be
 //! cleaned of them.
 
-use super::prepare::{Input, Inputs};
+use super::inputs::{SourceInput, StudyInputs};
 use super::settings::Study;
-use super::shards::{Candidates, DomainKind, Dropped, Writer};
+use super::shards::{Candidates, Dropped, Writer};
+use crate::analysis::DomainKind;
 use crate::engine::data::{Decontaminator, Document, NgramPlace, Split, for_each_document};
 use crate::error::Result;
 use std::collections::BTreeMap;
@@ -11,10 +12,10 @@ use std::collections::BTreeMap;
 /// The documents that are scored of a source that came late. Where its held-out text is in training text that was there
 /// before, that stays as it is, since models were trained on it: the held-out documents are left out. The others are
 /// protected in what is written from now on.
-pub(super) fn held_out(
+pub fn held_out(
     study: &Study,
-    inputs: &Inputs,
-    input: &Input,
+    inputs: &StudyInputs,
+    input: &SourceInput,
     writer: &mut Writer,
 ) -> Result<(Candidates, Vec<Dropped>)> {
     let mut index = Decontaminator::new(study.data.decontaminate)?;
@@ -48,8 +49,8 @@ pub(super) fn held_out(
 /// The n-grams of `index` in the training text that was there before `input` came: where each stands in the index, and the
 /// first source and document that have it.
 fn trained_on(
-    inputs: &Inputs,
-    input: &Input,
+    inputs: &StudyInputs,
+    input: &SourceInput,
     index: &Decontaminator,
     writer: &Writer,
 ) -> Result<BTreeMap<NgramPlace, (String, String)>> {

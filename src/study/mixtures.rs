@@ -68,6 +68,16 @@ pub fn mixtures(study: &Study) -> Vec<Mixture> {
 }
 
 impl Mixture {
+    /// How often SEQ sees the windows of a member's base units.
+    pub fn copies_of(&self, member: &str) -> u64 {
+        self.copies.as_ref().map_or(1, |copies| copies[member])
+    }
+
+    /// Base units, copies included, that SEQ is trained on.
+    pub fn units(&self, study: &Study) -> u64 {
+        self.members.keys().map(|name| self.copies_of(name) * study.units(name)).sum()
+    }
+
     fn new(group: &str, members: BTreeMap<String, f64>, copies: Option<BTreeMap<String, u64>>) -> Mixture {
         Mixture { id: id(&members), group: group.into(), members, copies, repeats: 1, target: false }
     }

@@ -1,29 +1,29 @@
-//! A study: its settings, the stages that follow from them, running what is missing, and what is known so far.
+//! A study: its settings, the tasks that follow from them, doing what is missing, and what is known so far.
 
 mod clock;
 mod filter;
+mod graph;
 mod history;
+mod inputs;
 mod late;
-mod layout;
-mod leftovers;
-mod merges;
 mod mixtures;
-mod opened;
 mod plan;
 mod prepare;
 mod report;
 mod run;
+mod scale;
+mod score;
 mod settings;
 mod shards;
 mod speed;
-mod stages;
 mod status;
+mod store;
 mod workers;
 
-pub use layout::Layout;
 pub use mixtures::{Mixture, mixtures};
 pub use plan::Plan;
 pub use report::report;
 pub use run::{Options, Phase, run};
 pub use settings::Study;
 pub use status::Status;
+pub use store::Store;

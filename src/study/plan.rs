@@ -1,26 +1,38 @@
-//! What a study will train, merge and score, and what that costs, before anything is run.
+//! What a study will train, merge and score, and what that costs, before anything is run: sums over its tasks.
 
-use super::merges;
-use super::mixtures::{Mixture, mixtures};
-use super::opened::TARGET;
-use super::settings::{Source, Study};
+use super::graph::{Graph, Role, Stage, SubjectWeights, Task, Work};
+use super::mixtures::Mixture;
+use super::prepare::Prepared;
+use super::scale::{Scale, ScaleSettings};
+use super::settings::Study;
 use super::speed;
-use crate::analysis::{Cost, CostPoint, StageCost};
-use crate::engine::data::Tokenizer;
+use super::store::Store;
+use crate::analysis::{Cost, CostPoint, MERGED, StageCost};
 use crate::engine::device::DType;
-use crate::engine::model::{Config, MemoryPlan, Table};
-use crate::engine::train::{Settings, memory_plan};
+use crate::engine::model::{MemoryPlan, Table};
+use crate::engine::train::memory_plan;
 use crate::error::{Error, Result};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 /// Trainings, or scorings, of one kind, together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Work {
+pub struct StageWork {
     pub models: u64,
     pub tokens: u64,
     pub flops: f64,
+}
+
+impl StageWork {
+    fn of<'a>(tasks: impl Iterator<Item = &'a Task>) -> StageWork {
+        tasks.fold(StageWork::default(), |sum, task| StageWork {
+            models: sum.models + 1,
+            tokens: sum.tokens.saturating_add(task.tokens),
+            flops: sum.flops + task.flops,
+        })
+    }
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -33,11 +45,11 @@ pub struct Plan {
     pub partitions: usize,
     pub domains: usize,
     pub mixtures: Vec<Mixture>,
-    pub seed: Work,
-    pub modules: Work,
-    pub seq: Work,
+    pub seed: StageWork,
+    pub modules: StageWork,
+    pub seq: StageWork,
     /// Merges scored: of 0 tokens where these are not known before the text is tokenized, `evaluation.tokens` not being set.
-    pub merged: Work,
+    pub merged: StageWork,
     /// The larger model, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetPlan>,
@@ -55,195 +67,120 @@ pub struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TargetPlan {
     pub parameters: u64,
-    pub seed: Work,
-    pub modules: Work,
-    pub seq: Work,
-    pub merged: Work,
+    pub seed: StageWork,
+    pub modules: StageWork,
+    pub seq: StageWork,
+    pub merged: StageWork,
 }
 
 impl Plan {
+    /// Of a study none of whose text may have been read.
     pub fn new(study: &Study) -> Result<Plan> {
-        let domains = (study.partition.len() + study.ood.len()) as u64;
-        // Without a bound the tokens are known only once the text is tokenized.
-        let scored = Some(study.evaluation.tokens).filter(|bound| *bound < u64::MAX);
-        Plan::of(study, &model_config(study)?, scored.map_or(0, |tokens| tokens.saturating_mul(domains)))
+        let store = Store { root: PathBuf::new() };
+        Plan::of(study, &Graph::new(study, store, Prepared::expected(study)?, "")?)
     }
 
-    /// For a model that is known already, with `scored` tokens scored per model.
-    pub fn of(study: &Study, config: &Config, scored: u64) -> Result<Plan> {
-        let mixtures = mixtures(study);
-        let domains = study.partition.len() + study.ood.len();
-        let target = target_config(study, config.vocabulary, config.eos)?;
-        let counts = Counts { study, mixtures: &mixtures, scored };
-        let small = counts.stages(config, study.seed.training.as_ref(), &study.module.training, None);
-        let large = study.target.as_ref().zip(target.as_ref()).map(|(t, config)| TargetPlan {
-            parameters: Table::new(config).len as u64,
-            ..counts.stages(config, Some(&t.seed.training), &t.module.training, Some(t.modules))
+    /// Of all tasks.
+    pub fn of(study: &Study, graph: &Graph) -> Result<Plan> {
+        let config = &graph.settings(Scale::Small).config;
+        let cost = cost(study, graph);
+        let hours = hours(&cost, graph)?;
+        let trained = |scale, stage| StageWork::of(graph.stage(scale, stage));
+        let merged = |scale| StageWork::of(graph.stage(scale, Stage::Scoring).filter(|task| is_merge(graph, task)));
+        let target = graph.scales.iter().find(|s| s.scale == Scale::Target).map(|s| TargetPlan {
+            parameters: Table::new(&s.config).len as u64,
+            seed: trained(s.scale, Stage::Seed),
+            modules: trained(s.scale, Stage::Modules),
+            seq: trained(s.scale, Stage::Seq),
+            merged: merged(s.scale),
         });
-        let cost = cost(study, config, target.as_ref(), &mixtures, scored);
-        let hours = hours(&cost, config, target.as_ref())?;
         Ok(Plan {
             study: study.name.clone(),
             parameters: Table::new(config).len as u64,
             context: config.context,
             vocabulary: config.vocabulary,
             partitions: study.partition.len(),
-            domains,
-            seed: small.seed,
-            modules: small.modules,
-            seq: small.seq,
-            merged: small.merged,
-            target: large,
+            domains: study.partition.len() + study.ood.len(),
+            mixtures: graph.mixtures.clone(),
+            seed: trained(Scale::Small, Stage::Seed),
+            modules: trained(Scale::Small, Stage::Modules),
+            seq: trained(Scale::Small, Stage::Seq),
+            merged: merged(Scale::Small),
+            target,
             cost,
-            mixtures,
             estimated_hours: hours.values().sum(),
             hours,
-            cpu_memory: largest_training(study, config, target.as_ref(), DType::F32)?,
-            gpu_memory: largest_training(study, config, target.as_ref(), DType::Bf16).ok(),
+            cpu_memory: largest_training(graph, DType::F32)?,
+            gpu_memory: largest_training(graph, DType::Bf16).ok(),
         })
     }
 }
 
+fn is_merge(graph: &Graph, task: &Task) -> bool {
+    let Work::Score(subject) = task.work else { return false };
+    matches!(graph.subjects[subject].weights, SubjectWeights::Merge(_))
+}
+
 /// Hours of each stage on this machine's CPU.
-fn hours(cost: &Cost, config: &Config, target: Option<&Config>) -> Result<BTreeMap<String, f64>> {
-    let small = speed::training_rate(config)?;
-    let large = target.map_or(Ok(small), speed::training_rate)?;
-    let rate = |s: &StageCost| if s.stage.starts_with(TARGET) { large } else { small };
-    Ok(cost.stages.iter().map(|s| (s.stage.clone(), s.flops / rate(s) / 3600.0)).collect())
+fn hours(cost: &Cost, graph: &Graph) -> Result<BTreeMap<String, f64>> {
+    let mut hours = BTreeMap::new();
+    for settings in &graph.scales {
+        let rate = speed::training_rate(&settings.config)?;
+        for stage in Stage::ALL.map(|stage| stage_name(settings.scale, stage)) {
+            let flops = cost.stages.iter().find(|s| s.stage == stage).map_or(0.0, |s| s.flops);
+            hours.insert(stage, flops / rate / 3600.0);
+        }
+    }
+    Ok(hours)
 }
 
 /// The memory of the training that takes the most.
-fn largest_training(study: &Study, config: &Config, target: Option<&Config>, compute: DType) -> Result<MemoryPlan> {
-    let small = [study.seed.training.as_ref(), Some(&study.module.training)].map(|s| s.map(|s| (config, s)));
-    let large = study.target.as_ref().zip(target);
-    let large = large.map(|(t, config)| [&t.seed.training, &t.module.training].map(|s| Some((config, s))));
-    let trainings = small.into_iter().chain(large.into_iter().flatten()).flatten();
-    let plans: Vec<MemoryPlan> =
-        trainings.map(|(config, settings)| memory_plan(config, settings, compute)).collect::<Result<_>>()?;
+fn largest_training(graph: &Graph, compute: DType) -> Result<MemoryPlan> {
+    let trainings = |s: &ScaleSettings| -> Vec<_> {
+        let settings = s.seed.iter().chain(std::iter::once(&s.module));
+        settings.map(|settings| memory_plan(&s.config, settings, compute)).collect()
+    };
+    let plans: Vec<MemoryPlan> = graph.scales.iter().flat_map(trainings).collect::<Result<_>>()?;
     plans.into_iter().max_by_key(MemoryPlan::total).ok_or_else(|| Error::usage("the study trains nothing"))
 }
 
-/// What a study trains and scores, counted.
-struct Counts<'a> {
-    study: &'a Study,
-    mixtures: &'a [Mixture],
-    /// Tokens scored per model
-    scored: u64,
+/// A stage of a scale, as plans, clocks and the report name it.
+pub fn stage_name(scale: Scale, stage: Stage) -> String {
+    format!("{}{}", scale.prefix(), stage.name())
 }
 
-impl Counts<'_> {
-    /// Of one scale; `target` says whether the larger model has modules.
-    fn stages(&self, config: &Config, seed: Option<&Settings>, module: &Settings, target: Option<bool>) -> TargetPlan {
-        let train = |models: u64, windows: u64| {
-            let tokens = windows * config.context as u64;
-            Work { models, tokens, flops: tokens as f64 * config.training_flops_per_token() }
-        };
-        let has_modules = target != Some(false);
-        let each = module.windows();
-        let (models, units) = if has_modules { self.modules() } else { (0, 0) };
-        let (again_models, again_units) = if target.is_none() { self.repeated_modules() } else { (0, 0) };
-        let trained = |m: &&Mixture| target.is_none() || m.target;
-        let repeats = |m: &Mixture| if target.is_none() { m.repeats } else { 1 };
-        let seqs = || self.mixtures.iter().filter(trained);
-        let merges = match target {
-            None => self.merges(),
-            Some(_) if has_modules => seqs().count() as u64,
-            Some(_) => 0,
-        };
-        let tokens = merges.saturating_mul(self.scored);
-        TargetPlan {
-            parameters: 0,
-            seed: seed.map_or(Work::default(), |s| train(1, s.windows())),
-            modules: train(models + again_models, (units + again_units) * each),
-            seq: train(
-                seqs().map(repeats).sum(),
-                seqs().map(|m| repeats(m) * seq_units(self.study, m)).sum::<u64>() * each,
-            ),
-            merged: Work { models: merges, tokens, flops: tokens as f64 * config.forward_flops_per_token() },
-        }
-    }
-
-    /// Modules of whole partitions and of base units: how many, and of how many units in all.
-    fn modules(&self) -> (u64, u64) {
-        let each = self.study.partition.iter().map(Source::units).map(|u| if u > 1 { (1 + u, 2 * u) } else { (1, 1) });
-        each.fold((0, 0), |(models, units), (m, u)| (models + m, units + u))
-    }
-
-    fn repeated_modules(&self) -> (u64, u64) {
-        let most = self.mixtures.iter().map(|m| m.repeats).max().unwrap_or(1);
-        let held = |repeat: u64| -> BTreeSet<&String> {
-            self.mixtures.iter().filter(|m| m.repeats > repeat).flat_map(|m| m.members.keys()).collect()
-        };
-        let units = |names: BTreeSet<&String>| names.iter().map(|name| self.study.units(name)).sum::<u64>();
-        (1..most).map(held).map(|names| (names.len() as u64, units(names))).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
-    }
-
-    /// Merges scored.
-    fn merges(&self) -> u64 {
-        // A lambda of 1 is MERGED.
-        let lambdas = self.study.proxies.lambdas.iter().filter(|l| **l != 1.0).count();
-        let per_mixture = |m: &Mixture| {
-            let has_units = m.members.keys().any(|name| self.study.units(name) > 1);
-            // Without copies, the two merges of base units are one.
-            let of_units = if !has_units {
-                0
-            } else if self.study.mixtures.upsample {
-                2
-            } else {
-                1
-            };
-            m.repeats + of_units + lambdas as u64
-        };
-        let connectivity = &self.study.connectivity;
-        let (pairs, ends) = merges::connections(self.study);
-        let inner = (connectivity.points - 2) * (pairs.len() + ends.len());
-        self.mixtures.iter().map(per_mixture).sum::<u64>() + self.study.proxies.laws as u64 + inner as u64
-    }
-}
-
-/// Base units, copies included, that SEQ on a mixture is trained on.
-pub fn seq_units(study: &Study, mixture: &Mixture) -> u64 {
-    let copies = |name: &String| mixture.copies.as_ref().map_or(1, |copies| copies[name]);
-    mixture.members.keys().map(|name| copies(name) * study.units(name)).sum()
-}
-
-/// The study's cost by stage, and that of its mixtures both ways, with `scored` tokens scored per model.
-pub fn cost(study: &Study, config: &Config, target: Option<&Config>, mixtures: &[Mixture], scored: u64) -> Cost {
-    let counts = Counts { study, mixtures, scored };
-    let small = counts.stages(config, study.seed.training.as_ref(), &study.module.training, None);
-    // Modules of base units are merged, and not scored themselves.
-    let units: u64 = study.partition.iter().map(Source::units).filter(|u| *u > 1).sum();
-    let mut stages = stage_costs("", config, &small, scored, units);
-    if let Some((t, config)) = study.target.as_ref().zip(target) {
-        let large = counts.stages(config, Some(&t.seed.training), &t.module.training, Some(t.modules));
-        stages.extend(stage_costs(TARGET, config, &large, scored, if t.modules { units } else { 0 }));
-    }
-    let unit = study.module.training.windows() as f64 * config.context as f64 * config.training_flops_per_token();
-    let merges = mixtures.len() as f64 * scored as f64 * config.forward_flops_per_token();
-    let naive: u64 = mixtures.iter().map(|m| seq_units(study, m)).sum();
-    let at_target = study.target.as_ref().zip(target).map(|(t, config)| {
-        t.module.training.windows() as f64 * config.context as f64 * config.training_flops_per_token()
-    });
-    Cost {
-        modular_flops: counts.modules().1 as f64 * unit + merges,
-        naive_flops: naive as f64 * unit,
-        merging_flops: merges,
-        target_naive_flops: at_target.map(|unit| naive as f64 * unit),
-        stages,
-        curves: (2..=30).map(|n| cost_point(n, unit)).collect(),
-    }
-}
-
-/// `unscored` of the modules are not scored.
-fn stage_costs(prefix: &str, config: &Config, plan: &TargetPlan, scored: u64, unscored: u64) -> Vec<StageCost> {
-    let stage = |name: &str, work: Work| {
-        let Work { models, tokens, flops } = work;
-        StageCost { stage: format!("{prefix}{name}"), models, tokens, flops }
+/// The study's cost by stage, and that of its mixtures both ways.
+pub fn cost(study: &Study, graph: &Graph) -> Cost {
+    let small = graph.settings(Scale::Small);
+    let per_token = small.config.training_flops_per_token();
+    let small_roles = graph.roles.iter().filter(|(scale, ..)| *scale == Scale::Small);
+    // The first trainings and merges: repeats measure noise and are part of neither way.
+    let modules: u64 = (small_roles.clone())
+        .filter(|(_, role, _)| matches!(role, Role::Module { repeat: 0, .. } | Role::Unit { .. }))
+        .filter_map(|(.., subject)| Some(graph.training(*subject)?.tokens))
+        .sum();
+    let merges = small_roles.filter(|(_, role, _)| matches!(role, Role::Merged { proxy: MERGED, repeat: 0, .. }));
+    let merging_flops =
+        (merges.count() as u64 * graph.prepared.scored_tokens()) as f64 * small.config.forward_flops_per_token();
+    let naive = |s: &ScaleSettings| {
+        let tokens: u64 = graph.mixtures.iter().map(|m| s.unit_tokens(m.units(study))).sum();
+        tokens as f64 * s.config.training_flops_per_token()
     };
-    let models = 1 + plan.modules.models - unscored + plan.seq.models + plan.merged.models;
-    let tokens = models.saturating_mul(scored);
-    let scoring = Work { models, tokens, flops: tokens as f64 * config.forward_flops_per_token() };
-    vec![stage("seed", plan.seed), stage("modules", plan.modules), stage("seq", plan.seq), stage("scoring", scoring)]
+    let stages = |s: &ScaleSettings| {
+        let scale = s.scale;
+        Stage::ALL.map(|stage| {
+            let StageWork { models, tokens, flops } = StageWork::of(graph.stage(scale, stage));
+            StageCost { stage: stage_name(scale, stage), models, tokens, flops }
+        })
+    };
+    Cost {
+        modular_flops: modules as f64 * per_token + merging_flops,
+        naive_flops: naive(small),
+        merging_flops,
+        target_naive_flops: graph.scales.iter().find(|s| s.scale == Scale::Target).map(naive),
+        stages: graph.scales.iter().flat_map(stages).collect(),
+        curves: (2..=30).map(|n| cost_point(n, small.unit_tokens(1) as f64 * per_token)).collect(),
+    }
 }
 
 /// What n partitions of one base unit each take, in trainings of `unit` FLOPs a base unit; merges and scores left out.
@@ -259,33 +196,13 @@ fn cost_point(partitions: u64, unit: f64) -> CostPoint {
     }
 }
 
-/// The larger model, under a tokenizer of this size.
-pub fn target_config(study: &Study, vocabulary: usize, eos: u32) -> Result<Option<Config>> {
-    study.target.as_ref().map(|t| t.model.config(vocabulary, eos)).transpose()
-}
-
-/// The model that the study trains; a tokenizer that is yet to be trained is taken at its full size.
-fn model_config(study: &Study) -> Result<Config> {
-    if let Some(directory) = &study.seed.checkpoint {
-        return super::prepare::checkpoint_config(study, directory);
-    }
-    let (model, tokenizer) = study.model_and_tokenizer()?;
-    match (&tokenizer.file, tokenizer.vocabulary) {
-        (Some(file), _) => {
-            let tokenizer = Tokenizer::load(file, None)?;
-            model.config(tokenizer.vocabulary(), tokenizer.eos())
-        }
-        (None, vocabulary) => model.config(vocabulary.unwrap_or(0), 0),
-    }
-}
-
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "study {}: {} partitions, {} domains", self.study, self.partitions, self.domains)?;
         let millions = self.parameters as f64 / 1e6;
         writeln!(f, "model: {millions:.2}M parameters, vocabulary {}, context {}", self.vocabulary, self.context)?;
         writeln!(f, "\n{:8}  {:>6}  {:>10}  {:>9}", "stage", "models", "tokens", "TFLOP")?;
-        let row = |f: &mut fmt::Formatter<'_>, name: &str, work: Work| {
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, work: StageWork| {
             let (tokens, tflop) = (work.tokens as f64 / 1e6, work.flops / 1e12);
             writeln!(f, "{name:8}  {:>6}  {tokens:>9.2}M  {tflop:>9.3}", work.models)
         };

@@ -2,34 +2,29 @@
 //! loads the tokenizer, and writes what trainings and scores read. The result is one manifest, named by the content of
 //! all files and the settings; shards are named by their own content, so text that did not change keeps its shard.
 
-use super::filter::{Selected, Selection};
+use super::filter::Selected;
+use super::inputs::{SourceInput, StudyInputs};
 use super::late;
-use super::layout::{Layout, key};
-use super::plan::target_config;
+use super::scale::ScaleSettings;
 use super::settings::{Source, Study};
-use super::shards::{Candidates, Cleaned, Domain, DomainKind, Dropped, ShardRef, Writer};
-use crate::engine::checkpoint::{self, content_key};
-use crate::engine::data::{
-    Decontaminator, Document, PartitionTable, Split, SplitRule, Tokenizer, expand, for_each_document, hash_files,
-    windows_in,
-};
+use super::shards::{Candidates, Cleaned, Domain, Dropped, ShardRef, Writer};
+use super::store::Store;
+use crate::analysis::DomainKind;
+use crate::engine::checkpoint::content_key;
+use crate::engine::data::{Decontaminator, Document, PartitionTable, Split, Tokenizer, for_each_document, windows_in};
 use crate::engine::model::Config;
-use crate::engine::train::Settings;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::progress::Progress;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-
-/// Raised when a change of the code changes tokens or shards.
-const VERSION: u32 = 1;
+use std::path::PathBuf;
 
 /// Text of the seed that the tokenizer is trained on, at most: the first of it.
 const TOKENIZER_BYTES: usize = 256 << 20;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Partition {
+pub struct PartitionShards {
     pub name: String,
     pub train: ShardRef,
     pub validation: Option<ShardRef>,
@@ -43,7 +38,7 @@ pub struct Manifest {
     pub vocabulary: usize,
     pub eos: u32,
     pub seed: Option<ShardRef>,
-    pub partitions: Vec<Partition>,
+    pub partitions: Vec<PartitionShards>,
     pub domains: Vec<Domain>,
     pub table: PartitionTable,
     pub cleaned: Vec<Cleaned>,
@@ -69,7 +64,35 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    pub fn partition(&self, name: &str) -> Result<&Partition> {
+    /// What a study starts from as far as its settings say, before any text is read: shards are named by their source
+    /// and empty, and domains hold the tokens that `evaluation.tokens` allows, or none where it is not set.
+    pub fn expected(study: &Study) -> Result<Prepared> {
+        let shard = |name: &str, tokens: u64| ShardRef { hash: name.into(), documents: 0, tokens, bytes: 0 };
+        let scored = Some(study.evaluation.tokens).filter(|bound| *bound < u64::MAX).unwrap_or(0);
+        let domain = |kind| move |s: &Source| Domain { name: s.name.clone(), kind, shard: shard(&s.name, scored) };
+        let partition =
+            |s: &Source| PartitionShards { name: s.name.clone(), train: shard(&s.name, 0), validation: None };
+        let config = study.expected_config()?;
+        let manifest = Manifest {
+            tokenizer: String::new(),
+            vocabulary: config.vocabulary,
+            eos: config.eos,
+            seed: study.seed.checkpoint.is_none().then(|| shard("seed", 0)),
+            partitions: study.partition.iter().map(partition).collect(),
+            domains: (study.partition.iter().map(domain(DomainKind::Id)))
+                .chain(study.ood.iter().map(domain(DomainKind::Ood)))
+                .collect(),
+            table: PartitionTable::default(),
+            cleaned: vec![],
+            dropped: vec![],
+            left_out: vec![],
+            selected: vec![],
+        };
+        let checkpoint = study.seed.checkpoint.as_ref().map(|_| "seed".to_string());
+        Ok(Prepared { key: String::new(), config, checkpoint, manifest })
+    }
+
+    pub fn partition(&self, name: &str) -> Result<&PartitionShards> {
         let found = self.manifest.partitions.iter().find(|p| p.name == name);
         found.ok_or_else(|| Error::usage(format!("the study has no partition `{name}`")))
     }
@@ -110,98 +133,13 @@ impl Prepared {
     }
 }
 
-/// A partition's or domain's files, and which of their documents are its own.
-pub(super) struct Input {
-    pub name: String,
-    pub files: Vec<PathBuf>,
-    pub selection: Selection,
-    pub kind: DomainKind,
-    /// Came after what stands before it was trained.
-    pub late: bool,
-}
-
-/// Every source's files, found and hashed, and the settings that shape the shards.
-pub(super) struct Inputs {
-    pub seed: Vec<PathBuf>,
-    partitions: Vec<Input>,
-    ood: Vec<Input>,
-    rule: SplitRule,
-    key: String,
-}
-
-impl Inputs {
-    fn new(study: &Study) -> Result<Inputs> {
-        let found = |files: &[String]| expand(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
-        let input = |s: &Source, kind: DomainKind| {
-            let selection = Selection { field: study.data.year.clone(), years: s.years, only: s.only.clone() };
-            // Without decontamination nothing is dropped, now or later.
-            let late = s.late && study.data.decontaminate > 0;
-            Ok(Input { name: s.name.clone(), files: found(&s.files)?, selection, kind, late })
-        };
-        let named = |sources: &[Source], kind| sources.iter().map(|s| input(s, kind)).collect::<Result<Vec<Input>>>();
-        let seed = if study.seed.files.is_empty() { vec![] } else { found(&study.seed.files)? };
-        let (partitions, ood) = (named(&study.partition, DomainKind::Id)?, named(&study.ood, DomainKind::Ood)?);
-        let mut known = BTreeMap::new();
-        let mut hashes = |inputs: &[Input]| -> Result<Vec<(String, String)>> {
-            let mut hash = |files: &Vec<PathBuf>| -> Result<String> {
-                // Partitions by years share their files.
-                if !known.contains_key(files) {
-                    known.insert(files.clone(), hash_files(files)?);
-                }
-                Ok(known[files].clone())
-            };
-            inputs.iter().map(|i| Ok((i.name.clone(), hash(&i.files)?))).collect()
-        };
-        let tokenizer = match (&study.seed.checkpoint, &study.tokenizer) {
-            (Some(directory), _) => hash_file(&directory.join("tokenizer.json"))?,
-            (None, Some(t)) => match &t.file {
-                Some(file) => hash_file(file)?,
-                None => format!("{:?}", t.vocabulary),
-            },
-            (None, None) => String::new(),
-        };
-        let content = (hash_files(&seed)?, hashes(&partitions)?, hashes(&ood)?, tokenizer);
-        let selections: Vec<(&String, &Selection)> = partitions
-            .iter()
-            .chain(&ood)
-            .map(|i| (&i.name, &i.selection))
-            .filter(|(_, selection)| !selection.takes_all())
-            .collect();
-        let late: Vec<&String> = partitions.iter().chain(&ood).filter(|i| i.late).map(|i| &i.name).collect();
-        // Without these, the name is as it was before there were any.
-        let key = match (selections.is_empty(), late.is_empty()) {
-            (true, true) => key("data", VERSION, &(content, &study.data, &study.evaluation)),
-            (false, true) => key("data", VERSION, &(content, &study.data, &study.evaluation, selections)),
-            (_, false) => key("data", VERSION, &(content, &study.data, &study.evaluation, selections, late)),
-        };
-        let rule = SplitRule::new(study.data.separator.clone(), study.data.validation, study.data.test)?;
-        Ok(Inputs { seed, partitions, ood, rule, key })
-    }
-
-    /// Every source but the seed.
-    pub fn all(&self) -> impl Iterator<Item = &Input> {
-        self.partitions.iter().chain(&self.ood)
-    }
-
-    /// Nothing of an OOD source is trained on, so all of it is held out and may be scored.
-    pub fn split(&self, input: &Input, document: &Document) -> Split {
-        if input.kind == DomainKind::Ood { Split::Test } else { self.rule.split(&document.id) }
-    }
-}
-
-/// Hash of one file, of any kind.
-fn hash_file(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-    Ok(blake3::hash(&bytes).to_hex().to_string())
-}
-
 /// The manifest of the study's present files and settings, if it has been made.
-pub fn find(study: &Study, layout: &Layout) -> Result<Option<Prepared>> {
-    found(study, layout, &Inputs::new(study)?.key)
+pub fn find(study: &Study, store: &Store) -> Result<Option<Prepared>> {
+    found(study, store, &StudyInputs::new(study)?.key)
 }
 
-fn found(study: &Study, layout: &Layout, key: &str) -> Result<Option<Prepared>> {
-    let path = manifest_path(layout, key);
+fn found(study: &Study, store: &Store, key: &str) -> Result<Option<Prepared>> {
+    let path = manifest_path(store, key);
     if !path.exists() {
         return Ok(None);
     }
@@ -211,14 +149,14 @@ fn found(study: &Study, layout: &Layout, key: &str) -> Result<Option<Prepared>> 
     with_model(study, key, manifest).map(Some)
 }
 
-fn manifest_path(layout: &Layout, key: &str) -> PathBuf {
-    layout.data().join(format!("{key}.json"))
+fn manifest_path(store: &Store, key: &str) -> PathBuf {
+    store.data().join(format!("{key}.json"))
 }
 
 /// Makes the manifest and its shards, or finds them.
-pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Prepared> {
-    let inputs = Inputs::new(study)?;
-    if let Some(prepared) = found(study, layout, &inputs.key)? {
+pub fn prepare(study: &Study, store: &Store, progress: &Progress) -> Result<Prepared> {
+    let inputs = StudyInputs::new(study)?;
+    if let Some(prepared) = found(study, store, &inputs.key)? {
         // Batch and context are not in the manifest's name: they may be others than when it was made.
         check_budgets(study, &prepared, progress)?;
         return Ok(prepared);
@@ -230,10 +168,10 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
         step += 1;
     };
     let (decontaminator, mut held_out) = held_out(study, &inputs, &mut tell)?;
-    let mut writer = Writer::new(layout, decontaminator);
+    let mut writer = Writer::new(store, decontaminator);
     tell("seed");
     let tokenizer = tokenizer(study, &inputs, &writer)?;
-    tokenizer.save(&layout.tokenizer(&tokenizer.hash()))?;
+    tokenizer.save(&store.tokenizer(&tokenizer.hash()))?;
     let seed = match inputs.seed.is_empty() {
         true => None,
         false => Some(writer.training_shard("seed", &inputs.seed, &tokenizer, |_| true, Split::Train)?),
@@ -266,7 +204,7 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
     let json = serde_json::to_vec_pretty(&manifest).expect("a struct of strings and numbers");
     let prepared = with_model(study, &inputs.key, manifest)?;
     check_budgets(study, &prepared, progress)?;
-    files::write_atomic(&manifest_path(layout, &inputs.key), |f| f.write_all(&json))?;
+    files::write_atomic(&manifest_path(store, &inputs.key), |f| f.write_all(&json))?;
     task.finish("documents read, split, cleaned of evaluation text and encoded");
     Ok(prepared)
 }
@@ -275,7 +213,7 @@ pub fn prepare(study: &Study, layout: &Layout, progress: &Progress) -> Result<Pr
 /// held out.
 fn held_out(
     study: &Study,
-    inputs: &Inputs,
+    inputs: &StudyInputs,
     tell: &mut impl FnMut(&str),
 ) -> Result<(Option<Decontaminator>, BTreeMap<String, Candidates>)> {
     let n = study.data.decontaminate;
@@ -303,9 +241,9 @@ fn held_out(
 }
 
 /// How many documents each selection takes, and how many have no year. Refuses one that takes nothing.
-fn selected(inputs: &Inputs) -> Result<Vec<Selected>> {
+fn selected(inputs: &StudyInputs) -> Result<Vec<Selected>> {
     let mut all = Vec::new();
-    for Input { name, files, selection, .. } in inputs.all() {
+    for SourceInput { name, files, selection, .. } in inputs.all() {
         if !selection.takes_all() {
             all.push(selection.count(name, files)?);
         }
@@ -316,25 +254,25 @@ fn selected(inputs: &Inputs) -> Result<Vec<Selected>> {
 /// The shards of a partition.
 fn partition(
     study: &Study,
-    inputs: &Inputs,
-    input: &Input,
+    inputs: &StudyInputs,
+    input: &SourceInput,
     tokenizer: &Tokenizer,
     writer: &mut Writer,
-) -> Result<Partition> {
-    let Input { name, files, selection, .. } = input;
+) -> Result<PartitionShards> {
+    let SourceInput { name, files, selection, .. } = input;
     let mut shard = |split| {
         let is_in_split = |d: &Document| selection.takes(d) && inputs.rule.split(&d.id) == split;
         writer.training_shard(name, files, tokenizer, is_in_split, split)
     };
     let train = shard(Split::Train)?;
     let validation = (study.data.validation > 0.0).then(|| shard(Split::Validation)).transpose()?;
-    Ok(Partition { name: name.clone(), train, validation })
+    Ok(PartitionShards { name: name.clone(), train, validation })
 }
 
 fn with_model(study: &Study, key: &str, m: Manifest) -> Result<Prepared> {
     let (config, checkpoint) = match &study.seed.checkpoint {
         Some(directory) => {
-            let config = checkpoint_config(study, directory)?;
+            let config = study.checkpoint_config(directory)?;
             if m.vocabulary > config.vocabulary {
                 return Err(Error::input("the tokenizer has more tokens than the seed model")
                     .at(directory)
@@ -348,22 +286,8 @@ fn with_model(study: &Study, key: &str, m: Manifest) -> Result<Prepared> {
     Ok(Prepared { key: key.to_string(), config, checkpoint, manifest: m })
 }
 
-/// The model of a given seed checkpoint, at the study's context length.
-pub fn checkpoint_config(study: &Study, directory: &Path) -> Result<Config> {
-    let mut config = checkpoint::read_config(&directory.join("config.json"))?;
-    if let Some(context) = study.seed.context {
-        if context == 0 || context > config.context {
-            return Err(Error::usage("`seed.context` is out of range")
-                .expected(format!("between 1 and the checkpoint's {}", config.context))
-                .got(context.to_string()));
-        }
-        config.context = context;
-    }
-    Ok(config)
-}
-
 /// The tokenizer of the study: the seed checkpoint's, a given file, or one trained on the seed's text.
-fn tokenizer(study: &Study, inputs: &Inputs, writer: &Writer) -> Result<Tokenizer> {
+fn tokenizer(study: &Study, inputs: &StudyInputs, writer: &Writer) -> Result<Tokenizer> {
     if let Some(directory) = &study.seed.checkpoint {
         return Tokenizer::load(&directory.join("tokenizer.json"), None);
     }
@@ -384,29 +308,20 @@ fn tokenizer(study: &Study, inputs: &Inputs, writer: &Writer) -> Result<Tokenize
 
 /// Refuses partitions that cannot fill a batch or hold their base units, and says how often text is repeated.
 fn check_budgets(study: &Study, prepared: &Prepared, progress: &Progress) -> Result<()> {
-    let config = &prepared.config;
-    check_scale(study, prepared, config, study.seed.training.as_ref(), &study.module.training, progress)?;
-    let m = &prepared.manifest;
-    if let Some((target, config)) = study.target.as_ref().zip(target_config(study, m.vocabulary, m.eos)?) {
-        progress.line("the larger model:");
-        let (seed, module) = (&target.seed.training, &target.module.training);
-        check_scale(study, prepared, &config, Some(seed), module, progress)?;
+    for (i, scale) in study.scales(&prepared.config)?.iter().enumerate() {
+        if i > 0 {
+            progress.line("the larger model:");
+        }
+        check_scale(study, prepared, scale, progress)?;
     }
     Ok(())
 }
 
-fn check_scale(
-    study: &Study,
-    prepared: &Prepared,
-    config: &Config,
-    seed: Option<&Settings>,
-    module: &Settings,
-    progress: &Progress,
-) -> Result<()> {
-    let context = config.context;
-    let seed = seed.zip(prepared.manifest.seed.as_ref()).map(|(s, shard)| ("seed", shard, s, 1));
+fn check_scale(study: &Study, prepared: &Prepared, scale: &ScaleSettings, progress: &Progress) -> Result<()> {
+    let context = scale.config.context;
+    let seed = scale.seed.as_ref().zip(prepared.manifest.seed.as_ref()).map(|(s, shard)| ("seed", shard, s, 1));
     let modules = prepared.manifest.partitions.iter();
-    let modules = modules.map(|p| (p.name.as_str(), &p.train, module, study.units(&p.name)));
+    let modules = modules.map(|p| (p.name.as_str(), &p.train, &scale.module, study.units(&p.name)));
     for (name, shard, settings, units) in modules.chain(seed) {
         let windows = windows_in(shard.tokens, context);
         let had = format!("{} training tokens, {windows} windows", shard.tokens);

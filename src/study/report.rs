@@ -1,19 +1,19 @@
-//! From a study's scores to its report: fills the report's struct, which knows the rest.
+//! From a study's scores to its report: reads the results of the graph's tasks into the report's struct, whose analysis
+//! says the rest.
 
 use super::clock;
+use super::graph::{Graph, Role, Stage, Task};
 use super::history;
-use super::layout::Layout;
-use super::merges;
-use super::mixtures::Mixture;
-use super::opened::{Opened, Scale};
-use super::plan;
+use super::plan::{self, stage_name};
 use super::prepare::{self, Prepared};
+use super::scale::Scale;
 use super::settings::Study;
-use super::shards::{self, DomainKind};
-use super::stages::{Subject, Training};
+use super::shards;
+use super::store::Store;
 use crate::analysis::{
-    self, Analysis, Cost, CrossScale, CurvePoint, DecontaminatedPartition, Decontamination, DomainInfo, MixtureInfo,
-    Overlap, PartitionInfo, Report, SampleInfo, Score, Segment, SegmentPoint, Size, Spent, TrainingInfo,
+    self, Analysis, Cost, CrossScale, CurvePoint, DecontaminatedPartition, Decontamination, DomainInfo, DomainScores,
+    IND, MERGED, MixtureInfo, ModelScores, Overlap, PartitionInfo, Report, SEQ, SampleInfo, Score, Segment,
+    SegmentPoint, Size, Spent, TrainingInfo,
 };
 use crate::engine::data::Split;
 use crate::engine::eval::DomainScore;
@@ -29,12 +29,9 @@ use std::path::Path;
 /// Dropped documents shown with the reason.
 const EXAMPLES: usize = 20;
 
-/// Domain or average -> score.
-type Scores = BTreeMap<String, Score>;
-
 /// Makes and writes the report of a study whose scores are all there.
 pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
-    let layout = Layout { root: root.to_path_buf() };
+    let store = Store { root: root.to_path_buf() };
     let incomplete = |what: &str| {
         Error::input(format!("the study has no report yet: {what}"))
             .at(root)
@@ -44,30 +41,27 @@ pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
         return Err(incomplete("its directory does not exist"));
     }
     let _lock = Lock::take(root)?;
-    let prepared = prepare::find(study, &layout)?.ok_or_else(|| incomplete("its text is not tokenized"))?;
-    let device = layout.device()?;
-    let opened = Opened::new(study, layout, prepared, &device)?;
-    let domains = opened.prepared.manifest.domains.len();
-    for scale in opened.scales() {
-        for subject in opened.subjects(scale) {
-            if (0..domains).any(|d| !opened.has_score(scale, &subject, d)) {
-                return Err(incomplete(&format!("{} is not scored on every domain", subject.name())));
-            }
+    let prepared = prepare::find(study, &store)?.ok_or_else(|| incomplete("its text is not tokenized"))?;
+    let device = store.device()?;
+    let graph = Graph::new(study, store, prepared, &device)?;
+    for (task, _) in graph.scorings() {
+        if !graph.results(task).iter().all(|path| path.exists()) {
+            return Err(incomplete(&format!("{} is not scored on every domain", task.name)));
         }
     }
-    write(study, settings, &opened)
+    write(study, settings, &graph)
 }
 
 /// Makes the report and writes everything that belongs to it.
-pub fn write(study: &Study, settings: &str, opened: &Opened) -> Result<Report> {
-    let report = assemble(study, settings, opened)?;
-    report.write(&opened.layout.root)?;
-    let tensorboard = opened.layout.tensorboard();
+pub fn write(study: &Study, settings: &str, graph: &Graph) -> Result<Report> {
+    let report = assemble(study, settings, graph)?;
+    report.write(&graph.store.root)?;
+    let tensorboard = graph.store.tensorboard();
     files::recover_directory(&tensorboard)?;
-    files::write_directory_atomic(&tensorboard, |aside| {
-        for training in opened.scales().flat_map(|s| s.trainings.all()) {
-            let rows = train::read_metrics(&opened.layout.model(&training.key))?;
-            tensorboard::write(aside, &training.name, &rows)?;
+    files::write_directory_atomic(&tensorboard, |directory| {
+        for (task, _) in graph.trainings() {
+            let rows = train::read_metrics(&graph.store.model(&task.key))?;
+            tensorboard::write(directory, &task.name, &rows)?;
         }
         Ok(())
     })?;
@@ -75,210 +69,195 @@ pub fn write(study: &Study, settings: &str, opened: &Opened) -> Result<Report> {
 }
 
 /// The report from the scores on the disk. Holds no clock time but in `spent`, so that equal scores give equal bytes.
-fn assemble(study: &Study, settings: &str, opened: &Opened) -> Result<Report> {
-    let prepared = &opened.prepared;
-    let domains: Vec<DomainInfo> = prepared.manifest.domains.iter().map(|d| domain_info(study, d)).collect();
-    let target = opened.target.as_ref();
-    let cost =
-        plan::cost(study, &prepared.config, target.map(|t| &t.config), &opened.mixtures, prepared.scored_tokens());
-    let filler = Filler { study, opened, domains: &domains };
+fn assemble(study: &Study, settings: &str, graph: &Graph) -> Result<Report> {
+    let prepared = &graph.prepared;
+    let cost = plan::cost(study, graph);
+    let parameters = |s: &super::scale::ScaleSettings| Table::new(&s.config).len as u64;
+    let target = graph.scales.iter().find(|s| s.scale == Scale::Target);
     let mut report = Report {
         study: study.name.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
-        device: Some(opened.device.clone()),
-        mixtures: filler.mixtures()?,
-        samples: filler.samples()?,
-        segments: filler.segments()?,
-        cross_scale: target.map(|t| CrossScale {
-            parameters: Table::new(&prepared.config).len as u64,
-            target_parameters: Table::new(&t.config).len as u64,
+        device: Some(graph.device.clone()),
+        mixtures: mixtures(study, graph)?,
+        samples: graph
+            .samples
+            .iter()
+            .map(|members| SampleInfo { members: members.clone(), ..Default::default() })
+            .collect(),
+        segments: graph.segments.iter().map(segment).collect(),
+        cross_scale: target.map(|target| CrossScale {
+            parameters: parameters(graph.settings(Scale::Small)),
+            target_parameters: parameters(target),
             ..CrossScale::default()
         }),
-        reuse: history::reuse(opened)?,
-        trainings: filler.trainings()?,
-        spent: filler.spent(&cost)?,
+        reuse: history::reuse(graph)?,
+        trainings: trainings(graph)?,
+        spent: spent(graph, &cost)?,
         cost,
         partitions: partitions(prepared),
         decontamination: (study.data.decontaminate > 0).then(|| decontamination(study, prepared)),
         settings: settings.to_string(),
-        hashes: hashes(opened),
-        domains: domains.clone(),
+        hashes: hashes(graph),
+        domains: prepared.manifest.domains.iter().map(|d| domain_info(study, d)).collect(),
         ..Report::default()
     };
+    fill_scores(graph, &mut report)?;
     report.analyse(&Analysis { seed: study.random_seed, lambda: study.proxies.lambda });
     Ok(report)
 }
 
-/// Points of a training's curve, at most.
-const CURVE_POINTS: u64 = 200;
-
-/// Reads scores into the report's struct.
-struct Filler<'a> {
-    study: &'a Study,
-    opened: &'a Opened,
-    domains: &'a [DomainInfo],
-}
-
-impl Filler<'_> {
-    /// Of each domain, and averages; `members` says whose domains are "own members".
-    fn scores(&self, scale: &Scale, subject: &Subject, members: &BTreeMap<String, f64>) -> Result<Scores> {
-        let of = |(d, domain): (usize, &DomainInfo)| {
-            Ok((domain.name.clone(), score(&self.opened.score(scale, subject, d)?)))
-        };
-        let scores = self.domains.iter().enumerate().map(of).collect::<Result<_>>()?;
-        Ok(self.with_averages(members, scores))
-    }
-
-    fn with_averages(&self, members: &BTreeMap<String, f64>, mut scores: Scores) -> Scores {
-        scores.extend(analysis::averages(self.domains, members, &scores));
-        scores
-    }
-
-    fn mixtures(&self) -> Result<Vec<MixtureInfo>> {
-        (0..self.opened.mixtures.len()).map(|i| self.mixture(i)).collect()
-    }
-
-    fn mixture(&self, number: usize) -> Result<MixtureInfo> {
-        let Filler { opened, study, .. } = self;
-        let (mixture, small) = (&opened.mixtures[number], &opened.small);
-        let merges = opened.merges(small);
-        let of = |subject: &Subject| self.scores(small, subject, &mixture.members);
-        let mut scores = self.trained(small, mixture, number, 0)?;
-        for (name, subject) in [("micro", merges.micro(mixture)), ("macro_of_merges", merges.macro_of_merges(mixture))]
-        {
-            if let Some(subject) = subject {
-                scores.insert(name.into(), of(&subject)?);
-            }
-        }
-        let repeats = small.trainings.seqs[number].len();
-        let by_lambda = opened.lambdas.iter().filter_map(|&lambda| Some((lambda, merges.scaled(mixture, lambda)?)));
-        let text = mixture.members.keys().map(|name| Ok(opened.prepared.partition(name)?.train.tokens));
-        let available_tokens = text.sum::<Result<u64>>()?;
-        let context = small.config.context as u64;
-        let tokens = plan::seq_units(study, mixture) * study.module.training.windows() * context;
+/// The mixtures, without scores.
+fn mixtures(study: &Study, graph: &Graph) -> Result<Vec<MixtureInfo>> {
+    let small = graph.settings(Scale::Small);
+    let info = |mixture: &super::mixtures::Mixture| {
+        let text = mixture.members.keys().map(|name| Ok(graph.prepared.partition(name)?.train.tokens));
         Ok(MixtureInfo {
             id: mixture.id.clone(),
             group: mixture.group.clone(),
             members: mixture.members.clone(),
-            tokens,
-            available_tokens,
-            scores,
-            repeats: (1..repeats).map(|r| self.trained(small, mixture, number, r)).collect::<Result<_>>()?,
-            target: match &opened.target {
-                Some(target) => self.trained(target, mixture, number, 0)?,
-                None => BTreeMap::new(),
-            },
-            by_lambda: by_lambda.map(|(lambda, subject)| Ok((lambda, of(&subject)?))).collect::<Result<_>>()?,
+            tokens: small.unit_tokens(mixture.units(study)),
+            available_tokens: text.sum::<Result<u64>>()?,
+            repeats: vec![ModelScores::new(); mixture.repeats.saturating_sub(1) as usize],
+            ..MixtureInfo::default()
         })
-    }
+    };
+    graph.mixtures.iter().map(info).collect()
+}
 
-    /// SEQ, MERGED and IND of a mixture at a scale, of a repeat: those that it has.
-    fn trained(
-        &self,
-        scale: &Scale,
-        mixture: &Mixture,
-        number: usize,
-        repeat: usize,
-    ) -> Result<BTreeMap<String, Scores>> {
-        let t = &scale.trainings;
-        let Some(seq) = t.seqs[number].get(repeat) else { return Ok(BTreeMap::new()) };
-        let seq = self.scores(scale, &Subject::trained(seq, &self.opened.layout), &mixture.members)?;
-        let mut scores = BTreeMap::from([("seq".to_string(), seq)]);
-        if let Some(merged) = self.opened.merges(scale).merged(mixture, repeat) {
-            scores.insert("merged".into(), self.scores(scale, &merged, &mixture.members)?);
-            let modules = if repeat == 0 { &t.modules } else { &t.repeated_modules[repeat - 1] };
-            scores.insert("ind".into(), self.individual(scale, mixture, modules)?);
-        }
-        Ok(scores)
-    }
-
-    /// IND: the members' own scores, averaged under the mixture's weights.
-    fn individual(&self, scale: &Scale, mixture: &Mixture, modules: &BTreeMap<String, Training>) -> Result<Scores> {
-        let total: f64 = mixture.members.values().sum();
-        let mut own: Vec<(f64, Scores)> = Vec::new();
-        for (name, weight) in &mixture.members {
-            let subject = Subject::trained(&modules[name], &self.opened.layout);
-            own.push((weight / total, self.scores(scale, &subject, &BTreeMap::new())?));
-        }
-        let mean = |domain: &str, of: fn(&Score) -> f64| own.iter().map(|(w, s)| w * of(&s[domain])).sum::<f64>();
-        let score = |d: &DomainInfo| Score {
-            perplexity: mean(&d.name, |s| s.perplexity),
-            bits_per_byte: mean(&d.name, |s| s.bits_per_byte),
-            ..Score::default()
-        };
-        let scores = self.domains.iter().map(|d| (d.name.clone(), score(d))).collect();
-        Ok(self.with_averages(&mixture.members, scores))
-    }
-
-    fn samples(&self) -> Result<Vec<SampleInfo>> {
-        let merges = self.opened.merges(&self.opened.small);
-        let subjects = self.opened.samples.iter().filter_map(|members| Some((members, merges.weighted(members)?)));
-        let sample = |(members, subject): (&BTreeMap<String, f64>, Subject)| {
-            let scores = self.scores(&self.opened.small, &subject, members)?;
-            Ok(SampleInfo { members: members.clone(), scores })
-        };
-        subjects.map(sample).collect()
-    }
-
-    fn segments(&self) -> Result<Vec<Segment>> {
-        let point = |(at, subject): (f64, Subject)| {
-            Ok(SegmentPoint { at, scores: self.scores(&self.opened.small, &subject, &BTreeMap::new())? })
-        };
-        let segment = |s: merges::Segment| {
-            let points = s.points.into_iter().map(point).collect::<Result<_>>()?;
-            Ok(Segment { from: s.from, to: s.to, points, barriers: BTreeMap::new() })
-        };
-        self.opened.segments().into_iter().map(segment).collect()
-    }
-
-    /// Each training once.
-    fn trainings(&self) -> Result<Vec<TrainingInfo>> {
-        let mut keys = BTreeSet::new();
-        let mut list = Vec::new();
-        for scale in self.opened.scales() {
-            for training in scale.trainings.all().filter(|t| keys.insert(&t.key)) {
-                let steps = training.settings.steps;
-                let tokens = training.settings.windows() * scale.config.context as u64;
-                let rows = train::read_metrics(&self.opened.layout.model(&training.key))?;
-                list.push(TrainingInfo {
-                    name: training.name.clone(),
-                    role: format!("{}{}", scale.prefix, training.role.name()),
-                    key: training.key.clone(),
-                    steps,
-                    tokens,
-                    flops: tokens as f64 * scale.config.training_flops_per_token(),
-                    curve: curve(&rows),
-                });
-            }
-        }
-        Ok(list)
-    }
-
-    /// Hours, and those that the naive way takes at the speed of SEQ.
-    fn spent(&self, cost: &Cost) -> Result<Option<Spent>> {
-        let stages: Vec<String> = cost.stages.iter().map(|s| s.stage.clone()).collect();
-        let subjects: Vec<Subject> = self.opened.scales().flat_map(|s| self.opened.subjects(s)).collect();
-        let trainings = self.opened.scales().flat_map(|s| s.trainings.all()).map(|t| t.key.as_str());
-        let keys = trainings.chain(subjects.iter().map(Subject::key)).collect();
-        let Some(mut spent) = clock::spent(&self.opened.layout, &history::name(self.opened), &stages, &keys)? else {
-            return Ok(None);
-        };
-        // One speed of training for both ways, that of all modules and SEQ runs; merges at that of scoring.
-        let per_flop = |names: &[&str]| {
-            let stages = || spent.stages.iter().filter(|s| names.contains(&s.stage.as_str()));
-            let flops: f64 = stages().map(|s| s.flops).sum();
-            (flops > 0.0).then(|| stages().map(|s| s.hours).sum::<f64>() / flops)
-        };
-        let (training, scoring) = (per_flop(&["modules", "seq"]), per_flop(&["scoring"]));
-        let merges = cost.merging_flops;
-        let naive = training.map(|hours| hours * cost.naive_flops);
-        let modular = training
-            .zip(scoring)
-            .map(|(training, scoring)| (cost.modular_flops - merges) * training + merges * scoring);
-        (spent.naive_hours, spent.modular_hours) = (naive, modular);
-        Ok(Some(spent))
+/// A segment, without scores.
+fn segment(segment: &super::graph::WeightSegment) -> Segment {
+    Segment {
+        from: segment.from.clone().unwrap_or_else(|| "seed".into()),
+        to: segment.to.clone(),
+        points: segment.points.iter().map(|&at| SegmentPoint { at, ..SegmentPoint::default() }).collect(),
+        ..Segment::default()
     }
 }
+
+/// Reads the scores of every model to where its roles belong, and adds averages and IND.
+fn fill_scores(graph: &Graph, report: &mut Report) -> Result<()> {
+    let domains = report.domains.clone();
+    let with_averages = |members: &BTreeMap<String, f64>, mut scores: DomainScores| {
+        scores.extend(analysis::averages(&domains, members, &scores));
+        scores
+    };
+    // Each module's own scores, which IND is the mean of.
+    let mut modules: BTreeMap<(Scale, String, u64), DomainScores> = BTreeMap::new();
+    for (scale, role, subject) in &graph.roles {
+        let read = || -> Result<DomainScores> {
+            let of = |(d, domain): (usize, &DomainInfo)| Ok((domain.name.clone(), score(&graph.score(*subject, d)?)));
+            domains.iter().enumerate().map(of).collect()
+        };
+        match role {
+            Role::Seed | Role::Unit { .. } => {}
+            Role::Module { partition, repeat } => {
+                modules.insert((*scale, partition.clone(), *repeat), read()?);
+            }
+            Role::Seq { mixture, repeat } => {
+                let mixture = &mut report.mixtures[*mixture];
+                let scores = with_averages(&mixture.members, read()?);
+                mixture.models(*scale, *repeat).insert(SEQ.into(), scores);
+            }
+            Role::Merged { proxy, mixture, repeat } => {
+                let mixture = &mut report.mixtures[*mixture];
+                let scores = with_averages(&mixture.members, read()?);
+                mixture.models(*scale, *repeat).insert(proxy.to_string(), scores);
+                if *proxy == MERGED {
+                    let own = |name: &String| &modules[&(*scale, name.clone(), *repeat)];
+                    let scores = with_averages(&mixture.members, individual(&domains, &mixture.members, own));
+                    mixture.models(*scale, *repeat).insert(IND.into(), scores);
+                }
+            }
+            Role::Scaled { mixture, lambda } => {
+                let mixture = &mut report.mixtures[*mixture];
+                let scores = with_averages(&mixture.members, read()?);
+                mixture.by_lambda.push((graph.lambdas[*lambda], scores));
+            }
+            Role::Sample(i) => {
+                let sample = &mut report.samples[*i];
+                sample.scores = with_averages(&sample.members, read()?);
+            }
+            Role::Point { segment, point } => {
+                report.segments[*segment].points[*point].scores = with_averages(&BTreeMap::new(), read()?);
+            }
+        }
+    }
+    Ok(())
+}
+
+impl MixtureInfo {
+    /// Where the scores of a scale's and repeat's models belong.
+    fn models(&mut self, scale: Scale, repeat: u64) -> &mut ModelScores {
+        match (scale, repeat) {
+            (Scale::Target, _) => &mut self.target,
+            (Scale::Small, 0) => &mut self.scores,
+            (Scale::Small, repeat) => &mut self.repeats[repeat as usize - 1],
+        }
+    }
+}
+
+/// IND: the members' own scores, averaged under the mixture's weights.
+fn individual<'a>(
+    domains: &[DomainInfo],
+    members: &BTreeMap<String, f64>,
+    own: impl Fn(&String) -> &'a DomainScores,
+) -> DomainScores {
+    let total: f64 = members.values().sum();
+    let own: Vec<(f64, &DomainScores)> = members.iter().map(|(name, weight)| (weight / total, own(name))).collect();
+    let mean = |domain: &str, of: fn(&Score) -> f64| own.iter().map(|(w, s)| w * of(&s[domain])).sum::<f64>();
+    let score = |d: &DomainInfo| Score {
+        perplexity: mean(&d.name, |s| s.perplexity),
+        bits_per_byte: mean(&d.name, |s| s.bits_per_byte),
+        ..Score::default()
+    };
+    domains.iter().map(|d| (d.name.clone(), score(d))).collect()
+}
+
+fn trainings(graph: &Graph) -> Result<Vec<TrainingInfo>> {
+    let info = |(task, train): (&Task, &super::graph::Train)| {
+        let rows = train::read_metrics(&graph.store.model(&task.key))?;
+        let role = match task.stage {
+            Stage::Modules => "module",
+            stage => stage.name(),
+        };
+        Ok(TrainingInfo {
+            name: task.name.clone(),
+            role: format!("{}{role}", task.scale.prefix()),
+            key: task.key.clone(),
+            steps: train.settings.steps,
+            tokens: task.tokens,
+            flops: task.flops,
+            curve: curve(&rows),
+        })
+    };
+    graph.trainings().map(info).collect()
+}
+
+/// Hours, and those that the naive way takes at the speed of SEQ.
+fn spent(graph: &Graph, cost: &Cost) -> Result<Option<Spent>> {
+    let stages: Vec<String> = cost.stages.iter().map(|s| s.stage.clone()).collect();
+    let keys: BTreeSet<&str> = graph.tasks.iter().map(|task| task.key.as_str()).collect();
+    let Some(mut spent) = clock::spent(&graph.store, &history::name(graph), &stages, &keys)? else {
+        return Ok(None);
+    };
+    // One speed of training for both ways, that of all modules and SEQ runs; merges at that of scoring.
+    let per_flop = |stages: &[Stage]| {
+        let names: Vec<String> = stages.iter().map(|stage| stage_name(Scale::Small, *stage)).collect();
+        let stages = || spent.stages.iter().filter(|s| names.contains(&s.stage));
+        let flops: f64 = stages().map(|s| s.flops).sum();
+        (flops > 0.0).then(|| stages().map(|s| s.hours).sum::<f64>() / flops)
+    };
+    let (training, scoring) = (per_flop(&[Stage::Modules, Stage::Seq]), per_flop(&[Stage::Scoring]));
+    let merges = cost.merging_flops;
+    let naive = training.map(|hours| hours * cost.naive_flops);
+    let modular =
+        training.zip(scoring).map(|(training, scoring)| (cost.modular_flops - merges) * training + merges * scoring);
+    (spent.naive_hours, spent.modular_hours) = (naive, modular);
+    Ok(Some(spent))
+}
+
+/// Points of a training's curve, at most.
+const CURVE_POINTS: u64 = 200;
 
 /// The mean loss of each of at most [`CURVE_POINTS`] runs of steps of like length, at its last step.
 fn curve(rows: &[train::Metrics]) -> Vec<CurvePoint> {
@@ -304,10 +283,7 @@ fn domain_info(study: &Study, domain: &shards::Domain) -> DomainInfo {
     let settings = study.partition.iter().chain(&study.ood).find(|s| s.name == domain.name);
     DomainInfo {
         name: domain.name.clone(),
-        kind: match domain.kind {
-            DomainKind::Id => analysis::DomainKind::Id,
-            DomainKind::Ood => analysis::DomainKind::Ood,
-        },
+        kind: domain.kind,
         field: settings.and_then(|s| s.field.clone()),
         documents: domain.shard.documents,
         // The EOS after each document is not scored.
@@ -357,14 +333,17 @@ fn decontamination(study: &Study, prepared: &Prepared) -> Decontamination {
     }
 }
 
-fn hashes(opened: &Opened) -> BTreeMap<String, String> {
-    let prepared = &opened.prepared;
+fn hashes(graph: &Graph) -> BTreeMap<String, String> {
+    let prepared = &graph.prepared;
     let mut hashes = BTreeMap::from([
         ("data".to_string(), prepared.key.clone()),
         ("tokenizer".to_string(), prepared.manifest.tokenizer.clone()),
-        ("seed".to_string(), opened.small.trainings.seed.key().to_string()),
     ]);
-    hashes.extend(opened.scales().flat_map(|s| s.trainings.all()).map(|t| (t.name.clone(), t.key.clone())));
+    for (scale, role, subject) in &graph.roles {
+        if matches!(role, Role::Seed | Role::Module { .. } | Role::Unit { .. } | Role::Seq { .. }) {
+            hashes.insert(graph.name(*scale, role), graph.subjects[*subject].key.clone());
+        }
+    }
     hashes.extend(prepared.manifest.domains.iter().map(|d| (format!("domain {}", d.name), d.shard.hash.clone())));
     hashes
 }

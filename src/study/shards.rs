@@ -1,7 +1,8 @@
 //! Shards of a study: training documents cleaned of evaluation text, and the documents that are scored. Each shard is
 //! written aside and then named by its content.
 
-use super::layout::{Layout, WRITING};
+use super::store::{Store, WRITING};
+use crate::analysis::DomainKind;
 use crate::engine::data::{
     Contamination, Decontaminator, Document, PartitionTable, Shard, ShardWriter, Split, Tokenizer, for_each_document,
 };
@@ -22,15 +23,6 @@ pub struct ShardRef {
     /// EOS tokens included.
     pub tokens: u64,
     pub bytes: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DomainKind {
-    /// Held-out documents of a partition.
-    Id,
-    /// Text that is never trained on.
-    Ood,
 }
 
 /// One evaluation set.
@@ -87,7 +79,7 @@ impl Candidates {
 
 /// Writes shards and keeps the books.
 pub struct Writer<'a> {
-    layout: &'a Layout,
+    store: &'a Store,
     decontaminator: Option<Decontaminator>,
     pub table: PartitionTable,
     pub cleaned: Vec<Cleaned>,
@@ -95,8 +87,8 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub fn new(layout: &'a Layout, decontaminator: Option<Decontaminator>) -> Writer<'a> {
-        Writer { layout, decontaminator, table: PartitionTable::default(), cleaned: vec![], dropped: vec![] }
+    pub fn new(store: &'a Store, decontaminator: Option<Decontaminator>) -> Writer<'a> {
+        Writer { store, decontaminator, table: PartitionTable::default(), cleaned: vec![], dropped: vec![] }
     }
 
     /// Whether a training document shares nothing with evaluation.
@@ -124,7 +116,7 @@ impl<'a> Writer<'a> {
         let decontaminator = decontaminator.as_ref().filter(|_| split == Split::Train);
         let partition = name.to_string();
         let mut cleaned = Cleaned { partition, documents: 0, dropped_documents: 0, dropped_bytes: 0 };
-        let shard = self.layout.write_shard(name, tokenizer, |shard| {
+        let shard = self.store.write_shard(name, tokenizer, |shard| {
             let mut batch = Vec::new();
             let mut flush = |batch: &mut Vec<Document>| -> Result<()> {
                 let documents = std::mem::take(batch);
@@ -169,7 +161,7 @@ impl<'a> Writer<'a> {
                 .expected("at least one held-out document")
                 .fix("add documents, or raise `data.test`"));
         }
-        let shard = self.layout.write_shard(&name, tokenizer, |shard| {
+        let shard = self.store.write_shard(&name, tokenizer, |shard| {
             let mut taken = 0;
             for document in candidates.by_hash.into_values() {
                 if taken >= tokens {
@@ -191,7 +183,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-impl Layout {
+impl Store {
     /// Writes a shard and puts it under the name of its content.
     fn write_shard(
         &self,

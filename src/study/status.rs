@@ -1,15 +1,15 @@
 //! What of a study is done.
 
-use super::layout::Layout;
-use super::opened::Opened;
+use super::graph::{Graph, Task, Train};
 use super::prepare;
 use super::settings::Study;
-use super::stages::Training;
+use super::store::Store;
 use crate::engine::train;
 use crate::error::Result;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
@@ -37,9 +37,9 @@ pub struct TrainingStatus {
 }
 
 impl Status {
-    pub fn new(study: &Study, layout: Layout) -> Result<Status> {
-        let directory = layout.root.display().to_string();
-        let report_exists = layout.root.join("report.json").exists();
+    pub fn new(study: &Study, store: Store) -> Result<Status> {
+        let directory = store.root.display().to_string();
+        let report_exists = store.root.join("report.json").exists();
         let mut status = Status {
             study: study.name.clone(),
             directory,
@@ -49,26 +49,15 @@ impl Status {
             scores: 0,
             report: false,
         };
-        let Some(prepared) = prepare::find(study, &layout)? else { return Ok(status) };
-        let device = layout.device()?;
-        let opened = Opened::new(study, layout, prepared, &device)?;
+        let Some(prepared) = prepare::find(study, &store)? else { return Ok(status) };
+        let device = store.device()?;
+        let graph = Graph::new(study, store, prepared, &device)?;
         status.tokens = true;
-        status.trainings = opened
-            .scales()
-            .flat_map(|scale| scale.trainings.all())
-            .map(|training| TrainingStatus::new(training, &opened.layout))
-            .collect::<Result<_>>()?;
-        // A model that is needed twice is scored once.
-        let mut scores = BTreeMap::new();
-        for scale in opened.scales() {
-            for subject in opened.subjects(scale) {
-                for d in 0..opened.prepared.manifest.domains.len() {
-                    let path = opened.score_path(scale, &subject, d);
-                    scores.entry(path).or_insert_with_key(|path| path.exists());
-                }
-            }
-        }
-        (status.scores, status.scores_done) = (scores.len(), scores.values().filter(|done| **done).count());
+        let trainings = graph.trainings().map(|(task, train)| TrainingStatus::new(task, train, &graph.store));
+        status.trainings = trainings.collect::<Result<_>>()?;
+        // Domains of equal text have one score.
+        let scores: BTreeSet<PathBuf> = graph.scorings().flat_map(|(task, _)| graph.results(task)).collect();
+        (status.scores, status.scores_done) = (scores.len(), scores.iter().filter(|path| path.exists()).count());
         // With scores missing, the report that lies there is of earlier settings or text.
         status.report = report_exists && status.scores_done == status.scores;
         Ok(status)
@@ -76,16 +65,15 @@ impl Status {
 }
 
 impl TrainingStatus {
-    fn new(training: &Training, layout: &Layout) -> Result<TrainingStatus> {
-        let directory = layout.model(&training.key);
+    fn new(task: &Task, train: &Train, store: &Store) -> Result<TrainingStatus> {
+        let (directory, steps) = (store.model(&task.key), train.settings.steps);
         let (state, steps_done) = match train::partial_steps(&directory)? {
             // Asked last: a run may finish it in the meantime.
-            _ if directory.exists() => ("done", training.settings.steps),
+            _ if directory.exists() => ("done", steps),
             Some(steps) => ("partial", steps),
             None => ("missing", 0),
         };
-        let (name, key) = (training.name.clone(), training.key.clone());
-        Ok(TrainingStatus { name, key, state, steps_done, steps: training.settings.steps })
+        Ok(TrainingStatus { name: task.name.clone(), key: task.key.clone(), state, steps_done, steps })
     }
 }
 

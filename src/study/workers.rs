@@ -1,7 +1,6 @@
 //! Independent jobs on a fixed number of workers, each with a thread pool of its own. Results do not depend on how many
 //! workers or threads there are, because no op's do.
 
-use super::run::Options;
 use crate::error::{Error, Kind, Result};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,9 +16,9 @@ pub struct Workers {
 const SMALL: usize = 4_000_000;
 
 impl Workers {
-    /// For `jobs` jobs on models of `parameters` parameters.
-    pub fn new(options: &Options, jobs: usize, parameters: usize) -> Workers {
-        let (threads, side_by_side) = (options.threads, parameters <= SMALL && !options.place.is_shared());
+    /// For `jobs` jobs on models of `parameters` parameters; on a shared device they go one after the other.
+    pub fn new(threads: usize, is_shared: bool, jobs: usize, parameters: usize) -> Workers {
+        let side_by_side = parameters <= SMALL && !is_shared;
         let workers = if side_by_side { threads.min(jobs).max(1) } else { 1 };
         Workers { workers, threads_each: (threads / workers).max(1) }
     }

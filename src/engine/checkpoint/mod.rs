@@ -11,6 +11,7 @@ mod mapping;
 mod read;
 mod state;
 mod tensors;
+mod weights;
 mod write;
 
 pub use crate::engine::ops::dtype_convert::StorageDType;
@@ -19,4 +20,5 @@ pub use content::content_key;
 pub use read::Reader;
 pub use state::{OptimizerState, TrainerState};
 pub use tensors::{Tensor, TensorFile};
+pub use weights::read_weights;
 pub use write::{WeightsFile, copy_companions, write_model};

@@ -17,6 +17,7 @@ pub mod split;
 pub mod table;
 pub mod tokenizer;
 
+pub use batch::Member as StreamMember;
 pub use batch::{Member, Stream, WindowOrder, eval_windows, fill_eval_window, windows_in};
 pub use decontaminate::{Contamination, DEFAULT_NGRAM, Decontaminator, NgramPlace};
 pub use documents::{Document, expand, for_each_document, hash_files};

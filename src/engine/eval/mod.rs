@@ -1,5 +1,7 @@
 //! Scoring models on documents.
 
 mod perplexity;
+mod scorer;
 
-pub use perplexity::{DomainScore, rows, score};
+pub use perplexity::{DomainScore, rows};
+pub use scorer::Scorer;

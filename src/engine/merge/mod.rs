@@ -10,15 +10,18 @@ mod pool;
 mod recipe;
 mod resident;
 mod schedule;
+mod shares;
 mod stream;
 mod weights;
 mod write;
 
 pub use merger::{Merger, memory_set_aside};
+pub use mixture::Mixture as WeightedSum;
 pub use mixture::{Mixture, check_weights, normalized};
 pub use pool::Pool;
 pub use recipe::Recipe;
 pub use schedule::schedule;
+pub use shares::{PoolModel, Share, Terms, macro_merge, macro_of_merges, micro_merge, scaled_merge};
 pub use stream::{for_each_block, to_files, to_memory};
 pub use weights::{MergeMember, Partition, PartitionWeight, Scaled, Scheme, Weights};
 pub use write::{Merge, MergeReport, Pass, write_merges};

@@ -21,6 +21,11 @@ impl Pool {
         Pool::open_but(paths, &[])
     }
 
+    /// [`Pool::open`] of models that may have different context lengths: no weight depends on it.
+    pub fn open_of_any_context(paths: &[PathBuf]) -> Result<Pool> {
+        Pool::open_but(paths, &["context"])
+    }
+
     /// [`Pool::open`], but the configs may differ in these fields.
     fn open_but(paths: &[PathBuf], free: &[&str]) -> Result<Pool> {
         let checkpoints = paths.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>>>()?;
@@ -35,15 +40,6 @@ impl Pool {
     /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum as
     /// a mixture of them, its terms in their order, with weights that the caller has checked.
     pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
-        Pool::of_sums_but(sums, &[])
-    }
-
-    /// [`Pool::of_sums`] of models that may have different context lengths: no weight depends on it.
-    pub fn of_sums_of_any_context(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
-        Pool::of_sums_but(sums, &["context"])
-    }
-
-    fn of_sums_but(sums: &[Vec<(PathBuf, f64)>], free: &[&str]) -> Result<(Pool, Vec<Mixture>)> {
         let (mut names, mut paths) = (Vec::new(), Vec::new());
         let mut position = |path: &PathBuf| {
             // What does not exist is refused when it is opened.
@@ -56,7 +52,7 @@ impl Pool {
         };
         let mut term = |(path, weight): &(PathBuf, f64)| (position(path), *weight);
         let mixtures = sums.iter().map(|sum| Mixture { terms: sum.iter().map(&mut term).collect() }).collect();
-        Ok((Pool::open_but(&paths, free)?, mixtures))
+        Ok((Pool::open(&paths)?, mixtures))
     }
 
     /// [`Pool::of_sums`] of one, whose weights are refused as by [`check_weights`].

@@ -1,12 +1,10 @@
 //! What a user says about weights, turned into one weight for each checkpoint, in the order of summation, and the
 //! record of how: it stands in `merge.json` and in what `eval --merge --json` prints.
 //!
-//! Members are partitions. One that was cut into base units has a module for each of them; these share its weight
-//! equally. So a macro merge is uniform over partitions of one module each; a macro merge over merges is uniform over
-//! partitions of several modules, whose average is never rounded on the way, as a module's weight is the product of the
-//! partition's and its share; a micro merge gives every base unit of all partitions the same weight.
+//! Members are partitions. One that was cut into base units has a module for each of them; `shares` says what each weighs.
 
 use super::mixture::{check_weights, normalized};
+use super::shares::{PoolModel, Share, macro_of_merges, micro_merge, scaled_merge};
 use crate::engine::checkpoint::TrainerState;
 use crate::error::{Error, Result};
 use serde::Serialize;
@@ -118,42 +116,44 @@ impl Weights {
         check_weights(&used)?;
 
         let lambda = scaled.as_ref().map(|s| s.lambda);
-        let scale = |weight: f64| lambda.map_or(weight, |lambda| lambda * weight);
-        let units: usize = partitions.iter().map(|p| p.modules.len()).sum();
-        let mut members = Vec::with_capacity(units + 1);
-        if let Some(Scaled { seed, lambda }) = &scaled {
-            if !lambda.is_finite() {
-                return Err(Error::usage("lambda must be a finite number").got(lambda.to_string()));
-            }
-            let weight = 1.0 - lambda;
-            members.push(MergeMember { path: seed.clone(), weight, given: weight, partition: None, tokens: None });
+        if let Some(lambda) = lambda.filter(|lambda| !lambda.is_finite()) {
+            return Err(Error::usage("lambda must be a finite number").got(lambda.to_string()));
         }
-        let mut named = Vec::new();
-        for (i, partition) in partitions.iter().enumerate() {
-            let n = partition.modules.len();
-            let share = |weight: f64| match scheme {
-                // Not by way of the partition's weight, so that all are the very same number.
-                Scheme::Units => 1.0 / units as f64,
-                _ => weight * (1.0 / n as f64),
+        let terms = |weights: &[f64]| {
+            let share = |(p, weight): (&Partition, &f64)| Share { weight: *weight, units: p.modules.len() };
+            let shares: Vec<Share> = partitions.iter().zip(weights).map(share).collect();
+            // Not by way of the partitions' weights, so that all are the very same number.
+            if *scheme == Scheme::Units { micro_merge(&shares) } else { macro_of_merges(&shares) }
+        };
+        let (as_used, as_given) = (terms(&used), terms(&given));
+        let mut members = Vec::with_capacity(as_used.len() + 1);
+        let scaled_terms = match lambda {
+            Some(lambda) => scaled_merge(as_used, lambda),
+            None => as_used,
+        };
+        let mut as_given = as_given.into_iter();
+        for (model, weight) in scaled_terms {
+            let (path, given, partition, tokens) = match (model, &scaled) {
+                (PoolModel::Seed, Some(scaled)) => (&scaled.seed, weight, None, None),
+                (PoolModel::Unit(i, unit), _) => {
+                    let given = as_given.next().map_or(weight, |(_, given)| given);
+                    let tokens = tokens.as_ref().map(|t| t[i][unit]);
+                    (&partitions[i].modules[unit], given, partitions[i].name.clone(), tokens)
+                }
+                _ => unreachable!("merges of units, and of the seed of a scaled merge"),
             };
-            let tokens_of = |module: usize| tokens.as_ref().map(|t| t[i][module]);
-            members.extend(partition.modules.iter().enumerate().map(|(module, path)| MergeMember {
-                path: path.clone(),
-                weight: scale(share(used[i])),
-                given: share(given[i]),
-                partition: partition.name.clone(),
-                tokens: tokens_of(module),
-            }));
-            if let Some(name) = &partition.name {
-                named.push(PartitionWeight {
-                    name: name.clone(),
-                    weight: scale(used[i]),
-                    given: given[i],
-                    units: n,
-                    tokens: tokens.as_ref().map(|t| t[i].iter().sum()),
-                });
-            }
+            members.push(MergeMember { path: path.clone(), weight, given, partition, tokens });
         }
+        let named = |(i, partition): (usize, &Partition)| {
+            Some(PartitionWeight {
+                name: partition.name.clone()?,
+                weight: lambda.map_or(used[i], |lambda| lambda * used[i]),
+                given: given[i],
+                units: partition.modules.len(),
+                tokens: tokens.as_ref().map(|t| t[i].iter().sum()),
+            })
+        };
+        let named = partitions.iter().enumerate().filter_map(named).collect();
         Ok(Weights { scheme: scheme.name(), normalized, scaled, partitions: named, members })
     }
 

@@ -305,29 +305,9 @@ fn differing(name: &str, before: &Value, now: &Value, fields: &mut Vec<String>) 
     }
 }
 
-/// The weights of a checkpoint of the model `config`.
-pub fn read_weights(dir: &Path, config: &Config) -> Result<Vec<f32>> {
-    let reader = checkpoint::Reader::open(dir)?;
-    expect_same_model(config, reader.config(), dir)?;
-    let mut weights = vec![0.0; reader.table().len];
-    reader.read_weights(&mut weights)?;
-    Ok(weights)
-}
-
-/// The same shapes and mathematics; the context may be shorter than the checkpoint's.
-fn expect_same_model(config: &Config, found: &Config, dir: &Path) -> Result<()> {
-    if *config == (Config { context: config.context, ..found.clone() }) {
-        return Ok(());
-    }
-    Err(Error::input("this checkpoint is of another model")
-        .at(dir)
-        .expected(format!("{config:?}"))
-        .got(format!("{found:?}")))
-}
-
 /// Weights, and the moments where the checkpoint has them. `updates` is what `trainer.json` says unless given.
 pub fn read_start(dir: &Path, config: &Config, updates: Option<u64>) -> Result<Start> {
-    let weights = read_weights(dir, config)?;
+    let weights = checkpoint::read_weights(dir, config)?;
     if !dir.join("optimizer.safetensors").exists() {
         return Ok(Start { weights, optimizer: None });
     }

@@ -1,5 +1,6 @@
-//! Where a study keeps its results, and the keys that name them.
+//! Where a study keeps its results, the keys that name them, and what killed runs left there.
 
+use crate::engine::train;
 use crate::error::Result;
 use crate::files;
 use serde::Serialize;
@@ -15,11 +16,11 @@ pub fn key(stage: &str, version: u32, inputs: &impl Serialize) -> String {
 
 /// Where a study keeps its results.
 #[derive(Debug, Clone)]
-pub struct Layout {
+pub struct Store {
     pub root: PathBuf,
 }
 
-impl Layout {
+impl Store {
     pub fn data(&self) -> PathBuf {
         self.root.join("data")
     }
@@ -66,6 +67,36 @@ impl Layout {
     }
     pub fn directories(&self) -> [PathBuf; 5] {
         ["data", "shards", "tokenizers", "models", "scores"].map(|d| self.root.join(d))
+    }
+
+    /// Removes what runs that were killed left here, so that a study ends in the same files however often it was killed.
+    /// Called with the study's lock held. Partial checkpoints of trainings that are not finished stay: they are what a
+    /// run resumes from, be it of these settings or of earlier ones that the user goes back to.
+    pub fn remove_leftovers(&self) -> Result<()> {
+        let report = [self.root.clone(), self.root.join("plots")];
+        let mut curves = Vec::new();
+        if self.tensorboard().exists() {
+            curves.extend(files::names_in(&self.tensorboard())?.iter().map(|name| self.tensorboard().join(name)));
+        }
+        for directory in self.directories().iter().chain(&report).chain(&curves).filter(|d| d.is_dir()) {
+            files::remove_abandoned(directory, |_| true)?;
+        }
+        let shards = self.shards();
+        for name in files::names_in(&shards)?.iter().filter(|name| name.starts_with(WRITING)) {
+            files::remove_directory(&shards.join(name))?;
+        }
+        let models = self.models();
+        for name in files::names_in(&models)?.iter().filter_map(|name| name.strip_suffix(".old")) {
+            files::recover_directory(&models.join(name))?;
+        }
+        for name in files::names_in(&models)? {
+            let model = models.join(&name);
+            // Killed between the finished checkpoint and the removal of the last partial one.
+            if train::partial_path(&model).exists() {
+                files::remove_directory(&train::partial_path(&model))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,196 @@
+//! The merges that a study scores: each mixture's proxies, samples for mixing laws, and points between models. None of
+//! them is ever written; each is a weighted sum of other subjects.
+
+use super::{Graph, Role, SCORE_VERSION, SubjectWeights, WeightSegment};
+use crate::analysis::{MERGED, PROXIES, ProxySource};
+use crate::engine::merge::{PoolModel, Share, Terms, macro_merge};
+use crate::study::mixtures::rank;
+use crate::study::scale::Scale;
+use crate::study::settings::Study;
+use crate::study::store::key;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Exp1};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Graph {
+    /// Adds every merge of a scale whose models it has.
+    pub(super) fn add_merges(&mut self, study: &Study, scale: Scale) {
+        for mixture in 0..self.mixtures.len() {
+            for proxy in &PROXIES {
+                match proxy.source {
+                    ProxySource::Merge { terms, of_repeats } => {
+                        // The larger model and repeats have MERGED alone.
+                        let repeats = match of_repeats {
+                            true => self.mixtures[mixture].trainings(scale),
+                            false => u64::from(scale == Scale::Small),
+                        };
+                        for repeat in 0..repeats {
+                            let role = Role::Merged { proxy: proxy.name, mixture, repeat };
+                            self.add_merge(study, scale, role, &self.mixtures[mixture].members.clone(), repeat, terms);
+                        }
+                    }
+                    ProxySource::Scaled(terms) if scale == Scale::Small => {
+                        for lambda in 0..self.lambdas.len() {
+                            self.add_scaled(study, mixture, lambda, terms);
+                        }
+                    }
+                    ProxySource::Scaled(_) | ProxySource::Members | ProxySource::Law(_) => {}
+                }
+            }
+        }
+        if scale == Scale::Small {
+            for i in 0..self.samples.len() {
+                self.add_merge(study, scale, Role::Sample(i), &self.samples[i].clone(), 0, |s| Some(macro_merge(s)));
+            }
+            for segment in 0..self.segments.len() {
+                self.add_segment(segment);
+            }
+        }
+    }
+
+    fn add_scaled(&mut self, study: &Study, mixture: usize, lambda: usize, terms: fn(&[Share], f64) -> Terms) {
+        let (scale, role, value) = (Scale::Small, Role::Scaled { mixture, lambda }, self.lambdas[lambda]);
+        let merged = Role::Merged { proxy: MERGED, mixture, repeat: 0 };
+        match self.subject(scale, &merged).filter(|_| value == 1.0) {
+            // A lambda of 1 is MERGED.
+            Some(subject) => self.add_role(scale, role, subject),
+            None => {
+                let members = self.mixtures[mixture].members.clone();
+                self.add_merge(study, scale, role, &members, 0, |shares| Some(terms(shares, value)));
+            }
+        }
+    }
+
+    /// The merge that `terms` makes of these weights, unless a model of it is missing.
+    fn add_merge(
+        &mut self,
+        study: &Study,
+        scale: Scale,
+        role: Role,
+        members: &BTreeMap<String, f64>,
+        repeat: u64,
+        terms: impl Fn(&[Share]) -> Option<Terms>,
+    ) {
+        let names: Vec<&String> = members.keys().collect();
+        let units = |name: &str| study.units(name) as usize;
+        let shares: Vec<Share> =
+            members.iter().map(|(name, weight)| Share { weight: *weight, units: units(name) }).collect();
+        let role_of = |model: PoolModel| match model {
+            PoolModel::Seed => Role::Seed,
+            PoolModel::Unit(i, unit) if shares[i].units > 1 => {
+                Role::Unit { partition: names[i].clone(), unit: unit as u64, of: shares[i].units as u64 }
+            }
+            // A partition of one base unit has one module.
+            PoolModel::Module(i) | PoolModel::Unit(i, _) => Role::Module { partition: names[i].clone(), repeat },
+        };
+        let Some(terms) = terms(&shares) else { return };
+        let subjects = terms.into_iter().map(|(model, weight)| Some((self.subject(scale, &role_of(model))?, weight)));
+        if let Some(subjects) = subjects.collect::<Option<Vec<_>>>() {
+            self.add_sum(scale, role, subjects);
+        }
+    }
+
+    fn add_sum(&mut self, scale: Scale, role: Role, terms: Vec<(usize, f64)>) {
+        let weights: Vec<(&str, f64)> = terms.iter().map(|(s, w)| (self.subjects[*s].key.as_str(), *w)).collect();
+        let key = key("merge", SCORE_VERSION, &weights);
+        self.add_subject(scale, role, key, SubjectWeights::Merge(terms));
+    }
+
+    fn add_segment(&mut self, segment: usize) {
+        let (scale, WeightSegment { from, to, points }) = (Scale::Small, self.segments[segment].clone());
+        let module = |partition| Role::Module { partition, repeat: 0 };
+        let ends = (self.subject(scale, &from.map_or(Role::Seed, module)), self.subject(scale, &module(to)));
+        let (Some(start), Some(end)) = ends else { return };
+        for (point, at) in points.into_iter().enumerate() {
+            let role = Role::Point { segment, point };
+            match at {
+                0.0 => self.add_role(scale, role, start),
+                1.0 => self.add_role(scale, role, end),
+                _ => self.add_sum(scale, role, vec![(start, 1.0 - at), (end, at)]),
+            }
+        }
+    }
+}
+
+/// The segments of a study: between the modules of some pairs of partitions, then from the seed to each of their ends.
+pub fn segments(study: &Study) -> Vec<WeightSegment> {
+    let mut names: Vec<&str> = study.partition.iter().map(|p| p.name.as_str()).collect();
+    names.sort_unstable();
+    let mut pairs: Vec<(&str, &str)> =
+        names.iter().enumerate().flat_map(|(i, a)| names[i + 1..].iter().map(move |b| (*a, *b))).collect();
+    pairs.sort_by_cached_key(|(a, b)| rank(study.random_seed, &[a, b]));
+    pairs.truncate(study.connectivity.pairs.of(pairs.len()));
+    pairs.sort_unstable();
+    let ends: BTreeSet<&str> = pairs.iter().flat_map(|(a, b)| [*a, *b]).collect();
+    let count = study.connectivity.points;
+    let points: Vec<f64> = (0..count).map(|place| place as f64 / (count - 1) as f64).collect();
+    let segment = |from: Option<&str>, to: &str| WeightSegment {
+        from: from.map(String::from),
+        to: to.into(),
+        points: points.clone(),
+    };
+    let between = pairs.iter().map(|(a, b)| segment(Some(a), b));
+    between.chain(ends.iter().map(|end| segment(None, end))).collect()
+}
+
+/// Weights for merges that mixing laws are fitted to: of a uniformly drawn number of partitions, from two to all, a
+/// uniformly drawn set, under weights uniform on the simplex. So they cover small mixtures, which studies verify, as well
+/// as large ones, and none of them is one of the study's except by a chance of zero. The first n are the same for every n.
+pub fn samples(study: &Study) -> Vec<BTreeMap<String, f64>> {
+    let mut names: Vec<&str> = study.partition.iter().map(|p| p.name.as_str()).collect();
+    names.sort_unstable();
+    let draw = |number: usize| {
+        let mut random = ChaCha8Rng::seed_from_u64(study.random_seed);
+        random.set_stream(number as u64);
+        let mut members = names.clone();
+        let size = random.random_range(2..=members.len() as u32) as usize;
+        for i in 0..size {
+            members.swap(i, random.random_range(i as u32..names.len() as u32) as usize);
+        }
+        // Exponential variables over their sum are uniform on the simplex.
+        let parts: Vec<f64> = (0..size).map(|_| Exp1.sample(&mut random)).collect();
+        let sum: f64 = parts.iter().sum();
+        members.iter().zip(&parts).map(|(name, part): (&&str, &f64)| (name.to_string(), part / sum)).collect()
+    };
+    (0..study.proxies.laws).map(draw).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn study(partitions: usize) -> Study {
+        let tables: String =
+            (0..partitions).map(|i| format!("[[partition]]\nname = \"p{i}\"\nfiles = [\"p{i}\"]\n")).collect();
+        let text = format!(
+            "name = \"s\"\n[seed]\ncheckpoint = \"x\"\n[module.training]\nsteps = 1\nbatch = 1\nlearning_rate = 1.0\n\
+             [proxies]\nlaws = 40\n[connectivity]\npairs = 4\n{tables}"
+        );
+        toml::from_str(&text).expect("a study")
+    }
+
+    #[test]
+    fn samples_are_weights_of_two_and_more_partitions() {
+        let samples = samples(&study(6));
+        assert_eq!(samples.len(), 40);
+        for weights in &samples {
+            assert!((2..=6).contains(&weights.len()) && weights.values().all(|w| *w > 0.0));
+            assert!((weights.values().sum::<f64>() - 1.0).abs() < 1e-12);
+        }
+        let sizes: BTreeSet<usize> = samples.iter().map(BTreeMap::len).collect();
+        assert_eq!(sizes.len(), 5, "all sizes occur: {sizes:?}");
+    }
+
+    #[test]
+    fn segments_join_different_partitions_and_the_seed_with_their_ends() {
+        let segments = segments(&study(6));
+        let (between, from_seed): (Vec<_>, Vec<_>) = segments.iter().partition(|s| s.from.is_some());
+        assert_eq!(between.len(), 4);
+        let has_end = |name: &String| from_seed.iter().any(|s| s.to == *name);
+        assert!(
+            between.iter().all(|s| s.from.as_ref().is_some_and(|from| *from < s.to && has_end(from)) && has_end(&s.to))
+        );
+        assert!(segments.iter().all(|s| s.points.first() == Some(&0.0) && s.points.last() == Some(&1.0)));
+    }
+}

@@ -1,0 +1,327 @@
+//! What a study consists of: one list of tasks, each a training or the scoring of one model, with its inputs, its key,
+//! its cost and the paths of its results. `plan`, `run`, `status`, `history` and `report` are passes over it.
+//!
+//! A key is the hash of everything that makes a result: inputs, settings, the kind of device, and the version of the
+//! code. Equal keys, equal bits; a changed input changes the keys of what depends on it and of nothing else.
+
+mod merges;
+mod trainings;
+
+pub use trainings::{Member, Train};
+
+use super::mixtures::{Mixture, mixtures};
+use super::prepare::Prepared;
+use super::scale::{Scale, ScaleSettings};
+use super::settings::Study;
+use super::store::{Store, key};
+use crate::engine::eval::DomainScore;
+use crate::error::{Error, Result};
+use crate::files;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Raised when a change of the code changes what a training computes.
+const TRAIN_VERSION: u32 = 1;
+/// Raised when a change of the code changes what a merge or a score is.
+const SCORE_VERSION: u32 = 1;
+
+/// The stages of the work on one model size, in order: a task reads results of earlier stages only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The seed model's training.
+    Seed,
+    /// Trainings on partitions, their base units, and the repeats of these.
+    Modules,
+    /// Trainings on mixtures.
+    Seq,
+    /// Every model and merge on every domain.
+    Scoring,
+}
+
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Stage; 4] = [Stage::Seed, Stage::Modules, Stage::Seq, Stage::Scoring];
+
+    /// As plans, clocks and the report name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Seed => "seed",
+            Stage::Modules => "modules",
+            Stage::Seq => "seq",
+            Stage::Scoring => "scoring",
+        }
+    }
+}
+
+/// What a model is to the study. Mixtures, lambdas, samples and segments are positions in the graph's lists.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Trained here, or given.
+    Seed,
+    /// Trained on all of a partition; repeat 0 is the first training.
+    Module { partition: String, repeat: u64 },
+    /// Trained on one base unit of a partition of several.
+    Unit { partition: String, unit: u64, of: u64 },
+    /// Trained on a mixture.
+    Seq { mixture: usize, repeat: u64 },
+    /// A proxy that is a merge: its name in [`PROXIES`](crate::analysis::PROXIES).
+    Merged { proxy: &'static str, mixture: usize, repeat: u64 },
+    /// `seed + lambda (MERGED - seed)`
+    Scaled { mixture: usize, lambda: usize },
+    /// A merge that mixing laws are fitted to.
+    Sample(usize),
+    /// A model on a segment.
+    Point { segment: usize, point: usize },
+}
+
+impl Role {
+    /// Modules of base units are merged, and not scored themselves.
+    fn is_scored(&self) -> bool {
+        !matches!(self, Role::Unit { .. })
+    }
+}
+
+/// A model of the study. One model may have several roles.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    pub scale: Scale,
+    /// Of its first role: `seed`, `module law`, `seq law+physics`, `merged law+physics`, ...
+    pub name: String,
+    pub key: String,
+    pub weights: SubjectWeights,
+}
+
+/// Where a subject's weights come from.
+#[derive(Debug, Clone)]
+pub enum SubjectWeights {
+    /// A checkpoint directory.
+    Checkpoint(PathBuf),
+    /// The weighted sum of other subjects, which never touches the disk.
+    Merge(Vec<(usize, f64)>),
+}
+
+/// One piece of work.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub scale: Scale,
+    pub stage: Stage,
+    /// That of the model it trains or scores.
+    pub name: String,
+    /// That of the model it trains or scores: unique within the stage.
+    pub key: String,
+    /// Positions of the tasks whose results it reads, all of earlier stages.
+    pub inputs: Vec<usize>,
+    /// Tokens that it trains on, or scores.
+    pub tokens: u64,
+    pub flops: f64,
+    pub work: Work,
+}
+
+/// What a task does.
+#[derive(Debug, Clone)]
+pub enum Work {
+    Train(Train),
+    /// Scores the subject at this position on every domain.
+    Score(usize),
+}
+
+/// A straight line through weight space, from a module or the seed to a module.
+#[derive(Debug, Clone)]
+pub struct WeightSegment {
+    /// A partition; the seed where there is none.
+    pub from: Option<String>,
+    /// A partition.
+    pub to: String,
+    /// Where on it models are scored: from 0 to 1, both included.
+    pub points: Vec<f64>,
+}
+
+/// A study with everything that its trainings and scores depend on, and all of its tasks.
+pub struct Graph {
+    pub store: Store,
+    pub prepared: Prepared,
+    pub mixtures: Vec<Mixture>,
+    /// Lambdas of the scaled merges.
+    pub lambdas: Vec<f64>,
+    /// Weights of the merges that mixing laws are fitted to.
+    pub samples: Vec<BTreeMap<String, f64>>,
+    pub segments: Vec<WeightSegment>,
+    /// The small model, then the larger one if there is one.
+    pub scales: Vec<ScaleSettings>,
+    /// Steps between resumable checkpoints.
+    pub checkpoint_every: u64,
+    /// The kind of device whose bits results are.
+    pub device: String,
+    /// Each model once.
+    pub subjects: Vec<Subject>,
+    /// Every role with the position of its model, in the order of the work.
+    pub roles: Vec<(Scale, Role, usize)>,
+    /// Each task once, in an order in which they can be done.
+    pub tasks: Vec<Task>,
+    subject_by_key: BTreeMap<String, usize>,
+    subject_by_role: BTreeMap<(Scale, Role), usize>,
+    training_by_key: BTreeMap<String, usize>,
+}
+
+impl Graph {
+    /// All tasks of a study. `device` names the kind of device, whose arithmetic is part of what makes a result.
+    pub fn new(study: &Study, store: Store, prepared: Prepared, device: &str) -> Result<Graph> {
+        let mut graph = Graph {
+            store,
+            mixtures: mixtures(study),
+            lambdas: study.proxies.lambdas.clone(),
+            samples: merges::samples(study),
+            segments: merges::segments(study),
+            scales: study.scales(&prepared.config)?,
+            checkpoint_every: study.checkpoint_every,
+            device: device.to_string(),
+            prepared,
+            subjects: vec![],
+            roles: vec![],
+            tasks: vec![],
+            subject_by_key: BTreeMap::new(),
+            subject_by_role: BTreeMap::new(),
+            training_by_key: BTreeMap::new(),
+        };
+        for scale in graph.scales.clone() {
+            graph.add_trainings(study, &scale)?;
+            graph.add_merges(study, scale.scale);
+            graph.add_scores(&scale);
+        }
+        Ok(graph)
+    }
+
+    /// A task that scores each model of a scale which has a role that is scored.
+    fn add_scores(&mut self, scale: &ScaleSettings) {
+        let tokens = self.prepared.scored_tokens();
+        let flops = tokens as f64 * scale.config.forward_flops_per_token();
+        let mut is_wanted = vec![false; self.subjects.len()];
+        for (_, _, subject) in self.roles.iter().filter(|(s, role, _)| *s == scale.scale && role.is_scored()) {
+            is_wanted[*subject] = true;
+        }
+        let trained = |subject: &usize| self.training_by_key.get(&self.subjects[*subject].key).copied();
+        let task = |(i, subject): (usize, &Subject)| Task {
+            scale: scale.scale,
+            stage: Stage::Scoring,
+            name: subject.name.clone(),
+            key: subject.key.clone(),
+            inputs: match &subject.weights {
+                SubjectWeights::Checkpoint(_) => trained(&i).into_iter().collect(),
+                SubjectWeights::Merge(terms) => terms.iter().filter_map(|(term, _)| trained(term)).collect(),
+            },
+            tokens,
+            flops,
+            work: Work::Score(i),
+        };
+        let tasks: Vec<Task> = (0..).zip(&self.subjects).filter(|(i, _)| is_wanted[*i]).map(task).collect();
+        self.tasks.extend(tasks);
+    }
+
+    /// Gives a model a role; a model that is there already by its key is not added again.
+    fn add_subject(&mut self, scale: Scale, role: Role, key: String, weights: SubjectWeights) -> usize {
+        let next = self.subjects.len();
+        let subject = *self.subject_by_key.entry(key.clone()).or_insert(next);
+        if subject == next {
+            let name = self.name(scale, &role);
+            self.subjects.push(Subject { scale, name, key, weights });
+        }
+        self.add_role(scale, role, subject);
+        subject
+    }
+
+    fn add_role(&mut self, scale: Scale, role: Role, subject: usize) {
+        self.subject_by_role.insert((scale, role.clone()), subject);
+        self.roles.push((scale, role, subject));
+    }
+
+    /// The position of the model that has a role; none where the study has no such model.
+    pub fn subject(&self, scale: Scale, role: &Role) -> Option<usize> {
+        self.subject_by_role.get(&(scale, role.clone())).copied()
+    }
+
+    /// A role's name: that of the training or merge.
+    pub fn name(&self, scale: Scale, role: &Role) -> String {
+        let again = |repeat: &u64| if *repeat == 0 { String::new() } else { format!(" (repeat {})", repeat + 1) };
+        let id = |mixture: &usize| &self.mixtures[*mixture].id;
+        let name = match role {
+            Role::Seed => "seed".to_string(),
+            Role::Module { partition, repeat } => format!("module {partition}{}", again(repeat)),
+            Role::Unit { partition, unit, of } => format!("module {partition} unit {} of {of}", unit + 1),
+            Role::Seq { mixture, repeat } => format!("seq {}{}", id(mixture), again(repeat)),
+            Role::Merged { proxy, mixture, repeat } => {
+                format!("{} {}{}", proxy.replace('_', " "), id(mixture), again(repeat))
+            }
+            Role::Scaled { mixture, lambda } => format!("scaled {} {}", self.lambdas[*lambda], id(mixture)),
+            Role::Sample(_) => "sampled merge".to_string(),
+            Role::Point { segment, .. } => {
+                let WeightSegment { from, to, .. } = &self.segments[*segment];
+                format!("between {} and {to}", from.as_deref().unwrap_or("seed"))
+            }
+        };
+        format!("{}{name}", scale.prefix())
+    }
+
+    /// One model size's settings.
+    pub fn settings(&self, scale: Scale) -> &ScaleSettings {
+        self.scales.iter().find(|s| s.scale == scale).expect("a task's scale is one of the study's")
+    }
+
+    /// The training of a model that is trained here.
+    pub fn training(&self, subject: usize) -> Option<&Task> {
+        self.training_by_key.get(&self.subjects[subject].key).map(|&task| &self.tasks[task])
+    }
+
+    /// Every training.
+    pub fn trainings(&self) -> impl Iterator<Item = (&Task, &Train)> {
+        self.tasks.iter().filter_map(|task| match &task.work {
+            Work::Train(train) => Some((task, train)),
+            Work::Score(_) => None,
+        })
+    }
+
+    /// Every scoring, with the model that it scores.
+    pub fn scorings(&self) -> impl Iterator<Item = (&Task, &Subject)> {
+        self.tasks.iter().filter_map(|task| match task.work {
+            Work::Score(subject) => Some((task, &self.subjects[subject])),
+            Work::Train(_) => None,
+        })
+    }
+
+    /// The tasks of one stage of one scale.
+    pub fn stage(&self, scale: Scale, stage: Stage) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().filter(move |task| task.scale == scale && task.stage == stage)
+    }
+
+    /// The paths of a task's results: a checkpoint directory, or the score of each domain.
+    pub fn results(&self, task: &Task) -> Vec<PathBuf> {
+        match task.work {
+            Work::Train(_) => vec![self.store.model(&task.key)],
+            Work::Score(subject) => {
+                let domains = 0..self.prepared.manifest.domains.len();
+                domains.map(|domain| self.score_path(subject, domain)).collect()
+            }
+        }
+    }
+
+    /// The score file of a model on one domain.
+    pub fn score_path(&self, subject: usize, domain: usize) -> PathBuf {
+        let (subject, shard) = (&self.subjects[subject], &self.prepared.manifest.domains[domain].shard);
+        let context = self.settings(subject.scale).config.context;
+        self.store.score(&key("score", SCORE_VERSION, &(&subject.key, &shard.hash, context, &self.device)))
+    }
+
+    /// A score that is there.
+    pub fn score(&self, subject: usize, domain: usize) -> Result<DomainScore> {
+        let path = self.score_path(subject, domain);
+        serde_json::from_str(&files::read_to_string(&path)?)
+            .map_err(|e| Error::input(format!("not a score: {e}")).at(&path).fix("remove this file and run again"))
+    }
+
+    /// The seed's checkpoint.
+    pub fn seed_directory(&self, scale: Scale) -> Result<&Path> {
+        match self.subject(scale, &Role::Seed).map(|seed| &self.subjects[seed].weights) {
+            Some(SubjectWeights::Checkpoint(directory)) => Ok(directory),
+            _ => Err(Error::usage("the study has no seed")),
+        }
+    }
+}

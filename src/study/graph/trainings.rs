@@ -1,0 +1,259 @@
+//! The trainings of one model size: the seed, modules on partitions and their base units, SEQ on mixtures, repeats.
+
+use super::{Graph, Role, Stage, SubjectWeights, TRAIN_VERSION, Task, Work};
+use crate::engine::train::Settings;
+use crate::error::{Error, Result};
+use crate::study::mixtures::Mixture;
+use crate::study::prepare::Prepared;
+use crate::study::scale::{Scale, ScaleSettings};
+use crate::study::settings::Study;
+use crate::study::shards::ShardRef;
+use crate::study::store::key;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Windows of one shard that a training uses, in the shard's own order: whole further epochs where it has fewer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Member {
+    pub shard: ShardRef,
+    /// How many, from `first` on.
+    pub windows: u64,
+    pub order_seed: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub first: u64,
+    /// How often these windows are used.
+    #[serde(skip_serializing_if = "is_one")]
+    pub copies: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+fn is_one(n: &u64) -> bool {
+    *n == 1
+}
+
+/// A model to train.
+#[derive(Debug, Clone)]
+pub struct Train {
+    pub settings: Settings,
+    pub members: Vec<Member>,
+    pub shuffle_seed: u64,
+}
+
+impl Mixture {
+    /// Trainings of it at a scale.
+    pub fn trainings(&self, scale: Scale) -> u64 {
+        match scale {
+            Scale::Small => self.repeats,
+            Scale::Target => u64::from(self.target),
+        }
+    }
+}
+
+impl Graph {
+    /// Adds the seed and every training from it at a scale.
+    pub(super) fn add_trainings(&mut self, study: &Study, scale: &ScaleSettings) -> Result<()> {
+        let seed_key = match &study.seed.checkpoint {
+            Some(directory) => {
+                let key = self.prepared.checkpoint.clone().unwrap_or_default();
+                let weights = SubjectWeights::Checkpoint(directory.clone());
+                self.add_subject(scale.scale, Role::Seed, key.clone(), weights);
+                key
+            }
+            None => {
+                let (key, train) = seed(study, scale, &self.prepared, &self.device)?;
+                self.add_training(scale, Stage::Seed, Role::Seed, key.clone(), train, vec![]);
+                key
+            }
+        };
+        let inputs: Vec<usize> = self.training_by_key.get(&seed_key).copied().into_iter().collect();
+        for (stage, role, (key, train)) in self.trainings_after(study, scale, &seed_key)? {
+            self.add_training(scale, stage, role, key, train, inputs.clone());
+        }
+        Ok(())
+    }
+
+    /// Everything that is trained from the seed of this key.
+    fn trainings_after(
+        &self,
+        study: &Study,
+        scale: &ScaleSettings,
+        seed: &str,
+    ) -> Result<Vec<(Stage, Role, (String, Train))>> {
+        let after_seed = AfterSeed { study, scale, prepared: &self.prepared, device: &self.device, seed };
+        let partitions: BTreeSet<&String> = study.partition.iter().map(|p| &p.name).collect();
+        let module = |name: &String, repeat| -> Result<_> {
+            Ok((Stage::Modules, Role::Module { partition: name.clone(), repeat }, after_seed.module(name, repeat)?))
+        };
+        let mut list = Vec::new();
+        for name in partitions.iter().filter(|_| scale.has_modules) {
+            list.push(module(name, 0)?);
+        }
+        // Only the small model's merges are made of base units.
+        for &name in partitions.iter().filter(|name| scale.scale == Scale::Small && study.units(name) > 1) {
+            let of = study.units(name);
+            for unit in 0..of {
+                let role = Role::Unit { partition: name.clone(), unit, of };
+                list.push((Stage::Modules, role, after_seed.base_unit(name, unit)?));
+            }
+        }
+        let most = self.mixtures.iter().map(|m| m.trainings(scale.scale)).max().unwrap_or(0);
+        for repeat in 1..most {
+            let repeated = self.mixtures.iter().filter(|m| m.trainings(scale.scale) > repeat);
+            for name in repeated.flat_map(|m| m.members.keys()).collect::<BTreeSet<_>>() {
+                list.push(module(name, repeat)?);
+            }
+        }
+        for (i, mixture) in self.mixtures.iter().enumerate() {
+            for repeat in 0..mixture.trainings(scale.scale) {
+                list.push((Stage::Seq, Role::Seq { mixture: i, repeat }, after_seed.seq(mixture, repeat)?));
+            }
+        }
+        Ok(list)
+    }
+
+    /// Partitions of equal text make trainings of one key, which are one task.
+    fn add_training(
+        &mut self,
+        scale: &ScaleSettings,
+        stage: Stage,
+        role: Role,
+        key: String,
+        train: Train,
+        inputs: Vec<usize>,
+    ) {
+        let weights = SubjectWeights::Checkpoint(self.store.model(&key));
+        let subject = self.add_subject(scale.scale, role, key.clone(), weights);
+        let next = self.tasks.len();
+        if *self.training_by_key.entry(key.clone()).or_insert(next) != next {
+            return;
+        }
+        let tokens = train.settings.windows() * scale.config.context as u64;
+        self.tasks.push(Task {
+            scale: scale.scale,
+            stage,
+            name: self.subjects[subject].name.clone(),
+            key,
+            inputs,
+            tokens,
+            flops: tokens as f64 * scale.config.training_flops_per_token(),
+            work: Work::Train(train),
+        });
+    }
+}
+
+fn seed(study: &Study, scale: &ScaleSettings, prepared: &Prepared, device: &str) -> Result<(String, Train)> {
+    let (Some(settings), Some(shard)) = (&scale.seed, &prepared.manifest.seed) else {
+        return Err(Error::usage("the study has neither a seed checkpoint nor seed text"));
+    };
+    let (order_seed, shuffle_seed) = (order_seed(study, shard, 0), study.random_seed);
+    let members = vec![Member { shard: shard.clone(), windows: settings.windows(), order_seed, first: 0, copies: 1 }];
+    let inputs = (device, &scale.config, &prepared.manifest.tokenizer, &members, settings, study.random_seed);
+    Ok((key("seed", TRAIN_VERSION, &inputs), Train { settings: settings.clone(), members, shuffle_seed }))
+}
+
+/// What all modules and SEQ runs of a scale share.
+struct AfterSeed<'a> {
+    study: &'a Study,
+    scale: &'a ScaleSettings,
+    prepared: &'a Prepared,
+    device: &'a str,
+    /// Its key
+    seed: &'a str,
+}
+
+impl AfterSeed<'_> {
+    /// On all base units of a partition.
+    fn module(&self, partition: &str, repeat: u64) -> Result<(String, Train)> {
+        let units = self.study.units(partition);
+        let member = self.member(partition, units * self.scale.module.windows(), repeat)?;
+        Ok(self.training(units, vec![member], repeat))
+    }
+
+    fn base_unit(&self, partition: &str, unit: u64) -> Result<(String, Train)> {
+        let windows = self.scale.module.windows();
+        let member = Member { first: unit * windows, ..self.member(partition, windows, 0)? };
+        Ok(self.training(1, vec![member], 0))
+    }
+
+    /// On a mixture, with the budgets of its members together, copies included: each member gives the very windows that
+    /// its modules were trained on; under given weights as many windows as these say.
+    fn seq(&self, mixture: &Mixture, repeat: u64) -> Result<(String, Train)> {
+        let each = self.scale.module.windows();
+        let total = mixture.units(self.study);
+        let windows = match mixture.copies {
+            Some(_) => mixture.members.keys().map(|name| self.study.units(name) * each).collect(),
+            None => apportion(total * each, &mixture.members),
+        };
+        let member = |(name, windows): (&String, u64)| {
+            Ok(Member { copies: mixture.copies_of(name), ..self.member(name, windows, repeat)? })
+        };
+        let members = mixture.members.keys().zip(windows).map(member).collect::<Result<_>>()?;
+        Ok(self.training(total, members, repeat))
+    }
+
+    fn member(&self, partition: &str, windows: u64, repeat: u64) -> Result<Member> {
+        let shard = self.prepared.partition(partition)?.train.clone();
+        let order_seed = order_seed(self.study, &shard, repeat);
+        Ok(Member { shard, windows, order_seed, first: 0, copies: 1 })
+    }
+
+    /// With the budget of `units` base units.
+    fn training(&self, units: u64, members: Vec<Member>, repeat: u64) -> (String, Train) {
+        let mut settings = self.scale.module.clone();
+        settings.steps *= units;
+        settings.warmup_steps *= units;
+        let shuffle_seed = self.study.random_seed ^ repeat_seed(repeat);
+        let inputs = (self.device, self.seed, &self.scale.config, &members, &settings, shuffle_seed);
+        (key("train", TRAIN_VERSION, &inputs), Train { settings, members, shuffle_seed })
+    }
+}
+
+/// What turns a seed into that of a repeat; of the first training, nothing.
+fn repeat_seed(repeat: u64) -> u64 {
+    match repeat {
+        0 => 0,
+        _ => first_eight(blake3::hash(format!("repeat {repeat}").as_bytes())),
+    }
+}
+
+fn first_eight(hash: blake3::Hash) -> u64 {
+    u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes"))
+}
+
+/// `total` windows shared out by weight, by largest remainders, so that they sum to `total`.
+fn apportion(total: u64, mixture: &BTreeMap<String, f64>) -> Vec<u64> {
+    let sum: f64 = mixture.values().sum();
+    let exact: Vec<f64> = mixture.values().map(|w| total as f64 * w / sum).collect();
+    let mut shares: Vec<u64> = exact.iter().map(|x| x.floor() as u64).collect();
+    let mut by_remainder: Vec<usize> = (0..exact.len()).collect();
+    by_remainder
+        .sort_by(|&a, &b| (exact[b] - exact[b].floor()).total_cmp(&(exact[a] - exact[a].floor())).then(a.cmp(&b)));
+    let missing = total.saturating_sub(shares.iter().sum());
+    for &i in by_remainder.iter().cycle().take(missing as usize) {
+        shares[i] += 1;
+    }
+    shares
+}
+
+/// The order of a shard's windows depends on its content alone (and the repeat), so every training that uses the shard
+/// sees the same order: another order of the partitions in the file changes nothing, nor does a new name, unless it moves
+/// the partition in the alphabet, which is the order of SEQ's members before they are shuffled.
+fn order_seed(study: &Study, shard: &ShardRef, repeat: u64) -> u64 {
+    first_eight(blake3::hash(shard.hash.as_bytes())) ^ study.random_seed ^ repeat_seed(repeat)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apportions_all_windows() {
+        let mixture = |w: &[f64]| w.iter().enumerate().map(|(i, w)| (i.to_string(), *w)).collect::<BTreeMap<_, _>>();
+        assert_eq!(apportion(10, &mixture(&[0.5, 0.5])), [5, 5]);
+        assert_eq!(apportion(10, &mixture(&[1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0])), [4, 3, 3]);
+        assert_eq!(apportion(7, &mixture(&[0.9, 0.1])), [6, 1]);
+        assert_eq!(apportion(1, &mixture(&[0.5, 0.5])), [1, 0]);
+    }
+}
