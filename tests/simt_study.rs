@@ -53,11 +53,11 @@ fn write_small_study(directory: &Path) {
     fs::write(directory.join("study.toml"), text).expect("a file that can be written");
 }
 
-fn run(directory: &Path, out: &str, place: DeviceSpec) -> Value {
+fn run(directory: &Path, out: &str, spec: DeviceSpec) -> Value {
     let path = directory.join("study.toml");
     let study = Study::read(&path).expect("a study");
     let settings = fs::read_to_string(&path).expect("settings");
-    let options = Options { until: Phase::Report, threads: 2, place };
+    let options = Options { until: Phase::Report, threads: 2, spec };
     study::run(&study, &settings, &directory.join(out), &options).expect("the study runs").expect("a report");
     let report = fs::read_to_string(directory.join(out).join("report.json")).expect("a report");
     serde_json::from_str(&report).expect("JSON")
@@ -162,7 +162,7 @@ fn a_study_whose_device_was_lost_goes_on_to_the_same_bits() {
     // Two results a step: within the seed, before and after its partial checkpoint, within a module, while scoring.
     for lost_after in [3, 9, 13, 40] {
         left.store(lost_after, Ordering::Relaxed);
-        let options = Options { until: Phase::Report, threads: 2, place: place.clone() };
+        let options = Options { until: Phase::Report, threads: 2, spec: place.clone() };
         let lost = study::run(&study, "", &dir.path().join("lost"), &options).expect_err("the device is lost");
         assert!(lost.to_string().contains("the device is lost"), "{lost}");
     }
@@ -193,7 +193,7 @@ fn a_training_that_does_not_fit_the_memory_is_refused_with_the_micro_batch_that_
         })
     };
     let run = |out: &str, free: u64| {
-        let options = Options { until: Phase::Seed, threads: 1, place: place(free).expect("it opens") };
+        let options = Options { until: Phase::Seed, threads: 1, spec: place(free).expect("it opens") };
         study::run(&study, "", &dir.path().join(out), &options)
     };
     for (micro, fix) in [(2, "set micro_batch = 2"), (1, "set micro_batch = 1")] {

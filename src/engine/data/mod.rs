@@ -10,6 +10,7 @@
 
 pub mod batch;
 pub mod decontaminate;
+mod document;
 pub mod documents;
 mod parquet;
 pub mod shard;
@@ -20,7 +21,8 @@ pub mod tokenizer;
 pub use batch::Member as StreamMember;
 pub use batch::{Member, Stream, WindowOrder, eval_windows, fill_eval_window, windows_in};
 pub use decontaminate::{Contamination, DEFAULT_NGRAM, Decontaminator, NgramPlace};
-pub use documents::{Document, expand, for_each_document, hash_files};
+pub use document::Document;
+pub use documents::{expand, for_each_document, hash_files};
 pub use shard::{DType, Shard, ShardInfo, ShardWriter};
 pub use split::{Split, SplitRule};
 pub use table::{PartitionRow, PartitionTable};

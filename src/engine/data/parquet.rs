@@ -1,5 +1,5 @@
 //! Documents out of `.parquet` files: one a row. Each row becomes the JSON object that the same document has in a
-//! `.jsonl` file, so both are read by one set of rules (`documents::from_object`).
+//! `.jsonl` file, so both are read by one set of rules (`document::from_object`).
 //!
 //! * `text` (string, required), `id` (string or integer), `source` (string)
 //! * `metadata`: a struct, or a string that holds a JSON object
@@ -10,7 +10,7 @@
 //! Memory holds a batch of rows and a page of each column. Columns are read by the crate's column readers: its record
 //! API, which assembles rows, panics on many damaged files, and these on few (see [`guarded`]).
 
-use super::documents::{Document, from_object};
+use super::document::{Document, from_object};
 use crate::error::{Error, Result};
 use ::parquet::basic::{Compression, ConvertedType, LogicalType, Repetition, TimeUnit, Type as Physical};
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl};
