@@ -3,7 +3,8 @@
 
 use super::prepare::{Input, Inputs};
 use super::settings::Study;
-use super::shards::{Candidates, DomainKind, Dropped, Writer};
+use super::shards::{Candidates, Dropped, Writer};
+use crate::analysis::DomainKind;
 use crate::engine::data::{Decontaminator, Document, NgramPlace, Split, for_each_document};
 use crate::error::Result;
 use std::collections::BTreeMap;

@@ -7,7 +7,8 @@ use super::late;
 use super::layout::{Layout, key};
 use super::plan::target_config;
 use super::settings::{Source, Study};
-use super::shards::{Candidates, Cleaned, Domain, DomainKind, Dropped, ShardRef, Writer};
+use super::shards::{Candidates, Cleaned, Domain, Dropped, ShardRef, Writer};
+use crate::analysis::DomainKind;
 use crate::engine::checkpoint::{self, content_key};
 use crate::engine::data::{
     Decontaminator, Document, PartitionTable, Split, SplitRule, Tokenizer, expand, for_each_document, hash_files,

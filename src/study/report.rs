@@ -9,11 +9,12 @@ use super::opened::{Opened, Scale};
 use super::plan;
 use super::prepare::{self, Prepared};
 use super::settings::Study;
-use super::shards::{self, DomainKind};
+use super::shards;
 use super::stages::{Subject, Training};
 use crate::analysis::{
-    self, Analysis, Cost, CrossScale, CurvePoint, DecontaminatedPartition, Decontamination, DomainInfo, MixtureInfo,
-    Overlap, PartitionInfo, Report, SampleInfo, Score, Segment, SegmentPoint, Size, Spent, TrainingInfo,
+    self, Analysis, Cost, CrossScale, CurvePoint, DecontaminatedPartition, Decontamination, DomainInfo, DomainScores,
+    MixtureInfo, ModelScores, Overlap, PartitionInfo, Report, SampleInfo, Score, Segment, SegmentPoint, Size, Spent,
+    TrainingInfo,
 };
 use crate::engine::data::Split;
 use crate::engine::eval::DomainScore;
@@ -28,9 +29,6 @@ use std::path::Path;
 
 /// Dropped documents shown with the reason.
 const EXAMPLES: usize = 20;
-
-/// Domain or average -> score.
-type Scores = BTreeMap<String, Score>;
 
 /// Makes and writes the report of a study whose scores are all there.
 pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
@@ -121,7 +119,7 @@ struct Filler<'a> {
 
 impl Filler<'_> {
     /// Of each domain, and averages; `members` says whose domains are "own members".
-    fn scores(&self, scale: &Scale, subject: &Subject, members: &BTreeMap<String, f64>) -> Result<Scores> {
+    fn scores(&self, scale: &Scale, subject: &Subject, members: &BTreeMap<String, f64>) -> Result<DomainScores> {
         let of = |(d, domain): (usize, &DomainInfo)| {
             Ok((domain.name.clone(), score(&self.opened.score(scale, subject, d)?)))
         };
@@ -129,7 +127,7 @@ impl Filler<'_> {
         Ok(self.with_averages(members, scores))
     }
 
-    fn with_averages(&self, members: &BTreeMap<String, f64>, mut scores: Scores) -> Scores {
+    fn with_averages(&self, members: &BTreeMap<String, f64>, mut scores: DomainScores) -> DomainScores {
         scores.extend(analysis::averages(self.domains, members, &scores));
         scores
     }
@@ -173,13 +171,7 @@ impl Filler<'_> {
     }
 
     /// SEQ, MERGED and IND of a mixture at a scale, of a repeat: those that it has.
-    fn trained(
-        &self,
-        scale: &Scale,
-        mixture: &Mixture,
-        number: usize,
-        repeat: usize,
-    ) -> Result<BTreeMap<String, Scores>> {
+    fn trained(&self, scale: &Scale, mixture: &Mixture, number: usize, repeat: usize) -> Result<ModelScores> {
         let t = &scale.trainings;
         let Some(seq) = t.seqs[number].get(repeat) else { return Ok(BTreeMap::new()) };
         let seq = self.scores(scale, &Subject::trained(seq, &self.opened.layout), &mixture.members)?;
@@ -193,9 +185,14 @@ impl Filler<'_> {
     }
 
     /// IND: the members' own scores, averaged under the mixture's weights.
-    fn individual(&self, scale: &Scale, mixture: &Mixture, modules: &BTreeMap<String, Training>) -> Result<Scores> {
+    fn individual(
+        &self,
+        scale: &Scale,
+        mixture: &Mixture,
+        modules: &BTreeMap<String, Training>,
+    ) -> Result<DomainScores> {
         let total: f64 = mixture.members.values().sum();
-        let mut own: Vec<(f64, Scores)> = Vec::new();
+        let mut own: Vec<(f64, DomainScores)> = Vec::new();
         for (name, weight) in &mixture.members {
             let subject = Subject::trained(&modules[name], &self.opened.layout);
             own.push((weight / total, self.scores(scale, &subject, &BTreeMap::new())?));
@@ -304,10 +301,7 @@ fn domain_info(study: &Study, domain: &shards::Domain) -> DomainInfo {
     let settings = study.partition.iter().chain(&study.ood).find(|s| s.name == domain.name);
     DomainInfo {
         name: domain.name.clone(),
-        kind: match domain.kind {
-            DomainKind::Id => analysis::DomainKind::Id,
-            DomainKind::Ood => analysis::DomainKind::Ood,
-        },
+        kind: domain.kind,
         field: settings.and_then(|s| s.field.clone()),
         documents: domain.shard.documents,
         // The EOS after each document is not scored.

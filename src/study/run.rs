@@ -159,12 +159,12 @@ impl Run<'_> {
         let mut members = Vec::new();
         for Member { shard, windows, order_seed, first, copies } in &training.members {
             let (shard, order_seed) = (Arc::new(Shard::open(&opened.layout.shard(&shard.hash))?), *order_seed);
-            let member = data::Member { shard, windows: *first..first + windows, order_seed };
+            let member = data::StreamMember { shard, windows: *first..first + windows, order_seed };
             members.extend(std::iter::repeat_n(member, *copies as usize));
         }
         let stream = Stream::from_members(members, config.context, training.shuffle_seed)?;
         let out = opened.layout.model(&training.key);
-        let run = train::Run {
+        let run = train::TrainingRun {
             config,
             start,
             stream: &stream,
@@ -229,7 +229,7 @@ impl<'a> Scorer<'a> {
         place: &DeviceSpec,
         config: &Config,
         pool: Option<&'a merge::Pool>,
-        merges: &'a [merge::Mixture],
+        merges: &'a [merge::WeightedSum],
     ) -> Result<Scorer<'a>> {
         let mut device = place.open()?;
         let model = Model::without_weights(&mut device, config)?;
@@ -314,7 +314,7 @@ impl Run<'_> {
 }
 
 /// The modules of these merges, opened once, and the merges as mixtures of them.
-fn pool_of<'a>(merges: impl Iterator<Item = &'a Subject>) -> Result<(Option<merge::Pool>, Vec<merge::Mixture>)> {
+fn pool_of<'a>(merges: impl Iterator<Item = &'a Subject>) -> Result<(Option<merge::Pool>, Vec<merge::WeightedSum>)> {
     let members = |subject: &Subject| match subject {
         Subject::Merge { members, .. } => Some(members.clone()),
         Subject::Checkpoint { .. } => None,

@@ -2,6 +2,7 @@
 //! written aside and then named by its content.
 
 use super::layout::{Layout, WRITING};
+use crate::analysis::DomainKind;
 use crate::engine::data::{
     Contamination, Decontaminator, Document, PartitionTable, Shard, ShardWriter, Split, Tokenizer, for_each_document,
 };
@@ -22,15 +23,6 @@ pub struct ShardRef {
     /// EOS tokens included.
     pub tokens: u64,
     pub bytes: u64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DomainKind {
-    /// Held-out documents of a partition.
-    Id,
-    /// Text that is never trained on.
-    Ood,
 }
 
 /// One evaluation set.

@@ -1,7 +1,7 @@
 //! The checkpoints that merges are made of: opened once, and checked to fit each other. Everything that can be refused
 //! before a weight is read is refused here.
 
-use super::mixture::{Mixture, check_weights};
+use super::weighted_sum::{WeightedSum, check_weights};
 use crate::engine::checkpoint::Reader;
 use crate::engine::model::{Config, Table};
 use crate::error::{Error, Result};
@@ -32,18 +32,18 @@ impl Pool {
         Ok(Pool { checkpoints })
     }
 
-    /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum as
-    /// a mixture of them, its terms in their order, with weights that the caller has checked.
-    pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
+    /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum
+    /// over them, its terms in their order, with weights that the caller has checked.
+    pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<WeightedSum>)> {
         Pool::of_sums_but(sums, &[])
     }
 
     /// [`Pool::of_sums`] of models that may have different context lengths: no weight depends on it.
-    pub fn of_sums_of_any_context(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
+    pub fn of_sums_of_any_context(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<WeightedSum>)> {
         Pool::of_sums_but(sums, &["context"])
     }
 
-    fn of_sums_but(sums: &[Vec<(PathBuf, f64)>], free: &[&str]) -> Result<(Pool, Vec<Mixture>)> {
+    fn of_sums_but(sums: &[Vec<(PathBuf, f64)>], free: &[&str]) -> Result<(Pool, Vec<WeightedSum>)> {
         let (mut names, mut paths) = (Vec::new(), Vec::new());
         let mut position = |path: &PathBuf| {
             // What does not exist is refused when it is opened.
@@ -55,15 +55,15 @@ impl Pool {
             })
         };
         let mut term = |(path, weight): &(PathBuf, f64)| (position(path), *weight);
-        let mixtures = sums.iter().map(|sum| Mixture { terms: sum.iter().map(&mut term).collect() }).collect();
-        Ok((Pool::open_but(&paths, free)?, mixtures))
+        let sums = sums.iter().map(|sum| WeightedSum { terms: sum.iter().map(&mut term).collect() }).collect();
+        Ok((Pool::open_but(&paths, free)?, sums))
     }
 
     /// [`Pool::of_sums`] of one, whose weights are refused as by [`check_weights`].
-    pub fn of_one(members: &[(PathBuf, f64)]) -> Result<(Pool, Mixture)> {
+    pub fn of_one(members: &[(PathBuf, f64)]) -> Result<(Pool, WeightedSum)> {
         check_weights(&members.iter().map(|member| member.1).collect::<Vec<_>>())?;
-        let (pool, mut mixtures) = Pool::of_sums(&[members.to_vec()])?;
-        Ok((pool, mixtures.remove(0)))
+        let (pool, mut sums) = Pool::of_sums(&[members.to_vec()])?;
+        Ok((pool, sums.remove(0)))
     }
 
     /// K of them, in the order in which they were given.

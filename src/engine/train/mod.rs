@@ -8,7 +8,7 @@ mod settings;
 pub use observed::train_observed;
 pub use optimizer::{Optimizer, Update};
 pub use run::{
-    Metrics, Run, Start, memory_plan, partial_path, partial_steps, read_metrics, read_start, read_weights,
+    Metrics, Start, TrainingRun, memory_plan, partial_path, partial_steps, read_metrics, read_start, read_weights,
     remove_finished_partial, train,
 };
 pub use settings::{Schedule, Settings};
