@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::Duration;
 use stockpot::engine::checkpoint::{StorageDType, write_model};
-use stockpot::engine::merge::{Mixture, Pool, for_each_block, to_memory};
+use stockpot::engine::merge::{Pool, WeightedSum, for_each_block, to_memory};
 use stockpot::engine::model::{Architecture, Config, initial_weights};
 use stockpot::engine::ops::dtype_convert::round_to_bytes;
 
@@ -33,7 +33,7 @@ fn bench(c: &mut Criterion) {
         group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(20);
         let mut out = vec![0.0; pool.table().len];
         for count in [2, CHECKPOINTS] {
-            let mixture = Mixture { terms: (0..count).map(|k| (k, 1.0 / count as f64)).collect() };
+            let mixture = WeightedSum { terms: (0..count).map(|k| (k, 1.0 / count as f64)).collect() };
             group.throughput(Throughput::Bytes(bytes * count as u64 + 4 * out.len() as u64));
             group.bench_function(format!("{count} to memory"), |b| {
                 b.iter(|| to_memory(&pool, &mixture, 0, &mut out).expect("a merge"));
@@ -41,7 +41,7 @@ fn bench(c: &mut Criterion) {
         }
         for count in [1, 8, 32] {
             let weights = |m: usize| (0..CHECKPOINTS).map(move |k| (k, (1 + (m + 5 * k) % 32) as f64 / 100.0));
-            let mixtures: Vec<Mixture> = (0..count).map(|m| Mixture { terms: weights(m).collect() }).collect();
+            let mixtures: Vec<WeightedSum> = (0..count).map(|m| WeightedSum { terms: weights(m).collect() }).collect();
             group.throughput(Throughput::Elements((count * pool.table().len) as u64));
             group.bench_function(format!("{count} mixtures of 8, rounded to bf16"), |b| {
                 b.iter(|| {

@@ -38,13 +38,13 @@ fn score(perplexity: f64) -> Score {
     Score { perplexity, bits_per_byte: perplexity.ln() / 4.1 / std::f64::consts::LN_2, ..Score::default() }
 }
 
-type Scores = BTreeMap<String, Score>;
 type Members = BTreeMap<String, f64>;
 
 /// The perplexity of domain number d, and the averages.
-fn scores(members: &Members, perplexity: impl Fn(usize) -> f64) -> Scores {
+fn scores(members: &Members, perplexity: impl Fn(usize) -> f64) -> DomainScores {
     let domains = domains();
-    let mut scores: Scores = domains.iter().enumerate().map(|(d, i)| (i.name.clone(), score(perplexity(d)))).collect();
+    let mut scores: DomainScores =
+        domains.iter().enumerate().map(|(d, i)| (i.name.clone(), score(perplexity(d)))).collect();
     scores.extend(averages(&domains, members, &scores));
     scores
 }

@@ -714,7 +714,7 @@ fn a_shard_holds_what_was_written() {
     shard.read(2, &mut middle);
     assert_eq!(middle, [3, 0, 0, 279, 4]);
     let info = shard.info();
-    assert_eq!((info.bytes, info.dtype, info.vocabulary, info.eos), (30, DType::U16, 280, 0));
+    assert_eq!((info.bytes, info.dtype, info.vocabulary, info.eos), (30, TokenType::U16, 280, 0));
     assert_eq!(info.tokenizer, small_tokenizer().hash());
     // The layout of OLMo's data: nothing but little-endian u16.
     let raw = fs::read(dir.path().join("s/tokens.bin")).unwrap();
@@ -731,13 +731,13 @@ fn a_large_vocabulary_is_stored_in_four_bytes() {
     let tokenizer = load(dir.path(), word_level(&vocabulary)).unwrap();
     let path = dir.path().join("s");
     let shard = Shard::write(&path, &tokenizer, |w| w.add(document("a", "t1 t69998 t65536"))).unwrap();
-    assert_eq!((shard.info().dtype, shard.tokens_len()), (DType::U32, 4));
+    assert_eq!((shard.info().dtype, shard.tokens_len()), (TokenType::U32, 4));
     assert_eq!(shard.document_tokens(0), [1, 69_998, 65_536]);
     drop(shard);
     assert_eq!(fs::metadata(path.join("tokens.bin")).unwrap().len(), 16);
     fs::write(path.join("tokens.bin"), [0xff; 16]).unwrap();
     refused(Shard::open(&path), &["tokens.bin", "vocabulary"]);
-    assert_eq!((DType::of(65_536), DType::of(65_537)), (DType::U16, DType::U32));
+    assert_eq!((TokenType::of(65_536), TokenType::of(65_537)), (TokenType::U16, TokenType::U32));
 }
 
 #[test]
@@ -892,7 +892,8 @@ fn a_union_has_exactly_the_windows_of_its_modules() {
 fn base_units_divide_the_windows_of_their_partition() {
     let dir = temp();
     let shard = ramp(&dir.path().join("s"), 121);
-    let unit = |windows| Stream::from_members(vec![Member { shard: shard.clone(), windows, order_seed: 9 }], 10, 0);
+    let unit =
+        |windows| Stream::from_members(vec![StreamMember { shard: shard.clone(), windows, order_seed: 9 }], 10, 0);
     let visited = |stream: Stream| (0..stream.len()).map(|k| stream.window(k).1).collect::<Vec<_>>();
     let mut all: Vec<u64> = (0..3).flat_map(|i| visited(unit(4 * i..4 * i + 4).unwrap())).collect();
     all.sort_unstable();

@@ -21,9 +21,9 @@ fn score(perplexity: f64, tokens: u64) -> Score {
 }
 
 /// A score on each domain (two partitions and "web"), and the average "ood", the mean of one.
-fn scores(base: f64) -> BTreeMap<String, Score> {
+fn scores(base: f64) -> DomainScores {
     let domains = [("law", 0.25), ("code", 1.5), ("web", 3.125)];
-    let mut scores: BTreeMap<String, Score> = domains
+    let mut scores: DomainScores = domains
         .iter()
         .zip(100..)
         .map(|((name, more), tokens)| (name.to_string(), score(base + more, tokens)))

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use stockpot::engine::checkpoint::{OptimizerState, Reader, StorageDType, write_model};
 use stockpot::engine::device::Device;
 use stockpot::engine::merge::{
-    Merge, MergeReport, Merger, Mixture, Partition, Pool, Scheme, Weights, check_weights, normalized, write_merges,
+    MergeJob, MergePartition, MergeReport, Merger, Pool, Scheme, WeightedSum, Weights, check_weights, normalized,
+    write_merges,
 };
 use stockpot::engine::model::{Architecture, Config, Model, Table};
 use stockpot::engine::ops::dtype_convert::round_to_bytes;
@@ -85,10 +86,10 @@ fn merge(members: &[(PathBuf, f64)], out: &Path, dtype: Option<StorageDType>) ->
 }
 
 fn write(members: &[(PathBuf, f64)], out: &Path, dtype: Option<StorageDType>, normalize: bool) -> Result<MergeReport> {
-    let partitions: Vec<Partition> = members.iter().map(|(path, _)| Partition::of_one(path)).collect();
+    let partitions: Vec<MergePartition> = members.iter().map(|(path, _)| MergePartition::of_one(path)).collect();
     let given = Scheme::Given(members.iter().map(|member| member.1).collect());
     let weights = Weights::new(&partitions, &given, normalize, None)?;
-    let merge = Merge { weights, dtype, companions: 0, recipe: None, out: out.to_path_buf() };
+    let merge = MergeJob { weights, dtype, companions: 0, recipe: None, out: out.to_path_buf() };
     Ok(write_merges(&[merge], None)?.reports.remove(0))
 }
 
@@ -111,16 +112,16 @@ const F16: StorageDType = StorageDType::F16;
 const F32: StorageDType = StorageDType::F32;
 
 /// (P): the average in a model's memory.
-fn in_memory(pool: &Pool, mixture: &Mixture) -> Result<Vec<f32>> {
+fn in_memory(pool: &Pool, sum: &WeightedSum) -> Result<Vec<f32>> {
     let mut device = Device::cpu();
     let model = Model::without_weights(&mut device, pool.config())?;
-    Merger::new(&mut device, pool, std::slice::from_ref(mixture), 0)?.load(&mut device, 0, &model)?;
+    Merger::new(&mut device, pool, std::slice::from_ref(sum), 0)?.load(&mut device, 0, &model)?;
     device.to_vec(&model.master)
 }
 
 fn average(members: &[(PathBuf, f64)]) -> Result<(Config, Vec<f32>)> {
-    let (pool, mixture) = Pool::of_one(members)?;
-    Ok((pool.config().clone(), in_memory(&pool, &mixture)?))
+    let (pool, sum) = Pool::of_one(members)?;
+    Ok((pool.config().clone(), in_memory(&pool, &sum)?))
 }
 
 #[test]
@@ -360,25 +361,25 @@ fn the_output_replaces_only_an_earlier_merge() {
 #[test]
 fn a_file_cut_short_under_a_merge_is_an_error() {
     let (_dir, paths, _) = checkpoints(&[F32, F32]);
-    let (pool, mixture) = Pool::of_one(&members(&paths, &[0.5, 0.5])).unwrap();
-    in_memory(&pool, &mixture).unwrap();
+    let (pool, sum) = Pool::of_one(&members(&paths, &[0.5, 0.5])).unwrap();
+    in_memory(&pool, &sum).unwrap();
     let path = paths[1].join("model.safetensors");
     fs::File::options().write(true).open(&path).unwrap().set_len(100_000).unwrap();
-    refused(in_memory(&pool, &mixture), &[path.to_str().unwrap(), "changed while it was read"]);
+    refused(in_memory(&pool, &sum), &[path.to_str().unwrap(), "changed while it was read"]);
 }
 
 #[test]
 fn a_file_replaced_under_a_merge_is_an_error() {
     let (dir, paths, _) = checkpoints(&[F32, F32, F32]);
-    let (pool, mixture) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
+    let (pool, sum) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
     let path = paths[1].join("model.safetensors");
     fs::rename(paths[2].join("model.safetensors"), &path).unwrap();
-    refused(in_memory(&pool, &mixture), &[path.to_str().unwrap(), "changed while it was read", "another length, time"]);
+    refused(in_memory(&pool, &sum), &[path.to_str().unwrap(), "changed while it was read", "another length, time"]);
     // rewritten in place: the same length, another time
-    let (pool, mixture) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
+    let (pool, sum) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();
     file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(3)).unwrap();
-    refused(in_memory(&pool, &mixture), &[path.to_str().unwrap(), "changed while it was read"]);
+    refused(in_memory(&pool, &sum), &[path.to_str().unwrap(), "changed while it was read"]);
     assert!(dir.path().exists());
 }
 

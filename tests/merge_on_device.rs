@@ -83,7 +83,7 @@ impl Executor for Watched {
 fn a_wait_that_is_forgotten_shows() {
     let stored = Stored::new(&[BF16; 3]);
     let (pool, pairs) = (stored.pool(), pairs_and_singles(3));
-    let all = [mixture(&[(0, 0.25), (1, 0.5), (2, 0.25)])];
+    let all = [sum(&[(0, 0.25), (1, 0.5), (2, 0.25)])];
     let right = |mode, forgets| {
         let (mut device, ..) = Watched::device(mode, forgets);
         let resident = merged(&mut device, &pool, &pairs, 2 * stored.bytes(), 2).expect("merges");
@@ -121,7 +121,7 @@ fn memory_is_what_was_set_aside_and_each_checkpoint_is_copied_as_seldom_as_can_b
         assert_eq!(allocated, 3 * stored.bytes());
         assert!((6..given_order).contains(&loads), "{loads} loads");
     }
-    let all = [mixture(&(0..6).map(|k| (k, 1.0 / 6.0)).collect::<Vec<_>>())];
+    let all = [sum(&(0..6).map(|k| (k, 1.0 / 6.0)).collect::<Vec<_>>())];
     let (mut device, allocated, _) = Watched::device(Mode::FORWARD, Forgets::Nothing);
     Merger::new(&mut device, &pool, &all, 1_000_000).expect("memory");
     assert!((990_000..=1_000_000 + 100).contains(&allocated.load(Ordering::Relaxed)), "streaming takes no more");
@@ -141,12 +141,12 @@ fn a_weight_that_is_not_finite_is_named_where_its_mixture_is_loaded() {
         bytes[8 + header + at * dtype.bytes()..][..dtype.bytes()].fill(0xff);
         fs::write(&file, bytes).expect("a file");
         let pool = stored.pool();
-        let mixtures = [mixture(&[(0, 0.5), (2, 0.5)]), mixture(&[(0, 0.5), (1, 0.5)]), mixture(&[(2, 1.0)])];
+        let sums = [sum(&[(0, 0.5), (2, 0.5)]), sum(&[(0, 0.5), (1, 0.5)]), sum(&[(2, 1.0)])];
         // All resident; two slots; streamed.
         for budget in [u64::MAX, 4 * stored.bytes(), stored.bytes() / 2] {
             let device = &mut Simt::bf16(Mode::FORWARD);
             let model = Model::without_weights(device, pool.config()).expect("memory");
-            let mut merger = Merger::new(device, &pool, &mixtures, budget).expect("memory");
+            let mut merger = Merger::new(device, &pool, &sums, budget).expect("memory");
             let mut refused = 0;
             for (position, m) in merger.order().to_vec().into_iter().enumerate() {
                 match merger.load(device, position, &model) {
@@ -155,7 +155,7 @@ fn a_weight_that_is_not_finite_is_named_where_its_mixture_is_loaded() {
                         (0..9).for_each(|_| merger.prefetch(device));
                         let weights: Vec<f32> = device.to_vec(&model.master).expect("weights");
                         let bits: Vec<u32> = weights.into_iter().map(f32::to_bits).collect();
-                        assert!(bits == stored.average(&mixtures[m]), "{dtype:?}, {budget} bytes: mixture {m}");
+                        assert!(bits == stored.average(&sums[m]), "{dtype:?}, {budget} bytes: sum {m}");
                     }
                     Err(error) => {
                         let error = error.to_string();
@@ -177,11 +177,11 @@ fn a_weight_that_is_not_finite_is_named_where_its_mixture_is_loaded() {
 fn a_file_that_changes_is_named_when_it_is_read_and_not_missed_while_it_is_resident() {
     let stored = Stored::new(&[BF16; 3]);
     let pool = stored.pool();
-    let mixtures = [mixture(&[(0, 0.5), (1, 0.5)]), mixture(&[(0, 0.25), (1, 0.75)]), mixture(&[(1, 0.5), (2, 0.5)])];
+    let sums = [sum(&[(0, 0.5), (1, 0.5)]), sum(&[(0, 0.25), (1, 0.75)]), sum(&[(1, 0.5), (2, 0.5)])];
     let device = &mut Simt::bf16(Mode::FORWARD);
     let model = Model::without_weights(device, pool.config()).expect("memory");
     for budget in [3 * stored.bytes(), stored.bytes()] {
-        let mut merger = Merger::new(device, &pool, &mixtures, budget).expect("memory");
+        let mut merger = Merger::new(device, &pool, &sums, budget).expect("memory");
         assert_eq!(merger.order(), [0, 1, 2]);
         let resident = budget > stored.bytes();
         if resident {
@@ -190,7 +190,7 @@ fn a_file_that_changes_is_named_when_it_is_read_and_not_missed_while_it_is_resid
             File::options().write(true).open(file).and_then(|file| file.set_len(1000)).expect("a shorter file");
             merger.load(device, 1, &model).expect("what is resident is what was opened");
             let weights: Vec<f32> = device.to_vec(&model.master).expect("weights");
-            assert!(weights.into_iter().map(f32::to_bits).eq(stored.average(&mixtures[1])));
+            assert!(weights.into_iter().map(f32::to_bits).eq(stored.average(&sums[1])));
             fs::remove_file(stored.paths[2].join("model.safetensors")).expect("no file");
         }
         let faulty = if resident { (2, "module-2") } else { (0, "module-0") };
@@ -203,11 +203,11 @@ fn a_file_that_changes_is_named_when_it_is_read_and_not_missed_while_it_is_resid
 fn a_sum_that_overflows_is_named_by_its_tensor_and_one_that_only_might_is_not() {
     let stored = Stored::new(&[BF16, F32]);
     let pool = stored.pool();
-    let mixtures = [mixture(&[(0, 1e40), (1, 1.0)]), mixture(&[(1, 1e40), (1, -1e40)])];
+    let sums = [sum(&[(0, 1e40), (1, 1.0)]), sum(&[(1, 1e40), (1, -1e40)])];
     for budget in [u64::MAX, stored.bytes()] {
         let device = &mut Simt::bf16(Mode::FORWARD);
         let model = Model::without_weights(device, pool.config()).expect("memory");
-        let mut merger = Merger::new(device, &pool, &mixtures, budget).expect("memory");
+        let mut merger = Merger::new(device, &pool, &sums, budget).expect("memory");
         let at = |m: usize| merger.order().iter().position(|&i| i == m).expect("each once");
         let (over, cancelled) = (at(0), at(1));
         let error = merger.load(device, over, &model).expect_err("1e40 is more than f32 holds").to_string();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use stockpot::engine::checkpoint::{StorageDType, TrainerState, write_model};
-use stockpot::engine::merge::{Merge, Partition, Pool, Scaled, Scheme, Weights, to_memory, write_merges};
+use stockpot::engine::merge::{MergeJob, MergePartition, Pool, Scaled, Scheme, Weights, to_memory, write_merges};
 use stockpot::engine::model::{Architecture, Config, Table};
 use stockpot::error::Result;
 use tempfile::TempDir;
@@ -44,16 +44,16 @@ fn checkpoints(n: usize) -> (TempDir, Vec<PathBuf>) {
     (dir, paths)
 }
 
-fn plain(paths: &[PathBuf]) -> Vec<Partition> {
-    paths.iter().map(|path| Partition::of_one(path)).collect()
+fn plain(paths: &[PathBuf]) -> Vec<MergePartition> {
+    paths.iter().map(|path| MergePartition::of_one(path)).collect()
 }
 
-fn named(name: &str, modules: &[PathBuf]) -> Partition {
-    Partition { name: Some(name.into()), modules: modules.to_vec() }
+fn named(name: &str, modules: &[PathBuf]) -> MergePartition {
+    MergePartition { name: Some(name.into()), modules: modules.to_vec() }
 }
 
 /// Checkpoints cut into partitions `p0`, `p1`, ... of these sizes.
-fn partitions(paths: &[PathBuf], sizes: &[usize]) -> Vec<Partition> {
+fn partitions(paths: &[PathBuf], sizes: &[usize]) -> Vec<MergePartition> {
     let mut rest = paths;
     let mut partition = |(i, &size): (usize, &usize)| {
         let (modules, more) = rest.split_at(size);
@@ -72,11 +72,11 @@ fn is_explicit(weights: &Weights, explicit: &[(PathBuf, f64)], scratch: &Path) {
     let expected: Vec<(PathBuf, u64)> = explicit.iter().map(|(path, w)| (path.clone(), w.to_bits())).collect();
     assert_eq!(bits(weights), expected);
     let said = scratch.join("said");
-    let merge = Merge { weights: weights.clone(), dtype: None, companions: 0, recipe: None, out: said.clone() };
+    let merge = MergeJob { weights: weights.clone(), dtype: None, companions: 0, recipe: None, out: said.clone() };
     write_merges(&[merge], None).unwrap();
-    let (pool, mixtures) = Pool::of_sums(&[explicit.to_vec()]).unwrap();
+    let (pool, sums) = Pool::of_sums(&[explicit.to_vec()]).unwrap();
     let mut listed = vec![0.0; pool.table().len];
-    to_memory(&pool, &mixtures[0], 0, &mut listed).unwrap();
+    to_memory(&pool, &sums[0], 0, &mut listed).unwrap();
     let file = fs::read(said.join("model.safetensors")).unwrap();
     assert!(file.ends_with(bytemuck::cast_slice::<f32, u8>(&listed)));
     let config = fs::read(pool.checkpoints()[0].directory().join("config.json")).unwrap();
@@ -121,7 +121,7 @@ fn schemes_are_their_explicit_lists_bit_for_bit() {
             let modules = cut.iter().zip(weights).flat_map(|(p, w)| p.modules.iter().map(move |m| (m, w, p)));
             explicit(modules.map(|(module, w, p)| (module.clone(), w * (1.0 / p.modules.len() as f64))).collect())
         };
-        let of = |partitions: &[Partition], scheme: Scheme, normalize: bool| {
+        let of = |partitions: &[MergePartition], scheme: Scheme, normalize: bool| {
             Weights::new(partitions, &scheme, normalize, scaled.clone()).unwrap()
         };
 
@@ -129,7 +129,7 @@ fn schemes_are_their_explicit_lists_bit_for_bit() {
         let weights = of(&cut, Scheme::Uniform, false);
         is_explicit(&weights, &composed(&vec![1.0 / n as f64; n]), dir.path());
         // macro: whole partitions, and the same without names
-        let whole: Vec<Partition> = cut.iter().map(|p| named(p.name.as_ref().unwrap(), &p.modules[..1])).collect();
+        let whole: Vec<MergePartition> = cut.iter().map(|p| named(p.name.as_ref().unwrap(), &p.modules[..1])).collect();
         let firsts: Vec<PathBuf> = cut.iter().map(|p| p.modules[0].clone()).collect();
         let uniform = explicit(firsts.iter().map(|path| (path.clone(), 1.0 / n as f64)).collect());
         is_explicit(&of(&whole, Scheme::Uniform, false), &uniform, dir.path());
@@ -190,7 +190,7 @@ fn merge_json_says_how_the_weights_came_to_be() {
     let scaled = Some(Scaled { seed: paths[4].clone(), lambda: 2.0 });
     let weights = Weights::new(&cut, &Scheme::Tokens, false, scaled).unwrap();
     let out = dir.path().join("out");
-    let merge = Merge { weights, dtype: Some(StorageDType::Bf16), companions: 0, recipe: None, out: out.clone() };
+    let merge = MergeJob { weights, dtype: Some(StorageDType::Bf16), companions: 0, recipe: None, out: out.clone() };
     let pass = write_merges(&[merge], None).unwrap();
     let written: Value = serde_json::from_str(&fs::read_to_string(out.join("merge.json")).unwrap()).unwrap();
     let p = Table::new(&config()).len;
@@ -239,7 +239,7 @@ fn a_large_lambda_needs_no_better_sum() {
     let given = |a: f64| Scheme::Given(vec![a, 0.5]);
     let weights = Weights::new(&plain(&paths[..2]), &given(0.5 + 9e-7), false, scaled(1000.0)).unwrap();
     let out = dir.path().join("out");
-    write_merges(&[Merge { weights, dtype: None, companions: 0, recipe: None, out }], None).unwrap();
+    write_merges(&[MergeJob { weights, dtype: None, companions: 0, recipe: None, out }], None).unwrap();
     refused(Weights::new(&plain(&paths[..2]), &given(0.4), false, scaled(0.0)), 2, &["sum to 1", "got: 0.9"]);
     refused(Weights::new(&plain(&paths[..2]), &given(0.5), false, scaled(f64::INFINITY)), 2, &["lambda", "inf"]);
 }
@@ -247,7 +247,7 @@ fn a_large_lambda_needs_no_better_sum() {
 #[test]
 fn weights_that_cannot_be_are_refused() {
     let (dir, paths) = checkpoints(3);
-    let of = |partitions: &[Partition], scheme: Scheme| Weights::new(partitions, &scheme, false, None);
+    let of = |partitions: &[MergePartition], scheme: Scheme| Weights::new(partitions, &scheme, false, None);
     refused(of(&[], Scheme::Uniform), 2, &["at least one checkpoint"]);
     refused(of(&[named("law", &[])], Scheme::Uniform), 2, &["the partition `law` has no checkpoint"]);
     let twice = [named("law", &paths[..1]), named("law", &paths[1..])];

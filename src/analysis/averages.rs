@@ -37,11 +37,7 @@ pub(super) fn averaged<'a, T>(
 /// The averages of a model's `scores` (by domain; other names are not read) for a mixture of `members`: the mean of the
 /// perplexities and the mean of the bits per byte. An average is there only where each of its domains has a score, as
 /// means over different domains could not be compared.
-pub fn averages(
-    domains: &[DomainInfo],
-    members: &BTreeMap<String, f64>,
-    scores: &BTreeMap<String, Score>,
-) -> BTreeMap<String, Score> {
+pub fn averages(domains: &[DomainInfo], members: &BTreeMap<String, f64>, scores: &DomainScores) -> DomainScores {
     let average = |(name, own): (String, Vec<&DomainInfo>)| {
         let chosen: Vec<&Score> = own.iter().map(|d| scores.get(&d.name)).collect::<Option<_>>()?;
         let mean = |of: fn(&Score) -> f64| chosen.iter().map(|s| of(s)).sum::<f64>() / chosen.len() as f64;

@@ -29,10 +29,9 @@ pub fn correlations(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed: u64)
 /// As [`correlations`], against the larger model's SEQ: of the study's proxies, the small model's own SEQ and the
 /// larger model's proxies, over the mixtures that the larger model was trained on.
 pub(super) fn cross_scale(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed: u64) -> Vec<Correlation> {
-    type Scores = BTreeMap<String, BTreeMap<String, Score>>;
     let of_target: Vec<MixtureInfo> = mixtures.iter().filter(|m| m.target.contains_key(SEQ)).cloned().collect();
     // The proxy's name in the report, where its scores are, and under which name.
-    let place = |name: &str| -> (fn(&MixtureInfo) -> &Scores, String) {
+    let place = |name: &str| -> (fn(&MixtureInfo) -> &ModelScores, String) {
         match name.strip_prefix("target_") {
             Some(name) => (|m| &m.target, name.into()),
             None => (|m| &m.scores, name.into()),

@@ -15,7 +15,7 @@ pub(super) fn fit(report: &mut Report) -> Vec<Law> {
         let ProxySource::Law(fitter) = *source else { continue };
         let fitted: Vec<Law> = report.domains.iter().filter_map(|d| law_of(d, form, fitter, &report.samples)).collect();
         for mixture in &mut report.mixtures {
-            let mut scores: BTreeMap<String, Score> = (fitted.iter())
+            let mut scores: DomainScores = (fitted.iter())
                 .filter_map(|law| Some((law.domain.clone(), predicted(law, &report.domains, &mixture.members)?)))
                 .collect();
             scores.extend(averages(&report.domains, &mixture.members, &scores));

@@ -24,10 +24,8 @@ fn trainings(mixture: &MixtureInfo) -> usize {
     (0..=mixture.repeats.len()).filter(|&repeat| of_repeat(mixture, repeat, SEQ).is_some()).count()
 }
 
-type Scores = std::collections::BTreeMap<String, Score>;
-
 /// The scores of repeat 0 (`scores`), 1, ...
-fn of_repeat<'a>(mixture: &'a MixtureInfo, repeat: usize, model: &str) -> Option<&'a Scores> {
+fn of_repeat<'a>(mixture: &'a MixtureInfo, repeat: usize, model: &str) -> Option<&'a DomainScores> {
     match repeat {
         0 => mixture.scores.get(model),
         _ => mixture.repeats.get(repeat - 1)?.get(model),

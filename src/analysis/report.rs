@@ -10,12 +10,6 @@ pub const AVERAGES: [&str; 3] = ["ood", "id", "members"];
 /// The model really trained on the mixture, in `MixtureInfo::scores`.
 pub const SEQ: &str = "seq";
 
-/// Domain or average -> score.
-pub type DomainScores = BTreeMap<String, Score>;
-
-/// SEQ or a proxy -> its scores.
-pub type ModelScores = BTreeMap<String, DomainScores>;
-
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
     pub study: String,
@@ -86,6 +80,12 @@ impl DomainKind {
     }
 }
 
+/// Scores of one model: domain or average -> score.
+pub type DomainScores = BTreeMap<String, Score>;
+
+/// Scores of several models: "seq", a proxy, ... -> its scores.
+pub type ModelScores = BTreeMap<String, DomainScores>;
+
 /// An evaluation set. Must not be called by one of [`AVERAGES`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DomainInfo {
@@ -111,16 +111,16 @@ pub struct MixtureInfo {
     /// Tokens of different text that its members have for training: what "the largest" means.
     pub available_tokens: u64,
     /// "seq" or a proxy ("merged", "ind", ...) -> domain or average -> score. A mixture without SEQ has no "seq".
-    pub scores: BTreeMap<String, BTreeMap<String, Score>>,
+    pub scores: ModelScores,
     /// `scores` once more for each repeat ("seq", "merged", "ind"), trained under another order of the data.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub repeats: Vec<BTreeMap<String, BTreeMap<String, Score>>>,
+    pub repeats: Vec<ModelScores>,
     /// `scores` of the study's larger model ("seq", and "merged" and "ind" where it has modules).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub target: BTreeMap<String, BTreeMap<String, Score>>,
+    pub target: ModelScores,
     /// Scaled merges: each lambda with domain or average -> score. In scores.csv only.
     #[serde(skip)]
-    pub by_lambda: Vec<(f64, BTreeMap<String, Score>)>,
+    pub by_lambda: Vec<(f64, DomainScores)>,
 }
 
 impl MixtureInfo {
@@ -190,7 +190,7 @@ pub struct SampleInfo {
     /// Partition -> weight; sums to 1.
     pub members: BTreeMap<String, f64>,
     /// Domain or average -> score.
-    pub scores: BTreeMap<String, Score>,
+    pub scores: DomainScores,
 }
 
 /// SEQ trained several times on the same mixtures, in perplexity on one domain or average.
@@ -318,7 +318,7 @@ pub struct Segment {
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SegmentPoint {
     pub at: f64,
-    pub scores: BTreeMap<String, Score>,
+    pub scores: DomainScores,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]

@@ -15,7 +15,6 @@ use super::proxies::{MERGED, SCALED};
 use super::report::*;
 use super::statistics::bootstrap::{bootstrap, paired};
 use super::statistics::correlation::pearson;
-use std::collections::BTreeMap;
 
 /// Gains in r below this are said to be none.
 const NO_GAIN: f64 = 0.01;
@@ -25,7 +24,7 @@ fn same(a: f64, b: f64) -> bool {
 }
 
 /// The scores of a mixture at a lambda that it was scored at.
-fn at(mixture: &MixtureInfo, lambda: f64) -> Option<&BTreeMap<String, Score>> {
+fn at(mixture: &MixtureInfo, lambda: f64) -> Option<&DomainScores> {
     mixture.by_lambda.iter().find(|(l, _)| same(*l, lambda)).map(|(_, scores)| scores)
 }
 
@@ -38,7 +37,7 @@ pub(super) fn score(report: &mut Report, how: &Analysis) {
             scores.extend(averages);
         }
     }
-    let mut chosen: Vec<Option<BTreeMap<String, Score>>> = Vec::new();
+    let mut chosen: Vec<Option<DomainScores>> = Vec::new();
     let groups = own_groups(&report.mixtures);
     for mixture in &report.mixtures {
         let members = groups.iter().find(|(group, _)| *group == mixture.group).map_or(&[][..], |(_, members)| members);

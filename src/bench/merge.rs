@@ -1,9 +1,9 @@
 //! Merges on the CPU, from checkpoints in the page cache to new files and to memory, beside copies in the same run.
 //! Nothing here waits for the disk.
 
-use super::{Row, SAMPLES, Subject, VOCABULARY};
+use super::{BenchRow, BenchSubject, SAMPLES, VOCABULARY};
 use crate::engine::checkpoint::{StorageDType, WeightsFile, write_model};
-use crate::engine::merge::{Mixture, Pool, for_each_block, to_files, to_memory};
+use crate::engine::merge::{Pool, WeightedSum, for_each_block, to_files, to_memory};
 use crate::engine::model::{Architecture, Config, initial_weights};
 use crate::engine::ops::dtype_convert::round_to_bytes;
 use crate::error::{Error, Result};
@@ -24,9 +24,9 @@ const CHECKPOINTS: usize = 8;
 /// Bytes of rounded sums on a stack.
 const PIECE_OF_SUMS: usize = 4096;
 
-pub(super) fn on_cpu(push: &mut dyn FnMut(Row)) -> Result<()> {
-    let scratch = Scratch(std::env::temp_dir().join(format!("stockpot-bench-{}", std::process::id())));
-    let mut bench = Bench { push, scratch: &scratch.0, copy: None };
+pub(super) fn on_cpu(push: &mut dyn FnMut(BenchRow)) -> Result<()> {
+    let scratch = BenchFiles(std::env::temp_dir().join(format!("stockpot-bench-{}", std::process::id())));
+    let mut bench = MergeBench { push, scratch: &scratch.0, copy: None };
     bench.copy_of_memory()?;
     let bf16 = bench.checkpoints("130m", StorageDType::Bf16)?;
     bench.copy_of_a_file(&bf16)?;
@@ -40,34 +40,34 @@ pub(super) fn on_cpu(push: &mut dyn FnMut(Row)) -> Result<()> {
     drop(f32);
     let small = bench.checkpoints("30m", StorageDType::Bf16)?;
     let pairs = (0..CHECKPOINTS).flat_map(|a| (a + 1..CHECKPOINTS).map(move |b| [a, b]));
-    let pairs: Vec<Mixture> = pairs.map(|pair| uniform(&pair)).collect();
+    let pairs: Vec<WeightedSum> = pairs.map(|pair| uniform(&pair)).collect();
     // Weights that differ from mixture to mixture, of all checkpoints.
     let weights = |m: usize| (0..CHECKPOINTS).map(move |k| (k, (1 + (m + 5 * k) % 32) as f64));
     let total = |m: usize| weights(m).map(|term| term.1).sum::<f64>();
-    let dense: Vec<Mixture> =
-        (0..32).map(|m| Mixture { terms: weights(m).map(|(k, w)| (k, w / total(m))).collect() }).collect();
+    let dense: Vec<WeightedSum> =
+        (0..32).map(|m| WeightedSum { terms: weights(m).map(|(k, w)| (k, w / total(m))).collect() }).collect();
     for (name, mixtures) in [("28 pairs", pairs), ("32 mixtures", dense)] {
         bench.many(&format!("{name} of 8 x 30m bf16"), &small, &mixtures)?;
     }
     Ok(())
 }
 
-fn uniform(members: &[usize]) -> Mixture {
-    Mixture { terms: members.iter().map(|&k| (k, 1.0 / members.len() as f64)).collect() }
+fn uniform(members: &[usize]) -> WeightedSum {
+    WeightedSum { terms: members.iter().map(|&k| (k, 1.0 / members.len() as f64)).collect() }
 }
 
-fn all() -> Mixture {
+fn all() -> WeightedSum {
     uniform(&(0..CHECKPOINTS).collect::<Vec<_>>())
 }
 
-struct Bench<'a> {
-    push: &'a mut dyn FnMut(Row),
+struct MergeBench<'a> {
+    push: &'a mut dyn FnMut(BenchRow),
     scratch: &'a Path,
     /// Bytes read and written per second by a copy of memory.
     copy: Option<f64>,
 }
 
-impl Bench<'_> {
+impl MergeBench<'_> {
     fn copy_of_memory(&mut self) -> Result<()> {
         let from: Vec<u8> = (0..COPIED).map(|i| (i.wrapping_mul(7919) >> 8) as u8).collect();
         let mut to = vec![0u8; COPIED];
@@ -102,7 +102,7 @@ impl Bench<'_> {
         fs::remove_file(&to).map_err(io)
     }
 
-    fn file_row(&mut self, name: &str, pool: &Pool, mixture: &Mixture) -> Result<()> {
+    fn file_row(&mut self, name: &str, pool: &Pool, mixture: &WeightedSum) -> Result<()> {
         let mixtures = std::slice::from_ref(mixture);
         let out = self.scratch.join("out");
         // The output has the checkpoints' type.
@@ -120,7 +120,7 @@ impl Bench<'_> {
 
     /// Sums of many mixtures, rounded to bf16 and then dropped: what merging costs whoever keeps no files. In one pass,
     /// and in as many passes as there are mixtures.
-    fn many(&mut self, name: &str, pool: &Pool, mixtures: &[Mixture]) -> Result<()> {
+    fn many(&mut self, name: &str, pool: &Pool, mixtures: &[WeightedSum]) -> Result<()> {
         let round = |_: usize, _: Range<usize>, sums: &[f64]| {
             let mut bytes = [0u8; PIECE_OF_SUMS];
             sums.chunks(PIECE_OF_SUMS / 2).fold(true, |finite, sums| {
@@ -142,7 +142,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn memory_row(&mut self, name: &str, pool: &Pool, mixture: &Mixture) -> Result<()> {
+    fn memory_row(&mut self, name: &str, pool: &Pool, mixture: &WeightedSum) -> Result<()> {
         let mut out = vec![0.0; pool.table().len];
         let bytes = used(pool, std::slice::from_ref(mixture)) + 4 * out.len();
         self.time(name, bytes, || {
@@ -160,9 +160,9 @@ impl Bench<'_> {
         let mut samples = (0..SAMPLES).map(|_| sample()).collect::<Result<Vec<f64>>>()?;
         samples.sort_by(f64::total_cmp);
         let (seconds, fastest, slowest) = (samples[SAMPLES / 2], samples[0], samples[SAMPLES - 1]);
-        let (subject, name, bytes, flops, tokens) = (Subject::Merge, name.to_string(), bytes as f64, 0.0, 0.0);
+        let (subject, name, bytes, flops, tokens) = (BenchSubject::Merge, name.to_string(), bytes as f64, 0.0, 0.0);
         let of_copy = self.copy.map(|copy| bytes / seconds / copy);
-        (self.push)(Row { subject, name, seconds, fastest, slowest, flops, bytes, tokens, of_copy });
+        (self.push)(BenchRow { subject, name, seconds, fastest, slowest, flops, bytes, tokens, of_copy });
         Ok(seconds)
     }
 
@@ -185,16 +185,16 @@ impl Bench<'_> {
 }
 
 /// Bytes of the checkpoints that a pass reads.
-fn used(pool: &Pool, mixtures: &[Mixture]) -> usize {
+fn used(pool: &Pool, mixtures: &[WeightedSum]) -> usize {
     let used = |k: usize| mixtures.iter().any(|m| m.terms.iter().any(|term| term.0 == k));
     let checkpoints = pool.checkpoints().iter().enumerate();
     checkpoints.filter(|(k, _)| used(*k)).map(|(_, checkpoint)| checkpoint.bytes() as usize).sum()
 }
 
 /// A directory that goes when it is dropped.
-struct Scratch(PathBuf);
+struct BenchFiles(PathBuf);
 
-impl Drop for Scratch {
+impl Drop for BenchFiles {
     fn drop(&mut self) {
         // Left-over scratch is no reason to fail.
         let _ = files::remove_directory(&self.0);

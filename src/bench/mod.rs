@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 /// What can be timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Subject {
+pub enum BenchSubject {
     /// Matrix products of a layer and of the output
     Gemm,
     /// Causal attention, forward and backward
@@ -41,25 +41,26 @@ pub enum Subject {
     Eval,
 }
 
-impl Subject {
-    pub const ALL: [Subject; 5] = [Subject::Gemm, Subject::Attention, Subject::Train, Subject::Merge, Subject::Eval];
+impl BenchSubject {
+    pub const ALL: [BenchSubject; 5] =
+        [BenchSubject::Gemm, BenchSubject::Attention, BenchSubject::Train, BenchSubject::Merge, BenchSubject::Eval];
 
     /// As it is given on the command line.
     pub fn name(self) -> &'static str {
         match self {
-            Subject::Gemm => "gemm",
-            Subject::Attention => "attention",
-            Subject::Train => "train",
-            Subject::Merge => "merge",
-            Subject::Eval => "eval",
+            BenchSubject::Gemm => "gemm",
+            BenchSubject::Attention => "attention",
+            BenchSubject::Train => "train",
+            BenchSubject::Merge => "merge",
+            BenchSubject::Eval => "eval",
         }
     }
 }
 
 /// One line of results.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
-    pub subject: Subject,
+pub struct BenchRow {
+    pub subject: BenchSubject,
     /// What, at which shape.
     pub name: String,
     /// Seconds of one repetition: median, fastest and slowest sample.
@@ -80,11 +81,11 @@ pub struct Row {
 #[derive(Debug, Clone, Serialize)]
 pub struct Timings {
     pub device: String,
-    pub rows: Vec<Row>,
+    pub rows: Vec<BenchRow>,
 }
 
 /// Times `subjects` on `device`; `progress` is told of each row.
-pub fn run(device: &mut Device, subjects: &[Subject], progress: &mut dyn FnMut(&Row)) -> Result<Timings> {
+pub fn run(device: &mut Device, subjects: &[BenchSubject], progress: &mut dyn FnMut(&BenchRow)) -> Result<Timings> {
     let mut timings = Timings { device: device.name().to_string(), rows: vec![] };
     Bench { device, rows: &mut timings.rows, progress, predictor: None }.all(subjects)?;
     Ok(timings)
@@ -92,8 +93,8 @@ pub fn run(device: &mut Device, subjects: &[Subject], progress: &mut dyn FnMut(&
 
 struct Bench<'a, 'p> {
     device: &'a mut Device,
-    rows: &'a mut Vec<Row>,
-    progress: &'a mut dyn FnMut(&Row),
+    rows: &'a mut Vec<BenchRow>,
+    progress: &'a mut dyn FnMut(&BenchRow),
     /// In place of the clock, on a device that computes nothing.
     predictor: Option<&'a mut predict::Predictor<'p>>,
 }
@@ -111,13 +112,13 @@ const VOCABULARY: usize = 50_304;
 const SMALL_VOCABULARY: usize = 4096;
 
 impl Bench<'_, '_> {
-    fn all(&mut self, subjects: &[Subject]) -> Result<()> {
+    fn all(&mut self, subjects: &[BenchSubject]) -> Result<()> {
         subjects.iter().try_for_each(|subject| match subject {
-            Subject::Gemm => self.gemm(),
-            Subject::Attention => self.attention(),
-            Subject::Train => self.train(),
-            Subject::Merge => self.merge(),
-            Subject::Eval => self.eval(),
+            BenchSubject::Gemm => self.gemm(),
+            BenchSubject::Attention => self.attention(),
+            BenchSubject::Train => self.train(),
+            BenchSubject::Merge => self.merge(),
+            BenchSubject::Eval => self.eval(),
         })
     }
 
@@ -158,9 +159,13 @@ impl Bench<'_, '_> {
                     epilogue,
                 };
                 let name = |what: &str| format!("{preset} {layer} {what} {rows}x{out}x{inner}");
-                self.op(Subject::Gemm, name("forward"), &product(&x, &weight, &y, false, true, Epilogue::Store))?;
-                self.op(Subject::Gemm, name("dx"), &product(&y, &weight, &dx, false, false, Epilogue::Store))?;
-                self.op(Subject::Gemm, name("dweight"), &product(&y, &x, &dweight, true, false, Epilogue::Accumulate))?;
+                self.op(BenchSubject::Gemm, name("forward"), &product(&x, &weight, &y, false, true, Epilogue::Store))?;
+                self.op(BenchSubject::Gemm, name("dx"), &product(&y, &weight, &dx, false, false, Epilogue::Store))?;
+                self.op(
+                    BenchSubject::Gemm,
+                    name("dweight"),
+                    &product(&y, &x, &dweight, true, false, Epilogue::Accumulate),
+                )?;
             }
         }
         Ok(())
@@ -187,10 +192,10 @@ impl Bench<'_, '_> {
             };
             let forward =
                 Attention { shape, q: q.clone(), k: k.clone(), v: v.clone(), out: out.clone(), lse: lse.clone() };
-            self.op(Subject::Attention, name("forward"), &forward)?;
+            self.op(BenchSubject::Attention, name("forward"), &forward)?;
             let (dout, dq, dk, dv) = (dout?, dq?, dk?, dv?);
             let backward = AttentionBackward { shape, q, k, v, out, lse, dout, dq, dk, dv, delta };
-            self.op(Subject::Attention, name("backward"), &backward)?;
+            self.op(BenchSubject::Attention, name("backward"), &backward)?;
         }
         Ok(())
     }
@@ -209,7 +214,7 @@ impl Bench<'_, '_> {
             let flops = batch.rows() as f64 * config.training_flops_per_token();
             let name = format!("{preset} step of {} x {} tokens", batch.batch, batch.context);
             let wait = optimizer.arena.norm.clone();
-            self.row(Subject::Train, name, (flops, 0.0, batch.rows() as f64), &wait, &mut |device| {
+            self.row(BenchSubject::Train, name, (flops, 0.0, batch.rows() as f64), &wait, &mut |device| {
                 device.repeat(&mut repeat, |device| {
                     optimizer.zero_gradients(device)?;
                     model.accumulate_gradient(device, &acts, &optimizer.arena, batch, &inputs, scale)?;
@@ -243,7 +248,7 @@ impl Bench<'_, '_> {
                         compute => Some(self.device.alloc(compute, p)?.vector()),
                     },
                 };
-                self.op(Subject::Merge, format!("{preset} {count} checkpoints of {p} weights"), &merge)?;
+                self.op(BenchSubject::Merge, format!("{preset} {count} checkpoints of {p} weights"), &merge)?;
             }
         }
         Ok(())
@@ -259,14 +264,14 @@ impl Bench<'_, '_> {
             let flops = batch.rows() as f64 * config.forward_flops_per_token();
             let name = format!("{preset} {} x {} tokens", batch.batch, batch.context);
             let wait = acts.losses(1);
-            self.row(Subject::Eval, name, (flops, 0.0, batch.rows() as f64), &wait, &mut |device| {
+            self.row(BenchSubject::Eval, name, (flops, 0.0, batch.rows() as f64), &wait, &mut |device| {
                 model.losses(device, &acts, batch, &inputs)
             })?;
         }
         Ok(())
     }
 
-    fn op(&mut self, subject: Subject, name: String, op: &dyn Op) -> Result<()> {
+    fn op(&mut self, subject: BenchSubject, name: String, op: &dyn Op) -> Result<()> {
         let cost = op.cost();
         let wait = self.device.alloc(DType::F32, 1)?;
         self.row(subject, name, (cost.flops as f64, cost.bytes as f64, 0.0), &wait, &mut |device| device.run(op))
@@ -275,7 +280,7 @@ impl Bench<'_, '_> {
     /// Times `work`, whose end is known when `wait` was read.
     fn row(
         &mut self,
-        subject: Subject,
+        subject: BenchSubject,
         name: String,
         (flops, bytes, tokens): (f64, f64, f64),
         wait: &Buffer,
@@ -301,11 +306,11 @@ impl Bench<'_, '_> {
         let mut seconds = (0..SAMPLES).map(|_| sample(repetitions)).collect::<Result<Vec<_>>>()?;
         seconds.sort_by(f64::total_cmp);
         let (seconds, fastest, slowest) = (seconds[SAMPLES / 2], seconds[0], seconds[SAMPLES - 1]);
-        self.push(Row { subject, name, seconds, fastest, slowest, flops, bytes, tokens, of_copy: None });
+        self.push(BenchRow { subject, name, seconds, fastest, slowest, flops, bytes, tokens, of_copy: None });
         Ok(())
     }
 
-    fn push(&mut self, row: Row) {
+    fn push(&mut self, row: BenchRow) {
         (self.progress)(&row);
         self.rows.push(row);
     }
@@ -350,7 +355,7 @@ impl Bench<'_, '_> {
     }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for BenchRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let spread = (self.slowest - self.fastest) / self.seconds * 100.0;
         write!(f, "{:48} {:>10.1} us  spread {spread:>4.1}%", self.name, self.seconds * 1e6)?;

@@ -27,7 +27,7 @@
 //! limit, bank conflicts, blocks that wait for their first tile, the copy of tokens to the device.
 
 use super::gpus::Gpu;
-use super::work::{Work, matrices, product_shape, registers};
+use super::work::{LaunchWork, matrices, product_shape, registers};
 use crate::engine::device::{Launch, Op};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ pub struct Prediction {
     /// Mean over busiest multiprocessor: what the last wave leaves of the device.
     pub balance: f64,
     #[serde(flatten)]
-    pub work: Work,
+    pub work: LaunchWork,
     /// Seconds of each limit alone, where there is work for it.
     pub limits: BTreeMap<Limit, f64>,
     /// Which is the slowest, or LAUNCH where that takes longer.
@@ -92,7 +92,7 @@ pub struct Prediction {
 impl Prediction {
     /// Of launch number `index` of `op`.
     pub fn of(gpu: &Gpu, op: &dyn Op, index: usize, launch: &Launch) -> Prediction {
-        let work = Work::of(op, index, launch);
+        let work = LaunchWork::of(op, index, launch);
         let registers = registers(launch);
         let resident = gpu.resident(launch.block, registers, launch.shared_bytes);
         let blocks: f64 = launch.grid.iter().map(|&n| n as f64).product();
@@ -148,7 +148,7 @@ impl Limit {
 }
 
 /// Seconds of each limit that a launch has work for; the head of this file has the formulas.
-fn limits(gpu: &Gpu, work: &Work, busiest: f64) -> BTreeMap<Limit, f64> {
+fn limits(gpu: &Gpu, work: &LaunchWork, busiest: f64) -> BTreeMap<Limit, f64> {
     let one = |amount: f64, a_clock: f64| busiest * amount / (a_clock * gpu.clock * SUSTAINED);
     let mma = gpu.tensor_flops * gpu.mma_sync;
     let tensor = match work.product {

@@ -3,7 +3,7 @@
 
 use super::gpus::Gpu;
 use super::model::{HOST_LAUNCH, LAUNCH, MEMORY_REACHED, Prediction, SUSTAINED};
-use super::{Bench, Subject};
+use super::{Bench, BenchSubject};
 use crate::engine::device::{Buffer, DType, Device, Executor, Graph, Launch, Op};
 use crate::error::Result;
 use serde::Serialize;
@@ -33,7 +33,7 @@ pub struct Assumed {
 /// A row as `bench` times it, with the same name.
 #[derive(Debug, Serialize)]
 pub struct PredictedRow {
-    pub subject: Subject,
+    pub subject: BenchSubject,
     pub name: String,
     /// Of one repetition.
     pub seconds: f64,
@@ -65,7 +65,7 @@ pub struct Kernel {
 /// Predicts the rows of `subjects` on `gpu`; `progress` is told of each.
 pub fn predict(
     gpu: &'static Gpu,
-    subjects: &[Subject],
+    subjects: &[BenchSubject],
     progress: &mut dyn FnMut(&PredictedRow),
 ) -> Result<Predictions> {
     let (mut device, record) = device(gpu);
@@ -103,7 +103,7 @@ impl Predictor<'_> {
     pub(super) fn row(
         &mut self,
         device: &mut Device,
-        (subject, name): (Subject, String),
+        (subject, name): (BenchSubject, String),
         (flops, bytes, tokens): (f64, f64, f64),
         work: &mut dyn FnMut(&mut Device) -> Result<()>,
     ) -> Result<()> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// Of all blocks of a launch together.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Work {
+pub struct LaunchWork {
     /// Bytes between memory and L2: each operand once, twice where it is read and written. Nothing that an earlier
     /// launch left in L2 is counted on, and what blocks read again comes from L2.
     pub memory_bytes: f64,
@@ -159,9 +159,9 @@ impl AttentionKernel {
     }
 }
 
-impl Work {
+impl LaunchWork {
     /// Of launch number `index` of `op`.
-    pub fn of(op: &dyn Op, index: usize, launch: &Launch) -> Work {
+    pub fn of(op: &dyn Op, index: usize, launch: &Launch) -> LaunchWork {
         let operands = op.operands();
         let updated = |m: &Matrix| operands.iter().any(|(o, a)| *a == Access::Update && o.address() == m.address());
         let touches = |m: &Matrix| if updated(m) { 2.0 } else { 1.0 };
@@ -178,7 +178,7 @@ impl Work {
         let (f32_flops, f64_flops) = if launch.args.iter().any(is_f64) { (0.0, flops) } else { (flops, 0.0) };
         let row = SPECIAL.iter().find(|(kernel, define, _)| *kernel == launch.kernel && has(launch, define));
         let [exponentials, ieee] = row.map_or([0.0; 2], |row| row.2).map(|n| n * touched[0].elements() as f64);
-        let work = Work {
+        let work = LaunchWork {
             memory_bytes: bytes,
             l2_bytes: bytes,
             f32_flops,
@@ -186,7 +186,7 @@ impl Work {
             special: exponentials + ieee,
             // An element is converted or moved once, and no multiplication is taken to be fused with an addition.
             instructions: flops + elements + exponentials + IEEE_INSTRUCTIONS * ieee,
-            ..Work::default()
+            ..LaunchWork::default()
         };
         match launch.kernel {
             "gemm" => work.gemm(launch, &touched),
@@ -194,36 +194,36 @@ impl Work {
             // A product and a sum for each element of `out`; the op's other flops are of its other launches.
             "attention_delta" => {
                 let f32_flops = 2.0 * touched[0].elements() as f64;
-                Work { f32_flops, instructions: f32_flops + elements, ..work }
+                LaunchWork { f32_flops, instructions: f32_flops + elements, ..work }
             }
             "embedding_forward" | "embedding_backward" => work.embedding(launch, &touched),
             // Every row is read again for its gradient, from L2.
             "cross_entropy" if has(launch, "GRADIENT=1") => {
-                Work { l2_bytes: bytes + touched[0].bytes() as f64, ..work }
+                LaunchWork { l2_bytes: bytes + touched[0].bytes() as f64, ..work }
             }
             _ => work,
         }
     }
 
     /// A is read once for each column of tiles, B once for each row of them.
-    fn gemm(self, launch: &Launch, operands: &[&Matrix]) -> Work {
+    fn gemm(self, launch: &Launch, operands: &[&Matrix]) -> LaunchWork {
         let (m, n, k) = product_shape(launch).expect("a product");
         let sizes = ["TILE_M", "TILE_N", "WARP_M", "WARP_N"].map(|name| number(launch, name));
         let tile = GEMM_TILES.iter().find(|t| [t.m, t.n, t.warp_m, t.warp_n] == sizes).expect("a tile of the table");
         let (a, b) = (operands[0].bytes() as f64, operands[1].bytes() as f64);
         let again = a * (n.div_ceil(tile.n) - 1) as f64 + b * (m.div_ceil(tile.m) - 1) as f64;
-        Work {
+        LaunchWork {
             memory_bytes: self.memory_bytes,
             l2_bytes: self.memory_bytes + again,
             tensor_flops: 2.0 * m as f64 * n as f64 * k as f64,
             product: Some((tile, (m, n, k))),
-            ..Work::default()
+            ..LaunchWork::default()
         }
     }
 
     /// See the head of kernels/attention.cu: a block owns rows, a band of them to each warp, and streams tiles past
     /// them.
-    fn attention(self, launch: &Launch, operands: &[&Matrix]) -> Work {
+    fn attention(self, launch: &Launch, operands: &[&Matrix]) -> LaunchWork {
         let kernel = AttentionKernel::of(launch);
         let (owned, streamed) = (number(launch, kernel.owned), number(launch, kernel.streamed));
         let (band, t) = (owned / number(launch, "WARPS"), counts(launch)[1]);
@@ -248,7 +248,7 @@ impl Work {
         let given: f64 = kernel.operands.iter().map(|&i| operands[i].bytes() as f64).sum();
         // The forward's sums shrink when a maximum grows: D of them for each row of a tile.
         let per_score = kernel.per_score + if kernel.products == 2 { width as f64 / streamed as f64 } else { 0.0 };
-        Work {
+        LaunchWork {
             memory_bytes: self.memory_bytes,
             l2_bytes: self.memory_bytes - given + copied,
             shared_bytes: read + copied,
@@ -257,13 +257,13 @@ impl Work {
             special: scores,
             instructions: per_score * scores + WARP * (tensor_flops / MMA_FLOPS + read / LDMATRIX_BYTES),
             alternates: true,
-            ..Work::default()
+            ..LaunchWork::default()
         }
     }
 
     /// Of the (V, C) table only rows of tokens that occur are touched; all tokens are taken to differ, as in the
     /// timings.
-    fn embedding(self, launch: &Launch, operands: &[&Matrix]) -> Work {
+    fn embedding(self, launch: &Launch, operands: &[&Matrix]) -> LaunchWork {
         let backward = launch.kernel == "embedding_backward";
         let table = operands[if backward { 2 } else { 1 }];
         let rows = operands[0].elements().min(table.rows());
@@ -272,7 +272,7 @@ impl Work {
         // Every block of the backward looks through all tokens: load, compare, vote, count.
         let blocks: f64 = launch.grid.iter().map(|&n| n as f64).product();
         let looked = if backward { blocks * operands[0].elements() as f64 } else { 0.0 };
-        Work {
+        LaunchWork {
             memory_bytes: self.memory_bytes - unused,
             l2_bytes: self.l2_bytes - unused + 4.0 * looked,
             instructions: self.instructions - unused / table.dtype().bytes() as f64 + 4.0 * looked,

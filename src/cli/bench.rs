@@ -2,16 +2,16 @@
 
 use super::DeviceArg;
 use crate::bench::gpus::{GPUS, Gpu};
-use crate::bench::{self, Subject};
+use crate::bench::{self, BenchSubject};
 use crate::error::Result;
 use crate::progress::say;
 use clap::Args;
 
 #[derive(Args)]
-pub struct Bench {
+pub struct BenchArgs {
     /// What to time; everything unless given
     #[arg(value_enum)]
-    subjects: Vec<Subject>,
+    subjects: Vec<BenchSubject>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -30,9 +30,9 @@ fn gpu(name: &str) -> std::result::Result<&'static Gpu, String> {
     })
 }
 
-impl Bench {
+impl BenchArgs {
     pub fn run(&self) -> Result<()> {
-        let subjects = if self.subjects.is_empty() { &Subject::ALL[..] } else { &self.subjects };
+        let subjects = if self.subjects.is_empty() { &BenchSubject::ALL[..] } else { &self.subjects };
         if let Some(gpu) = self.model {
             let predictions = bench::predict(gpu, subjects, &mut |row| say(&row.to_string()))?;
             return super::print(self.json, &predictions, || predictions.to_string());

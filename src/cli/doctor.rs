@@ -8,7 +8,7 @@ use serde::Serialize;
 use std::fmt::Write;
 
 #[derive(Args)]
-pub struct Doctor {
+pub struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -22,24 +22,24 @@ struct Findings {
     vectors: &'static str,
     /// Measured now: a 1024^3 product in f32.
     matmul_gflops: f64,
-    cuda: Cuda,
+    cuda: CudaReport,
 }
 
 #[derive(Serialize)]
-struct Cuda {
+struct CudaReport {
     /// Whether `--device cuda` computes on every GPU listed.
     ready: bool,
     /// The CUDA release that the driver is made for.
     driver: Option<String>,
-    devices: Vec<Gpu>,
+    devices: Vec<GpuReport>,
     nvrtc: Option<Library>,
     /// Where compiled kernels are kept.
     cache: Option<String>,
-    missing: Vec<Missing>,
+    missing: Vec<MissingReport>,
 }
 
 #[derive(Serialize)]
-struct Gpu {
+struct GpuReport {
     /// As `--device` takes it.
     device: String,
     name: String,
@@ -54,19 +54,19 @@ struct Library {
 }
 
 #[derive(Serialize)]
-struct Missing {
+struct MissingReport {
     what: String,
     fix: String,
 }
 
-impl Doctor {
+impl DoctorArgs {
     pub fn run(&self, threads: usize) -> Result<()> {
         let findings = Findings {
             version: env!("CARGO_PKG_VERSION"),
             threads,
             vectors: vectors(),
             matmul_gflops: matmul_rate(&mut Device::cpu())? / 1e9,
-            cuda: Cuda::look(),
+            cuda: CudaReport::look(),
         };
         super::print(self.json, &findings, || {
             format!(
@@ -81,17 +81,17 @@ impl Doctor {
     }
 }
 
-impl Cuda {
-    fn look() -> Cuda {
+impl CudaReport {
+    fn look() -> CudaReport {
         let found = cuda::look();
         let dotted = |(major, minor): (u32, u32)| format!("{major}.{minor}");
-        let gpu = |device: cuda::FoundDevice| Gpu {
+        let gpu = |device: cuda::FoundDevice| GpuReport {
             device: format!("cuda:{}", device.ordinal),
             name: device.name,
             compute_capability: dotted(device.capability),
             memory_bytes: device.memory,
         };
-        Cuda {
+        CudaReport {
             ready: found.missing.is_empty(),
             driver: found.driver.map(dotted),
             devices: found.devices.into_iter().map(gpu).collect(),
@@ -99,7 +99,7 @@ impl Cuda {
                 .nvrtc
                 .map(|(path, version)| Library { path: path.display().to_string(), version: dotted(version) }),
             cache: nvrtc::cache_directory().map(|path| path.display().to_string()),
-            missing: found.missing.iter().map(|m| Missing { what: m.what(), fix: m.fix() }).collect(),
+            missing: found.missing.iter().map(|m| MissingReport { what: m.what(), fix: m.fix() }).collect(),
         }
     }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::path::PathBuf;
 
 #[derive(Args)]
-pub struct Eval {
+pub struct EvalArgs {
     /// A checkpoint directory
     #[arg(
         value_name = "CKPT",
@@ -40,17 +40,17 @@ pub struct Eval {
 }
 
 #[derive(Serialize)]
-struct Scores {
+struct EvalOutput {
     model: String,
     /// Of a merge
     #[serde(skip_serializing_if = "Option::is_none")]
     merge: Option<Weights>,
-    domains: Vec<Domain>,
+    domains: Vec<EvalDomain>,
     macro_perplexity: f64,
 }
 
 #[derive(Serialize)]
-struct Domain {
+struct EvalDomain {
     name: String,
     #[serde(flatten)]
     score: DomainScore,
@@ -58,7 +58,7 @@ struct Domain {
     bits_per_byte: f64,
 }
 
-impl Eval {
+impl EvalArgs {
     pub fn run(&self) -> Result<()> {
         let place = self.device.spec()?;
         let (weights, name) = self.merged()?;
@@ -84,12 +84,12 @@ impl Eval {
         scorer.load_merge(0)?;
         let progress = Progress::new();
         let merge = self.checkpoint.is_none().then_some(weights);
-        let mut scores = Scores { model: name, merge, domains: vec![], macro_perplexity: 0.0 };
+        let mut scores = EvalOutput { model: name, merge, domains: vec![], macro_perplexity: 0.0 };
         if !self.json {
             print_now(&scores.head())?;
         }
         for (name, files) in domains {
-            let shard = Scratch::shard(&name, &files, &tokenizer)?;
+            let shard = TokenScratch::shard(&name, &files, &tokenizer)?;
             let task = progress.task(&name, 100);
             let score = scorer.score(&shard.shard, &mut |done, windows| {
                 task.update(100 * done / windows, "% of the windows");
@@ -97,7 +97,7 @@ impl Eval {
             let score = score.map_err(|e| if e.has_place() { e } else { e.at(format!("--data {name}")) })?;
             let (perplexity, bits_per_byte) = (score.perplexity(), score.bits_per_byte());
             task.finish(&format!("perplexity {perplexity:.3}"));
-            let domain = Domain { name, score, perplexity, bits_per_byte };
+            let domain = EvalDomain { name, score, perplexity, bits_per_byte };
             if !self.json {
                 print_now(&domain.row())?;
             }
@@ -160,7 +160,7 @@ fn weighted(text: &str) -> Option<(PathBuf, f64)> {
     Some((path.into(), weight.trim().parse().ok()?))
 }
 
-impl Scores {
+impl EvalOutput {
     fn head(&self) -> String {
         format!(
             "{}\n{:24} {:>9} {:>11} {:>12} {:>13}",
@@ -173,7 +173,7 @@ impl Scores {
     }
 }
 
-impl Domain {
+impl EvalDomain {
     fn row(&self) -> String {
         format!(
             "{:24} {:>9} {:>11} {:>12.4} {:>13.4}",
@@ -183,13 +183,13 @@ impl Domain {
 }
 
 /// A shard in a directory of its own that goes when it is dropped.
-struct Scratch {
+struct TokenScratch {
     shard: Shard,
     directory: PathBuf,
 }
 
-impl Scratch {
-    fn shard(name: &str, files: &[PathBuf], tokenizer: &Tokenizer) -> Result<Scratch> {
+impl TokenScratch {
+    fn shard(name: &str, files: &[PathBuf], tokenizer: &Tokenizer) -> Result<TokenScratch> {
         let directory = std::env::temp_dir().join(format!("stockpot-eval-{}", std::process::id()));
         let mut documents = 0u64;
         let shard = Shard::write(&directory, tokenizer, |shard: &mut ShardWriter| {
@@ -199,11 +199,11 @@ impl Scratch {
             }
             Ok(())
         })?;
-        Ok(Scratch { shard, directory })
+        Ok(TokenScratch { shard, directory })
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TokenScratch {
     fn drop(&mut self) {
         // Left-over scratch is no reason to fail.
         let _ = files::remove_directory(&self.directory);

@@ -2,7 +2,7 @@
 //! which `eval --merge` takes too.
 
 use crate::engine::checkpoint::StorageDType;
-use crate::engine::merge::{self, MergeReport, Partition, Recipe, Scaled, Scheme, Weights};
+use crate::engine::merge::{self, MergePartition, MergeReport, Recipe, Scaled, Scheme, Weights};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use clap::Args;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 #[derive(Args)]
-pub struct Merge {
+pub struct MergeArgs {
     /// Checkpoint directories; or mergekit's `linear` recipes (.yaml), of which several are merged in one pass
     #[arg(required_unless_present = "partition", conflicts_with = "partition", value_name = "CKPT|RECIPE.yaml")]
     inputs: Vec<PathBuf>,
@@ -53,7 +53,7 @@ impl WeightArgs {
     /// with the checkpoints.
     pub(super) fn resolve(&self, checkpoints: &[PathBuf], beside: Option<Vec<f64>>) -> Result<Weights> {
         let partitions = match &self.partition[..] {
-            [] => checkpoints.iter().map(|path| Partition::of_one(path)).collect(),
+            [] => checkpoints.iter().map(|path| MergePartition::of_one(path)).collect(),
             named => named.iter().map(|text| partition(text)).collect::<Result<Vec<_>>>()?,
         };
         let scheme = match (&self.weights, beside) {
@@ -104,12 +104,12 @@ fn scheme(text: &str) -> Result<Scheme> {
     }
 }
 
-fn partition(text: &str) -> Result<Partition> {
+fn partition(text: &str) -> Result<MergePartition> {
     let (name, modules) = super::split_once(text, "NAME=CKPT,...")?;
     if modules.split(',').any(str::is_empty) {
         return Err(Error::usage(format!("`{text}` is not NAME=CKPT,...")).expected("no empty path"));
     }
-    Ok(Partition { name: Some(name), modules: modules.split(',').map(PathBuf::from).collect() })
+    Ok(MergePartition { name: Some(name), modules: modules.split(',').map(PathBuf::from).collect() })
 }
 
 /// One merge, as `--json` shows it.
@@ -128,7 +128,7 @@ struct AllWritten<'a> {
     bytes_read: u64,
 }
 
-impl Merge {
+impl MergeArgs {
     pub fn run(&self) -> Result<()> {
         let merges = self.merges()?;
         let (progress, started) = (Progress::new(), Instant::now());
@@ -158,12 +158,12 @@ impl Merge {
         }
     }
 
-    fn merges(&self) -> Result<Vec<merge::Merge>> {
+    fn merges(&self) -> Result<Vec<merge::MergeJob>> {
         let is_recipe = |path: &&PathBuf| path.extension().is_some_and(|e| e == "yaml" || e == "yml") && !path.is_dir();
         match self.inputs.iter().filter(is_recipe).count() {
             0 => {
                 let (weights, dtype) = (self.weights.resolve(&self.inputs, None)?, self.dtype()?);
-                Ok(vec![merge::Merge { weights, dtype, companions: 0, recipe: None, out: self.out.clone() }])
+                Ok(vec![merge::MergeJob { weights, dtype, companions: 0, recipe: None, out: self.out.clone() }])
             }
             n if n == self.inputs.len() => self.recipes(),
             _ => Err(Error::usage("recipes and checkpoints cannot be merged together")
@@ -172,7 +172,7 @@ impl Merge {
         }
     }
 
-    fn recipes(&self) -> Result<Vec<merge::Merge>> {
+    fn recipes(&self) -> Result<Vec<merge::MergeJob>> {
         if let Some(option) = self.weights.given().or(self.dtype.as_ref().map(|_| "--dtype")) {
             return Err(Error::usage(format!("{option} cannot be given with a recipe"))
                 .fix("say it in the recipe: `weight` and `normalize` of `parameters`, `out_dtype`"));
@@ -183,7 +183,7 @@ impl Merge {
                 .at(&self.out)
                 .fix("choose another --out, or remove it first"));
         }
-        let mut merges: Vec<merge::Merge> = Vec::new();
+        let mut merges: Vec<merge::MergeJob> = Vec::new();
         for path in &self.inputs {
             let out = match self.inputs.len() {
                 1 => self.out.clone(),
@@ -196,7 +196,7 @@ impl Merge {
                     .fix("give the recipes different names"));
             }
             let Recipe { weights, dtype, companions } = Recipe::read(path)?;
-            merges.push(merge::Merge { weights, dtype, companions, recipe: Some(path.clone()), out });
+            merges.push(merge::MergeJob { weights, dtype, companions, recipe: Some(path.clone()), out });
         }
         Ok(merges)
     }

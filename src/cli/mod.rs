@@ -26,28 +26,28 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a study, or go on with it: tokens, seed, modules, SEQ runs, merges, scores, report
-    Run(study::Run),
+    Run(study::RunArgs),
     /// What a study would train, merge and score, and what it costs
-    Plan(study::Plan),
+    Plan(study::PlanArgs),
     /// What of a study is done
-    Status(study::Show),
+    Status(study::ShowArgs),
     /// Correlations of a finished study; writes report.html, report.json and scores.csv
-    Report(study::Show),
+    Report(study::ShowArgs),
     /// Find the best mixture by merging (in a later version)
     #[command(disable_help_flag = true)]
     Search(Later),
     /// Write documents as a shard of tokens
-    Tokenize(tokenize::Tokenize),
+    Tokenize(tokenize::TokenizeArgs),
     /// Train one model
-    Train(train::Train),
+    Train(train::TrainArgs),
     /// Average checkpoints into a new one
-    Merge(merge::Merge),
+    Merge(merge::MergeArgs),
     /// Perplexity of a checkpoint, or of a merge that is never written
-    Eval(eval::Eval),
+    Eval(eval::EvalArgs),
     /// Time kernels and whole steps
-    Bench(bench::Bench),
+    Bench(bench::BenchArgs),
     /// Devices of this machine, what is missing and how to get it
-    Doctor(doctor::Doctor),
+    Doctor(doctor::DoctorArgs),
 }
 
 /// A subcommand that does not exist yet: takes anything, says so.

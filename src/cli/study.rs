@@ -31,7 +31,7 @@ impl StudyArgs {
 }
 
 #[derive(Args)]
-pub struct Run {
+pub struct RunArgs {
     #[command(flatten)]
     common: StudyArgs,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub struct Run {
     cluster: Option<String>,
 }
 
-impl Run {
+impl RunArgs {
     pub fn run(&self, threads: usize) -> Result<()> {
         if let Some(kind) = &self.cluster {
             return Err(
@@ -68,12 +68,12 @@ impl Run {
 }
 
 #[derive(Args)]
-pub struct Plan {
+pub struct PlanArgs {
     #[command(flatten)]
     common: StudyArgs,
 }
 
-impl Plan {
+impl PlanArgs {
     pub fn run(&self) -> Result<()> {
         let plan = study::Plan::new(&self.common.read()?.0)?;
         super::print(self.common.json, &plan, || plan.to_string())
@@ -81,12 +81,12 @@ impl Plan {
 }
 
 #[derive(Args)]
-pub struct Show {
+pub struct ShowArgs {
     #[command(flatten)]
     common: StudyArgs,
 }
 
-impl Show {
+impl ShowArgs {
     pub fn status(&self) -> Result<()> {
         let (study, out) = self.common.read()?;
         let status = study::Status::new(&study, study::Store { root: out })?;

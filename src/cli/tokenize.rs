@@ -7,7 +7,7 @@ use clap::Args;
 use std::path::PathBuf;
 
 #[derive(Args)]
-pub struct Tokenize {
+pub struct TokenizeArgs {
     /// Files, directories or patterns of .jsonl, .jsonl.gz, .jsonl.zst and .txt
     #[arg(required = true)]
     files: Vec<PathBuf>,
@@ -21,7 +21,7 @@ pub struct Tokenize {
     json: bool,
 }
 
-impl Tokenize {
+impl TokenizeArgs {
     pub fn run(&self) -> Result<()> {
         let tokenizer = Tokenizer::load(&self.tokenizer, None)?;
         let files = expand(&self.files)?;

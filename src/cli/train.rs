@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[derive(Args)]
-pub struct Train {
+pub struct TrainArgs {
     /// What to train, on what, and how
     #[arg(long, value_name = "TRAIN.toml")]
     config: PathBuf,
@@ -35,7 +35,7 @@ pub struct Train {
 /// TRAIN.toml
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+struct TrainFile {
     /// Documents to train on; from the file's directory.
     #[serde(default)]
     files: Vec<PathBuf>,
@@ -59,7 +59,7 @@ fn checkpoint_every() -> u64 {
     200
 }
 
-impl Train {
+impl TrainArgs {
     pub fn run(&self) -> Result<()> {
         let place = self.device.spec()?;
         let settings = self.settings()?;
@@ -85,7 +85,7 @@ impl Train {
         };
         let identity = serde_json::to_string(&identity).expect("plain settings");
         let stream = stream(&settings, shards.clone(), &config)?;
-        let run = train::Run {
+        let run = train::TrainingRun {
             config: &config,
             start: Arc::new(start),
             stream: &stream,
@@ -123,8 +123,8 @@ impl Train {
         files::remove_abandoned(self.out.parent().unwrap_or(Path::new("")), is_ours)
     }
 
-    fn settings(&self) -> Result<Settings> {
-        let mut settings: Settings = settings_file::read(&self.config)?;
+    fn settings(&self) -> Result<TrainFile> {
+        let mut settings: TrainFile = settings_file::read(&self.config)?;
         settings.training.check("training").map_err(|e| e.at(&self.config))?;
         if settings.files.is_empty() == settings.shards.is_empty() {
             return Err(Error::usage("either `files` or `shards` says what to train on").at(&self.config));
@@ -136,7 +136,7 @@ impl Train {
         Ok(settings)
     }
 
-    fn start(&self, settings: &Settings, tokenizer: &Tokenizer) -> Result<(Config, Start)> {
+    fn start(&self, settings: &TrainFile, tokenizer: &Tokenizer) -> Result<(Config, Start)> {
         if let Some(init) = &self.init {
             if settings.model.is_some() {
                 return Err(Error::usage("--init brings its own model: leave [model] out").at(&self.config));
@@ -156,7 +156,7 @@ impl Train {
         Ok((config, Start { weights, optimizer: None }))
     }
 
-    fn shards(&self, settings: &Settings, tokenizer: &Tokenizer, config: &Config) -> Result<Vec<Arc<Shard>>> {
+    fn shards(&self, settings: &TrainFile, tokenizer: &Tokenizer, config: &Config) -> Result<Vec<Arc<Shard>>> {
         let mut shards = Vec::new();
         for directory in &settings.shards {
             shards.push(Arc::new(Shard::open(directory)?));
@@ -199,7 +199,7 @@ struct Identity<'a> {
 }
 
 /// Windows of all shards, each in proportion to its size.
-fn stream(settings: &Settings, shards: Vec<Arc<Shard>>, config: &Config) -> Result<Stream> {
+fn stream(settings: &TrainFile, shards: Vec<Arc<Shard>>, config: &Config) -> Result<Stream> {
     let total: u64 = shards.iter().map(|s| s.tokens_len()).sum();
     let wanted = settings.training.windows();
     let mut members = Vec::new();

@@ -1,13 +1,9 @@
 //! scores.csv: one row per mixture, model and domain, in the order of the report; RFC 4180, with a header.
 
 use crate::analysis::proxies;
-use crate::analysis::{AVERAGES, MixtureInfo, Report, SEQ, Score};
-use std::collections::BTreeMap;
+use crate::analysis::{AVERAGES, DomainScores, MixtureInfo, ModelScores, Report, SEQ, Score};
 
 const HEADER: &str = "mixture,group,model,domain,kind,nats,tokens,bytes,perplexity,bits_per_byte,repeat";
-
-/// Scores of one model: domain or average -> score.
-type Scores = BTreeMap<String, Score>;
 
 impl Report {
     /// `model` is "seq" or the proxy, "target_seq", ... for those of the larger model, "scaled@1.4" for the scaled
@@ -46,7 +42,7 @@ impl Report {
 
 /// All models of a mixture, each with its number of the repeat: its own, the repeats, the larger model's, scaled
 /// merges.
-fn series<'a>(mixture: &'a MixtureInfo, models: &[String]) -> Vec<(String, usize, &'a Scores)> {
+fn series<'a>(mixture: &'a MixtureInfo, models: &[String]) -> Vec<(String, usize, &'a DomainScores)> {
     let mut list = ordered(&mixture.scores, models, "", 0);
     for (repeat, scores) in mixture.repeats.iter().enumerate() {
         list.extend(ordered(scores, models, "", repeat + 1));
@@ -58,13 +54,13 @@ fn series<'a>(mixture: &'a MixtureInfo, models: &[String]) -> Vec<(String, usize
 
 /// In the order of `models`, then by name.
 fn ordered<'a>(
-    scores: &'a BTreeMap<String, Scores>,
+    scores: &'a ModelScores,
     models: &[String],
     prefix: &str,
     repeat: usize,
-) -> Vec<(String, usize, &'a Scores)> {
+) -> Vec<(String, usize, &'a DomainScores)> {
     let place = |name: &str| models.iter().position(|m| m == name).unwrap_or(models.len());
-    let mut list: Vec<(&String, &Scores)> = scores.iter().collect();
+    let mut list: Vec<(&String, &DomainScores)> = scores.iter().collect();
     list.sort_by_key(|(name, _)| place(name));
     list.into_iter().map(|(name, scores)| (format!("{prefix}{name}"), repeat, scores)).collect()
 }

@@ -58,7 +58,7 @@ pub const NEUTRAL: usize = 9;
 pub const TURNS: usize = 8;
 
 #[derive(Debug, Clone, Default, PartialEq)]
-pub enum Scale {
+pub enum AxisScale {
     #[default]
     Linear,
     /// Of shares, written as percentages.
@@ -71,11 +71,11 @@ pub enum Scale {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Axis {
     pub title: String,
-    pub scale: Scale,
+    pub scale: AxisScale,
 }
 
 impl Axis {
-    pub fn new(title: &str, scale: Scale) -> Axis {
+    pub fn new(title: &str, scale: AxisScale) -> Axis {
         Axis { title: title.into(), scale }
     }
 }
@@ -183,14 +183,14 @@ impl Chart {
 
     fn height(&self) -> f64 {
         match &self.y.scale {
-            Scale::Names(names) => 62.0 + ROW * names.len() as f64,
+            AxisScale::Names(names) => 62.0 + ROW * names.len() as f64,
             _ => HEIGHT,
         }
     }
 
     /// Finite, and on a logarithmic axis above zero. The bound keeps differences finite.
     fn fits(&self, x: f64, y: f64) -> bool {
-        let fits = |v: f64, axis: &Axis| v.abs() < 1e100 && (v > 0.0 || axis.scale != Scale::Log);
+        let fits = |v: f64, axis: &Axis| v.abs() < 1e100 && (v > 0.0 || axis.scale != AxisScale::Log);
         fits(x, &self.x) && fits(y, &self.y)
     }
 
@@ -242,7 +242,7 @@ impl Chart {
             );
         }
         // Between names, on numbers.
-        let aside = if matches!(self.y.scale, Scale::Names(_)) { 0.5 } else { 0.0 };
+        let aside = if matches!(self.y.scale, AxisScale::Names(_)) { 0.5 } else { 0.0 };
         for (value, label) in &y.ticks {
             let at = area.y(y, *value);
             let _ = write!(grid, "M{} {}H{}", px(left), px(area.y(y, *value + aside)), px(right));

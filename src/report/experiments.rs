@@ -1,7 +1,7 @@
 //! Tables of the experiments beyond correlation: picking, noise, scaled merges, mixing laws, segments, the larger model, trainings,
 //! what was used again.
 
-use super::tables::{NONE, Table, flops, interval, or_none, some_of, strings};
+use super::tables::{NONE, TextTable, flops, interval, or_none, some_of, strings};
 use crate::analysis::format::{count, domain_title, number, percent, proxy_title, signed};
 use crate::analysis::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Choices shown of the k that `SelectionQualityRow::regret_at` has.
 const TRIED: [usize; 4] = [1, 3, 5, 10];
 
-pub(super) fn picking(p: &SelectionQuality) -> Table {
+pub(super) fn picking(p: &SelectionQuality) -> TextTable {
     let longest = p.rows.iter().map(|r| r.regret_at.len()).max().unwrap_or(0);
     let tried: Vec<usize> = TRIED.into_iter().filter(|k| *k <= longest).collect();
     let row = |r: &SelectionQualityRow| {
@@ -25,7 +25,7 @@ pub(super) fn picking(p: &SelectionQuality) -> Table {
     };
     let header =
         strings(&["by", "n", "r", "95%", "decisions"]).into_iter().chain(tried.iter().map(|k| format!("regret@{k}")));
-    Table {
+    TextTable {
         title: format!("{}: {}", p.group, domain_title(&p.domain)),
         header: header.collect(),
         left: 1,
@@ -46,7 +46,7 @@ fn reasons<'a>(list: impl Iterator<Item = (String, &'a BTreeMap<String, String>)
 }
 
 /// One table of a group's noise.
-pub(super) fn noise(group: &str, list: &[&Noise]) -> Table {
+pub(super) fn noise(group: &str, list: &[&Noise]) -> TextTable {
     let row = |n: &&Noise| {
         vec![
             domain_title(&n.domain),
@@ -78,7 +78,7 @@ pub(super) fn noise(group: &str, list: &[&Noise]) -> Table {
     // Those of the answers stand above.
     let texts = list.iter().filter(|n| n.domain == "members" && !n.text.is_empty());
     let notes = texts.map(|n| format!("{}: {}", domain_title(&n.domain), n.text));
-    Table {
+    TextTable {
         title: group.into(),
         header: strings(&header),
         left: 1,
@@ -88,7 +88,7 @@ pub(super) fn noise(group: &str, list: &[&Noise]) -> Table {
 }
 
 /// What scaling gains, a row for each group and domain.
-pub(super) fn scaled(list: &[ScaledScan]) -> Table {
+pub(super) fn scaled(list: &[ScaledScan]) -> TextTable {
     let row = |s: &ScaledScan| {
         vec![
             s.group.clone(),
@@ -105,7 +105,7 @@ pub(super) fn scaled(list: &[ScaledScan]) -> Table {
     let title = |s: &ScaledScan| format!("{} {}", s.group, domain_title(&s.domain));
     let text = |s: &ScaledScan| format!("{}, {}: {}", s.group, domain_title(&s.domain), s.text);
     let texts = list.iter().filter(|s| AVERAGES.contains(&s.domain.as_str()) && !s.text.is_empty()).map(text);
-    Table {
+    TextTable {
         title: "What scaling gains".into(),
         header: strings(&["group", "domain", "n", "lambda", "", "r", "95%", "gain over MERGED", "95%"]),
         left: 2,
@@ -115,12 +115,12 @@ pub(super) fn scaled(list: &[ScaledScan]) -> Table {
 }
 
 /// r and error at each lambda.
-pub(super) fn scan(s: &ScaledScan) -> Table {
+pub(super) fn scan(s: &ScaledScan) -> TextTable {
     let row = |p: &ScaledPoint| {
         let r = [or_none(p.pearson, signed), interval(p.pearson_low, p.pearson_high)];
         [number(p.lambda)].into_iter().chain(r).chain([percent(p.log_error.exp_m1())]).collect()
     };
-    Table {
+    TextTable {
         title: format!("{}: {}", s.group, domain_title(&s.domain)),
         header: strings(&["lambda", "r", "95%", "off in value"]),
         left: 0,
@@ -130,7 +130,7 @@ pub(super) fn scan(s: &ScaledScan) -> Table {
 }
 
 /// Fits of both forms, a row for each domain.
-pub(super) fn laws(list: &[Law]) -> Table {
+pub(super) fn laws(list: &[Law]) -> TextTable {
     let row = |l: &Law| {
         vec![
             domain_title(&l.domain),
@@ -143,7 +143,7 @@ pub(super) fn laws(list: &[Law]) -> Table {
             or_none(l.r_squared, signed),
         ]
     };
-    Table {
+    TextTable {
         title: "Fits".into(),
         header: strings(&["domain", "form", "merges", "c", "k", "penalty", "residual", "R²"]),
         left: 2,
@@ -153,14 +153,14 @@ pub(super) fn laws(list: &[Law]) -> Table {
 }
 
 /// The coefficients of one form: domains down, partitions across.
-pub(super) fn coefficients(list: &[Law], form: &str) -> Table {
+pub(super) fn coefficients(list: &[Law], form: &str) -> TextTable {
     let of: Vec<&Law> = list.iter().filter(|l| l.form == form).collect();
     let partitions: BTreeSet<&str> = of.iter().flat_map(|l| l.t.keys().map(String::as_str)).collect();
     let row = |l: &&Law| {
         let values = partitions.iter().map(|p| or_none(l.t.get(*p).copied(), signed));
         [domain_title(&l.domain)].into_iter().chain(values).collect()
     };
-    Table {
+    TextTable {
         title: format!("{}: t of each partition", proxy_title(form)),
         header: [String::from("domain")].into_iter().chain(partitions.iter().map(|p| p.to_string())).collect(),
         left: 1,
@@ -179,7 +179,7 @@ impl std::fmt::Display for Finite {
 }
 
 /// Heights of barriers in nats per token: segments down, averages across.
-pub(super) fn barriers(list: &[Segment], averages: &[String]) -> Table {
+pub(super) fn barriers(list: &[Segment], averages: &[String]) -> TextTable {
     let shown: Vec<&String> = averages.iter().filter(|a| list.iter().any(|s| s.barriers.contains_key(*a))).collect();
     let row = |s: &Segment| {
         let cells = shown.iter().flat_map(|a| match s.barriers.get(*a) {
@@ -189,7 +189,7 @@ pub(super) fn barriers(list: &[Segment], averages: &[String]) -> Table {
         [s.from.clone(), s.to.clone()].into_iter().chain(cells).collect()
     };
     let header = shown.iter().flat_map(|a| [domain_title(a), "at".into()]);
-    Table {
+    TextTable {
         title: "Barriers".into(),
         header: strings(&["from", "to"]).into_iter().chain(header).collect(),
         left: 2,
@@ -198,7 +198,7 @@ pub(super) fn barriers(list: &[Segment], averages: &[String]) -> Table {
     }
 }
 
-pub(super) fn trainings(list: &[TrainingInfo]) -> Table {
+pub(super) fn trainings(list: &[TrainingInfo]) -> TextTable {
     let row = |t: &TrainingInfo| {
         let last = t.curve.last().map(|p| p.loss);
         vec![
@@ -211,7 +211,7 @@ pub(super) fn trainings(list: &[TrainingInfo]) -> Table {
             or_none(last, number),
         ]
     };
-    Table {
+    TextTable {
         title: "Trainings".into(),
         header: strings(&["training", "role", "key", "steps", "tokens", "FLOPs", "last loss"]),
         left: 3,
@@ -220,12 +220,12 @@ pub(super) fn trainings(list: &[TrainingInfo]) -> Table {
     }
 }
 
-pub(super) fn reuse(r: &Reuse) -> Table {
+pub(super) fn reuse(r: &Reuse) -> TextTable {
     let row = |name: &str, models: &[String], flops_: f64, scores: u64| {
         vec![name.into(), count(models.len() as u64), flops(flops_), count(scores)]
     };
     let list = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what}: {}.", names.join(", ")));
-    Table {
+    TextTable {
         title: "What was used again".into(),
         header: strings(&["", "trainings", "FLOPs", "scores"]),
         left: 1,

@@ -12,7 +12,7 @@
 
 use super::csv::field;
 use crate::analysis::proxies;
-use crate::analysis::{MERGED, Report, SEQ, Score};
+use crate::analysis::{DomainScores, MERGED, Report, SEQ, Score};
 use crate::error::Result;
 use crate::files;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use std::path::Path;
 const OLMIX_RESERVED: [&str; 4] = ["run", "run_id", "name", "index"];
 
 /// A mixture with the scores of one model on every domain.
-struct Row<'a> {
+struct InterchangeRow<'a> {
     /// From 1: its place among the report's mixtures, then among its samples.
     index: usize,
     members: &'a BTreeMap<String, f64>,
@@ -122,19 +122,19 @@ impl Report {
     }
 
     /// The mixtures, then the samples, which are merges, that `model` was scored on in every domain.
-    fn rows(&self, model: &str) -> Vec<Row<'_>> {
+    fn rows(&self, model: &str) -> Vec<InterchangeRow<'_>> {
         let mixtures = self.mixtures.iter().map(|m| (&m.members, m.scores.get(model)));
         let samples = self.samples.iter().map(|s| (&s.members, (model == MERGED).then_some(&s.scores)));
         let mut rows = Vec::new();
         for (index, (members, scores)) in (1..).zip(mixtures.chain(samples)) {
             let scores = scores.and_then(|scores| self.complete(scores));
-            rows.extend(scores.map(|scores| Row { index, members, scores }));
+            rows.extend(scores.map(|scores| InterchangeRow { index, members, scores }));
         }
         rows
     }
 
     /// The score on each domain, if there are domains and all have a finite one.
-    fn complete<'a>(&self, scores: &'a BTreeMap<String, Score>) -> Option<Vec<&'a Score>> {
+    fn complete<'a>(&self, scores: &'a DomainScores) -> Option<Vec<&'a Score>> {
         let finite = |s: &&Score| s.bits_per_byte.is_finite() && nats_per_token(s).is_finite();
         let all: Option<Vec<_>> = self.domains.iter().map(|d| scores.get(&d.name).filter(finite)).collect();
         all.filter(|all| !all.is_empty())

@@ -1,7 +1,7 @@
 //! Which charts a report has, and what is in them. `draw` draws them; `sections` puts them on the page, and
 //! [`Report::write`] into files.
 
-use super::draw::{Axis, Chart, Mark, NEUTRAL, REFERENCE, Scale, Series, TURNS};
+use super::draw::{Axis, AxisScale, Chart, Mark, NEUTRAL, REFERENCE, Series, TURNS};
 use crate::analysis::format::{domain_title, number, percent, proxy_title, signed};
 use crate::analysis::statistics::correlation;
 use crate::analysis::*;
@@ -60,8 +60,8 @@ impl Scatter {
         let (fit, left_out) = (least_squares(&xs, &ys), values.len() - points.len());
         let chart = Chart {
             title: format!("{domain}: perplexity of {name} and of {y_title}"),
-            x: Axis::new(&name, Scale::Linear),
-            y: Axis::new(y_title, Scale::Linear),
+            x: Axis::new(&name, AxisScale::Linear),
+            y: Axis::new(y_title, AxisScale::Linear),
             series: vec![Series { style: style(proxy), marks: true, points, ..Series::default() }],
             fit,
             ..Chart::default()
@@ -138,8 +138,8 @@ pub(super) fn overview(group: &str, list: &[&Correlation], noise: &[Noise]) -> C
             "{group}: r of each proxy with SEQ, by domain, n = {}",
             list.iter().map(|c| c.n).max().unwrap_or(0)
         ),
-        x: Axis::new("Pearson's r with SEQ", Scale::Linear),
-        y: Axis::new("", Scale::Names(domains.iter().map(|d| domain_title(d)).collect())),
+        x: Axis::new("Pearson's r with SEQ", AxisScale::Linear),
+        y: Axis::new("", AxisScale::Names(domains.iter().map(|d| domain_title(d)).collect())),
         series,
         rules: vec![1.0],
         fit: None,
@@ -177,8 +177,8 @@ pub(super) fn scaled(scan: &ScaledScan) -> Chart {
             domain_title(&scan.domain),
             scan.n
         ),
-        x: Axis::new("lambda (1 is MERGED)", Scale::Linear),
-        y: Axis::new("r with SEQ", Scale::Linear),
+        x: Axis::new("lambda (1 is MERGED)", AxisScale::Linear),
+        y: Axis::new("r with SEQ", AxisScale::Linear),
         series: vec![series],
         rules: [1.0].into_iter().chain(scan.lambda).collect(),
         fit: None,
@@ -199,8 +199,8 @@ pub(super) fn picking(p: &SelectionQuality) -> Chart {
     });
     Chart {
         title: format!("{}, {}: regret@k of each way to choose", p.group, domain_title(&p.domain)),
-        x: Axis::new("k, mixtures that are tried", Scale::Linear),
-        y: Axis::new("regret in SEQ's perplexity", Scale::Percent),
+        x: Axis::new("k, mixtures that are tried", AxisScale::Linear),
+        y: Axis::new("regret in SEQ's perplexity", AxisScale::Percent),
         series: series.collect(),
         ..Chart::default()
     }
@@ -239,8 +239,8 @@ pub(super) fn segments(report: &Report, domain: &str, seed: bool, above: bool) -
     );
     Chart {
         title: format!("{}: {value}, {ends}", domain_title(domain)),
-        x: Axis::new("share of the second end", Scale::Linear),
-        y: Axis::new(value, Scale::Linear),
+        x: Axis::new("share of the second end", AxisScale::Linear),
+        y: Axis::new(value, AxisScale::Linear),
         series: series.collect(),
         ..Chart::default()
     }
@@ -284,8 +284,8 @@ pub(super) fn cost(cost: &Cost) -> Chart {
     });
     Chart {
         title: "FLOPs to know the mixtures of n partitions".into(),
-        x: Axis::new("partitions", Scale::Linear),
-        y: Axis::new("FLOPs", Scale::Log),
+        x: Axis::new("partitions", AxisScale::Linear),
+        y: Axis::new("FLOPs", AxisScale::Log),
         series: series.into(),
         ..Chart::default()
     }
@@ -309,8 +309,8 @@ pub(super) fn curves(trainings: &[TrainingInfo], role: &str) -> Chart {
     });
     Chart {
         title: format!("Training loss: {}", role_title(role)),
-        x: Axis::new("step", Scale::Linear),
-        y: Axis::new("loss, nats per token", Scale::Linear),
+        x: Axis::new("step", AxisScale::Linear),
+        y: Axis::new("loss, nats per token", AxisScale::Linear),
         series: series.collect(),
         ..Chart::default()
     }

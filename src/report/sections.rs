@@ -4,7 +4,7 @@
 use super::draw::Chart;
 use super::experiments;
 use super::plot::{self, Scatter, distinct};
-use super::tables::{self, Table};
+use super::tables::{self, TextTable};
 use crate::analysis::format::{count, domain_title, proxy_title, signed};
 use crate::analysis::*;
 use minijinja::Value;
@@ -31,7 +31,7 @@ pub(super) struct Part {
     /// Folded until asked for.
     pub folded: bool,
     pub text: String,
-    pub tables: Vec<Table>,
+    pub tables: Vec<TextTable>,
     pub figures: Vec<Figure>,
     /// Shown letter by letter.
     pub verbatim: String,
@@ -52,7 +52,7 @@ pub(super) struct Panel {
 }
 
 impl Part {
-    fn new(title: &str, tables: Vec<Table>, figures: Vec<Figure>) -> Part {
+    fn new(title: &str, tables: Vec<TextTable>, figures: Vec<Figure>) -> Part {
         let tables = tables.into_iter().filter(|t| !t.rows.is_empty()).collect();
         let figures = figures.into_iter().filter(|f| !f.panels.is_empty()).collect();
         Part { title: title.into(), tables, figures, ..Part::default() }
@@ -129,7 +129,9 @@ impl Report {
                 let table = tables::correlation_table(&chosen);
                 let title = format!("{}: {what}", list[0].group);
                 let folded = i > 0 || what != "averages";
-                parts.push(Part::new(&title, vec![Table { title: title.clone(), ..table }], Vec::new()).fold(folded));
+                parts.push(
+                    Part::new(&title, vec![TextTable { title: title.clone(), ..table }], Vec::new()).fold(folded),
+                );
             }
         }
         parts

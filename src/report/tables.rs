@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// Rows of cells; columns up to `left` hold words (left-aligned), the others numbers.
 #[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Table {
+pub(super) struct TextTable {
     pub title: String,
     pub header: Vec<String>,
     pub left: usize,
@@ -33,12 +33,12 @@ pub(super) fn strings(words: &[&str]) -> Vec<String> {
 }
 
 /// One table per group, in the order of the correlations.
-pub(super) fn correlations(list: &[Correlation]) -> Vec<Table> {
+pub(super) fn correlations(list: &[Correlation]) -> Vec<TextTable> {
     let list: Vec<&Correlation> = list.iter().collect();
     list.chunk_by(|a, b| a.group == b.group).map(correlation_table).collect()
 }
 
-pub(super) fn correlation_table(list: &[&Correlation]) -> Table {
+pub(super) fn correlation_table(list: &[&Correlation]) -> TextTable {
     let row = |c: &&Correlation| {
         let relative = c.seq_standard_deviation.zip(c.seq_mean).map(|(deviation, mean)| deviation / mean);
         vec![
@@ -57,7 +57,7 @@ pub(super) fn correlation_table(list: &[&Correlation]) -> Table {
             or_none(relative, percent),
         ]
     };
-    Table {
+    TextTable {
         title: list.first().map_or(String::new(), |c| c.group.clone()),
         header: strings(&[
             "domain",
@@ -131,7 +131,7 @@ pub(super) fn some_of(list: &[String]) -> String {
 }
 
 /// The best `limit` mixtures of each group by the first proxy, on the first average there is.
-pub(super) fn rankings(mixtures: &[MixtureInfo], limit: usize) -> Vec<Table> {
+pub(super) fn rankings(mixtures: &[MixtureInfo], limit: usize) -> Vec<TextTable> {
     let proxies = proxies(mixtures);
     let Some(first) = proxies.first() else {
         return Vec::new();
@@ -152,7 +152,7 @@ pub(super) fn rankings(mixtures: &[MixtureInfo], limit: usize) -> Vec<Table> {
             [m.id.clone(), weights.join(", ")].into_iter().chain(scores).collect()
         };
         let more = members.len().saturating_sub(limit);
-        tables.push(Table {
+        tables.push(TextTable {
             title: format!("{group}: {} by {}", domain_title(domain), proxy_title(first)),
             header: strings(&["mixture", "weights"]).into_iter().chain(models.iter().map(|m| proxy_title(m))).collect(),
             left: 2,
@@ -168,14 +168,14 @@ fn weight(w: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
-pub(super) fn partitions(list: &[PartitionInfo]) -> Table {
+pub(super) fn partitions(list: &[PartitionInfo]) -> TextTable {
     let header =
         ["train docs", "tokens", "bytes", "validation docs", "tokens", "bytes", "test docs", "tokens", "bytes"];
     let row = |p: &PartitionInfo| {
         let sizes = [p.train, p.validation, p.test].into_iter().flat_map(|s| [s.documents, s.tokens, s.bytes]);
         [p.name.clone()].into_iter().chain(sizes.map(count)).collect()
     };
-    Table {
+    TextTable {
         title: "Partitions".into(),
         header: strings(&["partition"]).into_iter().chain(strings(&header)).collect(),
         left: 1,
@@ -184,7 +184,7 @@ pub(super) fn partitions(list: &[PartitionInfo]) -> Table {
     }
 }
 
-pub(super) fn domains(list: &[DomainInfo]) -> Table {
+pub(super) fn domains(list: &[DomainInfo]) -> TextTable {
     let row = |d: &DomainInfo| {
         let kind = d.kind.name().to_uppercase();
         vec![
@@ -196,7 +196,7 @@ pub(super) fn domains(list: &[DomainInfo]) -> Table {
             count(d.bytes),
         ]
     };
-    Table {
+    TextTable {
         title: "Evaluation domains".into(),
         header: strings(&["domain", "kind", "field", "documents", "tokens", "bytes"]),
         left: 3,
@@ -206,7 +206,7 @@ pub(super) fn domains(list: &[DomainInfo]) -> Table {
 }
 
 /// Per partition; the examples of dropped documents are its notes.
-pub(super) fn decontamination(d: &Decontamination) -> Table {
+pub(super) fn decontamination(d: &Decontamination) -> TextTable {
     let row = |p: &DecontaminatedPartition| {
         let share = if p.documents == 0 { None } else { Some(p.dropped_documents as f64 / p.documents as f64) };
         vec![
@@ -226,7 +226,7 @@ pub(super) fn decontamination(d: &Decontamination) -> Table {
     let late = d.left_out.iter().map(|(name, documents)| {
         format!("{name}: {documents} held-out documents are not scored, since training text that was there before has theirs.")
     });
-    Table {
+    TextTable {
         title: format!("Decontamination (shared runs of {} words)", d.ngram),
         header: strings(&["partition", "documents", "dropped", "share", "bytes dropped"]),
         left: 1,
@@ -256,9 +256,9 @@ pub(super) fn cost_sentence(cost: &Cost) -> Option<String> {
     ))
 }
 
-pub(super) fn cost(cost: &Cost) -> Table {
+pub(super) fn cost(cost: &Cost) -> TextTable {
     let row = |name: &str, value: f64| vec![name.to_string(), flops(value)];
-    Table {
+    TextTable {
         title: "Cost".into(),
         header: strings(&["way", "FLOPs"]),
         left: 1,
@@ -271,9 +271,9 @@ pub(super) fn cost(cost: &Cost) -> Table {
 }
 
 /// What the study computes, stage by stage.
-pub(super) fn stages(cost: &Cost) -> Table {
+pub(super) fn stages(cost: &Cost) -> TextTable {
     let row = |s: &StageCost| vec![s.stage.clone(), count(s.models), count(s.tokens), flops(s.flops)];
-    Table {
+    TextTable {
         title: "Stages".into(),
         header: strings(&["stage", "models", "tokens", "FLOPs"]),
         left: 1,
@@ -297,7 +297,7 @@ fn duration(hours: f64) -> String {
 }
 
 /// Planned and spent, by stage; without rows where no clock was read.
-pub(super) fn hours(spent: Option<&Spent>) -> Table {
+pub(super) fn hours(spent: Option<&Spent>) -> TextTable {
     let row =
         |s: &SpentStage| vec![s.stage.clone(), or_none(s.planned_hours, duration), duration(s.hours), flops(s.flops)];
     let both = spent.and_then(|s| s.modular_hours.zip(s.naive_hours));
@@ -308,7 +308,7 @@ pub(super) fn hours(spent: Option<&Spent>) -> Table {
              {naive} for a training per mixture."
         )
     });
-    Table {
+    TextTable {
         title: "Time on this machine".into(),
         header: strings(&["stage", "planned", "spent", "FLOPs made"]),
         left: 1,
@@ -317,8 +317,8 @@ pub(super) fn hours(spent: Option<&Spent>) -> Table {
     }
 }
 
-pub(super) fn hashes(hashes: &BTreeMap<String, String>) -> Table {
-    Table {
+pub(super) fn hashes(hashes: &BTreeMap<String, String>) -> TextTable {
+    TextTable {
         title: "Hashes".into(),
         header: strings(&["what", "hash"]),
         left: 2,

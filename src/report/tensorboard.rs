@@ -29,17 +29,17 @@ struct Event {
     #[prost(string, optional, tag = "3")]
     file_version: Option<String>,
     #[prost(message, optional, tag = "5")]
-    summary: Option<Summary>,
+    summary: Option<EventSummary>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Summary {
+struct EventSummary {
     #[prost(message, repeated, tag = "1")]
-    value: Vec<Value>,
+    value: Vec<SummaryValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Value {
+struct SummaryValue {
     #[prost(string, tag = "1")]
     tag: String,
     /// Optional, so that 0 is written, too: it is a case of a `oneof`.
@@ -55,8 +55,8 @@ pub fn events(rows: &[Metrics]) -> Vec<u8> {
     for row in rows {
         let values =
             [("loss", row.loss as f32), ("learning_rate", row.learning_rate as f32), ("grad_norm", row.grad_norm)];
-        let value = values.map(|(tag, v)| Value { tag: tag.into(), simple_value: Some(v) }).to_vec();
-        let summary = Some(Summary { value });
+        let value = values.map(|(tag, v)| SummaryValue { tag: tag.into(), simple_value: Some(v) }).to_vec();
+        let summary = Some(EventSummary { value });
         let event = Event { wall_time: row.step as f64, step: row.step as i64, file_version: None, summary };
         record(&mut out, &event);
     }

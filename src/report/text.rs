@@ -1,7 +1,7 @@
 //! The report for a terminal: the answer, then tables in plain characters.
 
 use super::experiments;
-use super::tables::{self, Table};
+use super::tables::{self, TextTable};
 use crate::analysis::format::domain_title;
 use crate::analysis::{AVERAGES, Correlation, Report};
 use std::fmt::Write;
@@ -94,7 +94,7 @@ fn visible(text: &str) -> String {
 }
 
 /// Appends a table, each column as wide as its widest cell; nothing for a table without rows.
-fn push(out: &mut String, table: &Table) {
+fn push(out: &mut String, table: &TextTable) {
     if table.rows.is_empty() {
         return;
     }

@@ -21,13 +21,13 @@ pub fn score(perplexity: f64, tokens: u64) -> Score {
     Score { nats: Some(nats), tokens: Some(tokens), bytes: Some(bytes), perplexity, bits_per_byte }
 }
 
-fn average(scores: &BTreeMap<String, Score>, names: &[&str]) -> Score {
+fn average(scores: &DomainScores, names: &[&str]) -> Score {
     let mean = |f: fn(&Score) -> f64| names.iter().map(|n| f(&scores[*n])).sum::<f64>() / names.len() as f64;
     Score { perplexity: mean(|s| s.perplexity), bits_per_byte: mean(|s| s.bits_per_byte), ..Default::default() }
 }
 
 /// Scores of one model: lower on its own members; on "weather" all alike; `noise` sets a proxy apart from SEQ.
-fn scores(members: &[usize], noise: f64, salt: usize) -> BTreeMap<String, Score> {
+fn scores(members: &[usize], noise: f64, salt: usize) -> DomainScores {
     let mut scores = BTreeMap::new();
     for (d, name) in PARTITIONS.iter().chain(&OOD).enumerate() {
         let help: f64 = members.iter().map(|&m| if m == d { 6.0 } else { 4.0 * irregular(d * 31 + m) }).sum();
@@ -152,7 +152,7 @@ fn field_of(domain: &str) -> Option<&'static str> {
     }
 }
 
-fn with_fields(mut scores: BTreeMap<String, Score>) -> BTreeMap<String, Score> {
+fn with_fields(mut scores: DomainScores) -> DomainScores {
     for field in ["science", "letters"] {
         let names: Vec<&str> = PARTITIONS.into_iter().filter(|p| field_of(p) == Some(field)).collect();
         scores.insert(format!("field:{field}"), average(&scores, &names));
@@ -375,7 +375,7 @@ pub fn large() -> Report {
         ..report.domains[0].clone()
     };
     let domains: Vec<DomainInfo> = (0..18).map(domain).collect();
-    let scores = |salt: usize| -> BTreeMap<String, Score> {
+    let scores = |salt: usize| -> DomainScores {
         let names = domains.iter().map(|d| d.name.clone()).chain(AVERAGES.map(String::from));
         names.enumerate().map(|(d, name)| (name, score(40.0 + 9.0 * irregular(salt + 37 * d), 4096))).collect()
     };

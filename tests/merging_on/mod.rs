@@ -9,7 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use stockpot::engine::checkpoint::{Reader, StorageDType, write_model};
 use stockpot::engine::device::Device;
-use stockpot::engine::merge::{Merger, Mixture, Pool};
+use stockpot::engine::merge::{Merger, Pool, WeightedSum};
 use stockpot::engine::model::{Architecture, Config, Model, Table};
 use stockpot::error::Result;
 use tempfile::TempDir;
@@ -60,38 +60,38 @@ impl Stored {
         2 * self.weights[0].len().next_multiple_of(8) as u64
     }
     /// The terms from the first to the last, rounded once.
-    pub fn average(&self, mixture: &Mixture) -> Vec<u32> {
+    pub fn average(&self, sum: &WeightedSum) -> Vec<u32> {
         let term = |&(k, weight): &(usize, f64), i: usize| weight * f64::from(self.weights[k][i]);
-        let (first, others) = mixture.terms.split_first().expect("a term");
+        let (first, others) = sum.terms.split_first().expect("a term");
         let sum = |i: usize| others.iter().fold(term(first, i), |sum, other| sum + term(other, i));
         (0..self.weights[0].len()).map(|i| (sum(i) as f32).to_bits()).collect()
     }
 }
 
-pub fn mixture(terms: &[(usize, f64)]) -> Mixture {
-    Mixture { terms: terms.to_vec() }
+pub fn sum(terms: &[(usize, f64)]) -> WeightedSum {
+    WeightedSum { terms: terms.to_vec() }
 }
 
 /// All pairs of `n` with odd weights, negative ones too, and each alone.
-pub fn pairs_and_singles(n: usize) -> Vec<Mixture> {
-    let pair = |i: usize, j: usize| mixture(&[(i, 1.0 / 3.0 - j as f64), (j, j as f64 + 2.0 / 3.0)]);
+pub fn pairs_and_singles(n: usize) -> Vec<WeightedSum> {
+    let pair = |i: usize, j: usize| sum(&[(i, 1.0 / 3.0 - j as f64), (j, j as f64 + 2.0 / 3.0)]);
     let pairs = (0..n).flat_map(|i| (i + 1..n).map(move |j| pair(i, j)));
-    pairs.chain((0..n).map(|k| mixture(&[(k, 1.0)]))).collect()
+    pairs.chain((0..n).map(|k| sum(&[(k, 1.0)]))).collect()
 }
 
-/// The bits of each mixture's weights. `prefetches` as a scorer calls for between two of them; only then is looked at
+/// The bits of each sum's weights. `prefetches` as a scorer calls for between two of them; only then is looked at
 /// what was loaded.
 pub fn merged(
     device: &mut Device,
     pool: &Pool,
-    mixtures: &[Mixture],
+    sums: &[WeightedSum],
     budget: u64,
     prefetches: usize,
 ) -> Result<Vec<Vec<u32>>> {
     let model = Model::without_weights(device, pool.config())?;
-    let mut merger = Merger::new(device, pool, mixtures, budget)?;
-    let mut results = vec![Vec::new(); mixtures.len()];
-    for position in 0..mixtures.len() {
+    let mut merger = Merger::new(device, pool, sums, budget)?;
+    let mut results = vec![Vec::new(); sums.len()];
+    for position in 0..sums.len() {
         merger.load(device, position, &model)?;
         (0..prefetches).for_each(|_| merger.prefetch(device));
         let weights: Vec<f32> = device.to_vec(&model.master)?;
@@ -113,27 +113,27 @@ pub fn merges_have_the_bits_of_the_cpu(device: impl Fn() -> Device) {
         let stored = Stored::new(&dtypes);
         let pool = stored.pool();
         let slot = stored.bytes() * if dtypes == [BF16; 5] { 1 } else { 2 };
-        let mut mixtures = pairs_and_singles(5);
-        let pairs = mixtures.len();
-        mixtures.push(mixture(&[(0, 0.3), (0, 0.4), (2, -0.2), (4, 0.5)]));
+        let mut sums = pairs_and_singles(5);
+        let pairs = sums.len();
+        sums.push(sum(&[(0, 0.3), (0, 0.4), (2, -0.2), (4, 0.5)]));
         // In an order of its own.
-        mixtures.push(mixture(&[(3, 0.1), (1, 0.2), (4, 0.3), (0, 0.15), (2, 0.25)]));
-        let expected: Vec<Vec<u32>> = mixtures.iter().map(|m| stored.average(m)).collect();
-        let cpu = merged(&mut Device::cpu(), &pool, &mixtures, 0, 1).expect("merges");
+        sums.push(sum(&[(3, 0.1), (1, 0.2), (4, 0.3), (0, 0.15), (2, 0.25)]));
+        let expected: Vec<Vec<u32>> = sums.iter().map(|m| stored.average(m)).collect();
+        let cpu = merged(&mut Device::cpu(), &pool, &sums, 0, 1).expect("merges");
         assert!(cpu == expected, "{dtypes:?}: the CPU");
         let same = |what: &str, count: usize, budget: u64, prefetches: usize| {
-            let ours = merged(&mut device(), &pool, &mixtures[..count], budget, prefetches).expect("merges");
+            let ours = merged(&mut device(), &pool, &sums[..count], budget, prefetches).expect("merges");
             let wrong: Vec<usize> = (0..count).filter(|&m| ours[m] != expected[m]).collect();
             assert!(wrong.is_empty(), "{dtypes:?}, {what}, {prefetches} prefetches: {wrong:?} have other bits");
         };
         for prefetches in [0, 1, 5] {
-            same("all resident", mixtures.len(), u64::MAX, prefetches);
+            same("all resident", sums.len(), u64::MAX, prefetches);
             same("slots for three and a bit", pairs, 3 * slot + 100, prefetches);
-            same("slots for two, larger ones streamed", mixtures.len(), 2 * slot, prefetches);
+            same("slots for two, larger ones streamed", sums.len(), 2 * slot, prefetches);
         }
         // Several chunks; chunks of 8 elements are too many for the singles and pairs.
-        same("less than one slot", mixtures.len(), slot * 2 / 7, 1);
-        let last = std::slice::from_ref(&mixtures[pairs]);
+        same("less than one slot", sums.len(), slot * 2 / 7, 1);
+        let last = std::slice::from_ref(&sums[pairs]);
         let ours = merged(&mut device(), &pool, last, slot / 301, 1).expect("a merge");
         assert!(ours[0] == expected[pairs], "{dtypes:?}: streamed in very small chunks");
     }

@@ -79,7 +79,7 @@ pub fn read_config(path: &Path) -> Result<Config> {
             .expected("a JSON object")
             .got(e.to_string())
     })?;
-    let fields = Fields { map: &map, path };
+    let fields = ConfigFields { map: &map, path };
     let class = fields.class()?;
     fields.refuse_unsupported()?;
     let width = fields.size("hidden_size", None)?;
@@ -168,12 +168,12 @@ fn transformers_name(dtype: StorageDType) -> &'static str {
     }
 }
 
-struct Fields<'a> {
+struct ConfigFields<'a> {
     map: &'a Map<String, Value>,
     path: &'a Path,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> ConfigFields<'a> {
     /// The field, unless it is absent or null.
     fn get(&self, name: &str) -> Option<&'a Value> {
         self.map.get(name).filter(|v| !v.is_null())

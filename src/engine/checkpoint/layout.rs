@@ -21,7 +21,7 @@ pub(super) struct Wanted<'a> {
 
 /// One tensor's place: elements `range` of the arena, from byte `start` of `files[file]`.
 #[derive(Debug)]
-struct Segment {
+struct TensorSegment {
     name: String,
     range: Range<usize>,
     file: usize,
@@ -30,13 +30,13 @@ struct Segment {
 }
 
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct TensorLayout {
     files: Vec<TensorFile>,
     /// In the order of the arena, without gaps.
-    segments: Vec<Segment>,
+    segments: Vec<TensorSegment>,
 }
 
-impl Layout {
+impl TensorLayout {
     /// Finds the wanted tensors, which lie in the arena in the order given. `surplus` decides about every tensor that
     /// is not wanted. `directory` is named where a tensor is in no file.
     pub(super) fn new<'a>(
@@ -44,7 +44,7 @@ impl Layout {
         mut files: Vec<TensorFile>,
         wanted: impl Iterator<Item = Wanted<'a>>,
         surplus: impl Fn(&TensorFile, &Tensor) -> Result<()>,
-    ) -> Result<Layout> {
+    ) -> Result<TensorLayout> {
         let wanted: Vec<Wanted> = wanted.collect();
         let mut found: BTreeMap<&str, (usize, &Tensor)> = BTreeMap::new();
         for (i, file) in files.iter().enumerate() {
@@ -71,14 +71,14 @@ impl Layout {
             let dtype = check_tensor(&files[file], t, want.shape)?;
             let range = next..next + want.shape.iter().product::<usize>();
             next = range.end;
-            segments.push(Segment { name: want.name, range, file, start: t.start, dtype });
+            segments.push(TensorSegment { name: want.name, range, file, start: t.start, dtype });
         }
         for (file, t) in found.into_values() {
             surplus(&files[file], t)?;
         }
         // The segments say all that is asked for from here on, and many checkpoints can be open at once.
         files.iter_mut().for_each(TensorFile::forget_tensors);
-        Ok(Layout { files, segments })
+        Ok(TensorLayout { files, segments })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -102,7 +102,7 @@ impl Layout {
     }
 
     /// Elements `range` as they are stored, where the file is mapped; all lie in one tensor. Ask
-    /// [`Layout::check_readable`] after reading.
+    /// [`TensorLayout::check_readable`] after reading.
     pub(super) fn stored(&self, range: Range<usize>) -> Values<'_> {
         let s = &self.segments[self.segments.partition_point(|s| s.range.end <= range.start)];
         assert!(s.range.start <= range.start && range.end <= s.range.end, "elements {range:?} lie in several tensors");
@@ -145,7 +145,7 @@ impl Layout {
     }
 }
 
-impl Segment {
+impl TensorSegment {
     fn values<'a>(&self, files: &'a [TensorFile], range: Range<usize>) -> Values<'a> {
         let at = self.start + ((range.start - self.range.start) * self.dtype.bytes()) as u64;
         Values::new(self.dtype, files[self.file].bytes(at, range.len() * self.dtype.bytes()))

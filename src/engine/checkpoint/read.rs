@@ -2,7 +2,7 @@
 //! `model.safetensors.index.json`, as one arena in the layout of [`Table`].
 
 use super::config::read_config;
-use super::layout::{CHUNK, Layout, Wanted};
+use super::layout::{CHUNK, TensorLayout, Wanted};
 use super::tensors::{Tensor, TensorFile};
 use crate::engine::model::{Config, Table};
 use crate::engine::ops::dtype_convert::{StorageDType, Values};
@@ -23,7 +23,7 @@ pub struct Reader {
     directory: PathBuf,
     config: Config,
     table: Table,
-    layout: Layout,
+    layout: TensorLayout,
 }
 
 impl Reader {
@@ -43,7 +43,7 @@ impl Reader {
         if let Some((file, head)) = head {
             check_tied(&files, &files[file], head)?;
         }
-        let layout = Layout::new(directory, files, wanted, surplus)?;
+        let layout = TensorLayout::new(directory, files, wanted, surplus)?;
         Ok(Reader { directory: directory.to_path_buf(), config, table, layout })
     }
 

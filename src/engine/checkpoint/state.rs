@@ -1,7 +1,7 @@
 //! What a training needs to go on, beside the weights: AdamW's moments in `optimizer.safetensors` and the trainer's
 //! counters in `trainer.json`.
 
-use super::layout::{Layout, Wanted};
+use super::layout::{TensorLayout, Wanted};
 use super::tensors::{self, TensorFile};
 use super::write::write_json;
 use crate::engine::model::Table;
@@ -56,7 +56,7 @@ impl OptimizerState {
                 .tensor(&t.name)
                 .got(format!("{:?}", t.dtype)));
         }
-        let layout = Layout::new(directory, vec![file], wanted(table), |file, t| {
+        let layout = TensorLayout::new(directory, vec![file], wanted(table), |file, t| {
             Err(Error::input("the model has no such parameter").at(file.path()).tensor(&t.name))
         })?;
         let mut state = OptimizerState::zeros(table);

@@ -80,7 +80,7 @@ fn below(random: &mut ChaCha8Rng, n: u64) -> u64 {
 
 /// What a run takes from one shard.
 #[derive(Debug, Clone)]
-pub struct Member {
+pub struct StreamMember {
     pub shard: Arc<Shard>,
     /// Places in the shard's own endless order; the first `n` are `0..n`, base unit i of `u` windows is
     /// `i*u..(i+1)*u`. Places past the shard's number of windows are further epochs.
@@ -101,13 +101,13 @@ pub struct Stream {
 impl Stream {
     /// The first `windows` windows of each `(shard, windows, order_seed)`; see [`Stream::from_members`].
     pub fn new(members: Vec<(Arc<Shard>, u64, u64)>, context: usize, shuffle_seed: u64) -> Result<Stream> {
-        let member = |(shard, windows, order_seed)| Member { shard, windows: 0..windows, order_seed };
+        let member = |(shard, windows, order_seed)| StreamMember { shard, windows: 0..windows, order_seed };
         Stream::from_members(members.into_iter().map(member).collect(), context, shuffle_seed)
     }
 
     /// The union of the members' windows, shuffled by `shuffle_seed`. Errors when a shard holds less than one window
     /// of `context` tokens, when there is nothing to train on, or when a shard has more than 2^32 windows.
-    pub fn from_members(members: Vec<Member>, context: usize, shuffle_seed: u64) -> Result<Stream> {
+    pub fn from_members(members: Vec<StreamMember>, context: usize, shuffle_seed: u64) -> Result<Stream> {
         if context == 0 {
             return Err(Error::usage("the context length is 0").expected("at least 1 token"));
         }

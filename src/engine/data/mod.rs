@@ -18,12 +18,11 @@ pub mod split;
 pub mod table;
 pub mod tokenizer;
 
-pub use batch::Member as StreamMember;
-pub use batch::{Member, Stream, WindowOrder, eval_windows, fill_eval_window, windows_in};
+pub use batch::{Stream, StreamMember, WindowOrder, eval_windows, fill_eval_window, windows_in};
 pub use decontaminate::{Contamination, DEFAULT_NGRAM, Decontaminator, NgramPlace};
 pub use document::Document;
 pub use documents::{expand, for_each_document, hash_files};
-pub use shard::{DType, Shard, ShardInfo, ShardWriter};
+pub use shard::{Shard, ShardInfo, ShardWriter, TokenType};
 pub use split::{Split, SplitRule};
 pub use table::{PartitionRow, PartitionTable};
 pub use tokenizer::Tokenizer;

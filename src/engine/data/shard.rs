@@ -29,19 +29,19 @@ const INFO: &str = "shard.json";
 /// How a token is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum DType {
+pub enum TokenType {
     U16,
     U32,
 }
 
-impl DType {
-    pub fn of(vocabulary: usize) -> DType {
-        if vocabulary <= 1 << 16 { DType::U16 } else { DType::U32 }
+impl TokenType {
+    pub fn of(vocabulary: usize) -> TokenType {
+        if vocabulary <= 1 << 16 { TokenType::U16 } else { TokenType::U32 }
     }
     pub fn bytes(self) -> usize {
         match self {
-            DType::U16 => 2,
-            DType::U32 => 4,
+            TokenType::U16 => 2,
+            TokenType::U32 => 4,
         }
     }
 }
@@ -55,7 +55,7 @@ pub struct ShardInfo {
     pub tokens: u64,
     /// Bytes of text (UTF-8).
     pub bytes: u64,
-    pub dtype: DType,
+    pub dtype: TokenType,
     /// Every token is below this.
     pub vocabulary: usize,
     pub eos: u32,
@@ -71,7 +71,7 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Takes the documents of a shard that is being written; see [`Shard::write`].
 pub struct ShardWriter<'a> {
     tokenizer: &'a Tokenizer,
-    dtype: DType,
+    dtype: TokenType,
     waiting: Vec<String>,
     waiting_bytes: usize,
     tokens: HashedFile,
@@ -86,7 +86,7 @@ impl<'a> ShardWriter<'a> {
     fn create(directory: &Path, tokenizer: &'a Tokenizer) -> Result<ShardWriter<'a>> {
         Ok(ShardWriter {
             tokenizer,
-            dtype: DType::of(tokenizer.vocabulary()),
+            dtype: TokenType::of(tokenizer.vocabulary()),
             waiting: Vec::new(),
             waiting_bytes: 0,
             tokens: HashedFile::create(directory.join(TOKENS))?,
@@ -129,8 +129,8 @@ impl<'a> ShardWriter<'a> {
         }
         let all = tokens.iter().copied().chain([eos]);
         let packed: Vec<u8> = match self.dtype {
-            DType::U16 => all.flat_map(|t| (t as u16).to_le_bytes()).collect(),
-            DType::U32 => all.flat_map(u32::to_le_bytes).collect(),
+            TokenType::U16 => all.flat_map(|t| (t as u16).to_le_bytes()).collect(),
+            TokenType::U32 => all.flat_map(u32::to_le_bytes).collect(),
         };
         self.tokens.write(&packed)?;
         self.documents.write(&self.end.to_le_bytes())?;
@@ -226,7 +226,7 @@ impl Shard {
                 .got(e.to_string())
                 .fix("write the shard again with this version of stockpot")
         })?;
-        if info.dtype != DType::of(info.vocabulary) || info.eos as usize >= info.vocabulary || info.documents == 0 {
+        if info.dtype != TokenType::of(info.vocabulary) || info.eos as usize >= info.vocabulary || info.documents == 0 {
             return Err(Error::input("the description contradicts itself")
                 .at(&path)
                 .expected("u16 up to a vocabulary of 65,536 and u32 above, the EOS below it, at least one document")
@@ -276,8 +276,8 @@ impl Shard {
         let path = self.directory.join(TOKENS);
         let (width, vocabulary) = (self.info.dtype.bytes(), self.info.vocabulary as u64);
         let largest = |bytes: &[u8]| match self.info.dtype {
-            DType::U16 => bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]) as u64).max(),
-            DType::U32 => bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as u64).max(),
+            TokenType::U16 => bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]) as u64).max(),
+            TokenType::U32 => bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]) as u64).max(),
         };
         let largest = self.tokens.par_chunks(CHUNK * width).filter_map(largest).max().unwrap_or(0);
         if largest >= vocabulary {
@@ -330,12 +330,12 @@ impl Shard {
         let start = start as usize * width;
         let stored = &self.tokens[start..start + out.len() * width];
         match self.info.dtype {
-            DType::U16 => {
+            TokenType::U16 => {
                 for (to, b) in out.iter_mut().zip(stored.chunks_exact(2)) {
                     *to = u16::from_le_bytes([b[0], b[1]]) as u32;
                 }
             }
-            DType::U32 => {
+            TokenType::U32 => {
                 for (to, b) in out.iter_mut().zip(stored.chunks_exact(4)) {
                     *to = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
                 }

@@ -9,7 +9,7 @@ mod pinned;
 mod probe;
 mod side_stream;
 
-pub use probe::{Found, FoundDevice, Missing, look};
+pub use probe::{CudaMissing, Found, FoundDevice, look};
 
 use super::launch::{Arg, Executor, Fetched, Graph, Launch};
 use super::memory::{Buffer, Matrix};
@@ -59,7 +59,7 @@ struct Function {
 /// The GPU number `ordinal`, ready to run launches.
 ///
 /// # Errors
-/// What is missing (see [`Missing`]), with what to do about it.
+/// What is missing (see [`CudaMissing`]), with what to do about it.
 pub fn open(ordinal: usize) -> Result<Cuda> {
     let (compiler, architecture, name) = probe::ready(ordinal)?;
     let context = CudaContext::new(ordinal).map_err(|e| failed("open the device", e))?;

@@ -14,27 +14,17 @@ pub use device_spec::DeviceSpec;
 pub use host::{Host, Rows, RowsMut};
 pub use launch::{Arg, Executor, Fetched, Graph, Launch};
 pub use memory::{Access, Buffer, DType, Element, Matrix, Operands};
-pub use op::{Cost, Op};
+pub use op::{Op, OpCost};
 
 use crate::error::{Error, Kind, Result};
 use host::AlignedBytes;
 use memory::Slab;
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 enum Backend {
     Cpu,
     Kernels(Box<dyn Executor>),
-}
-
-/// Time and work of one kind of op, when profiling is on.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Spent {
-    pub calls: u64,
-    pub time: Duration,
-    pub cost: Cost,
 }
 
 /// Numbers on their way from a device, which goes on computing meanwhile.
@@ -63,7 +53,6 @@ pub struct Device {
     backend: Backend,
     compute: DType,
     name: String,
-    profile: Option<BTreeMap<&'static str, Spent>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -89,7 +78,7 @@ impl Device {
 
     fn new(name: &str, backend: Backend, compute: DType) -> Device {
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Device { id, backend, compute, name: name.into(), profile: None }
+        Device { id, backend, compute, name: name.into() }
     }
 
     /// The kind of device whose bits results are, such as `cpu` or `cuda sm_90a`.
@@ -211,9 +200,6 @@ impl Device {
     /// time and from then on queues the record at once (a CUDA graph). `work` must not copy to or from the device nor
     /// allocate.
     pub fn repeat(&mut self, repeat: &mut Repeat, work: impl FnOnce(&mut Device) -> Result<()>) -> Result<()> {
-        if self.profile.is_some() {
-            return work(self);
-        }
         if let Some(graph) = &mut repeat.graph {
             return graph.launch();
         }
@@ -245,29 +231,10 @@ impl Device {
     pub fn run(&mut self, op: &dyn Op) -> Result<()> {
         let operands = op.operands();
         operands.check(op.name(), self.id);
-        let start = self.profile.is_some().then(Instant::now);
         match &mut self.backend {
             Backend::Cpu => op.cpu(&Host::new(&operands)),
             Backend::Kernels(executor) => executor.run(op)?,
         }
-        if let (Some(start), Some(profile)) = (start, &mut self.profile) {
-            let spent = profile.entry(op.name()).or_default();
-            let cost = op.cost();
-            spent.calls += 1;
-            spent.time += start.elapsed();
-            spent.cost.bytes += cost.bytes;
-            spent.cost.flops += cost.flops;
-        }
         Ok(())
-    }
-
-    /// Starts to record time and work per kind of op.
-    pub fn start_profile(&mut self) {
-        self.profile = Some(BTreeMap::new());
-    }
-
-    /// What was recorded since [`Device::start_profile`].
-    pub fn take_profile(&mut self) -> BTreeMap<&'static str, Spent> {
-        self.profile.take().unwrap_or_default()
     }
 }

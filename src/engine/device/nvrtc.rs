@@ -20,14 +20,14 @@ include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 type Program = *mut c_void;
 /// 0 is success.
-type Status = c_int;
+type NvrtcStatus = c_int;
 
 /// NVRTC's functions that are used here.
 struct Functions {
-    version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status,
-    supported_count: unsafe extern "C" fn(*mut c_int) -> Status,
-    supported: unsafe extern "C" fn(*mut c_int) -> Status,
-    error_string: unsafe extern "C" fn(Status) -> *const c_char,
+    version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> NvrtcStatus,
+    supported_count: unsafe extern "C" fn(*mut c_int) -> NvrtcStatus,
+    supported: unsafe extern "C" fn(*mut c_int) -> NvrtcStatus,
+    error_string: unsafe extern "C" fn(NvrtcStatus) -> *const c_char,
     create: unsafe extern "C" fn(
         *mut Program,
         *const c_char,
@@ -35,18 +35,18 @@ struct Functions {
         c_int,
         *const *const c_char,
         *const *const c_char,
-    ) -> Status,
-    compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> Status,
-    destroy: unsafe extern "C" fn(*mut Program) -> Status,
-    log_size: unsafe extern "C" fn(Program, *mut usize) -> Status,
-    log: unsafe extern "C" fn(Program, *mut c_char) -> Status,
-    cubin_size: unsafe extern "C" fn(Program, *mut usize) -> Status,
-    cubin: unsafe extern "C" fn(Program, *mut c_char) -> Status,
+    ) -> NvrtcStatus,
+    compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> NvrtcStatus,
+    destroy: unsafe extern "C" fn(*mut Program) -> NvrtcStatus,
+    log_size: unsafe extern "C" fn(Program, *mut usize) -> NvrtcStatus,
+    log: unsafe extern "C" fn(Program, *mut c_char) -> NvrtcStatus,
+    cubin_size: unsafe extern "C" fn(Program, *mut usize) -> NvrtcStatus,
+    cubin: unsafe extern "C" fn(Program, *mut c_char) -> NvrtcStatus,
 }
 
 /// Why there is no NVRTC to compile with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Missing {
+pub enum NvrtcMissing {
     /// `STOCKPOT_NVRTC` names no NVRTC.
     Named { path: PathBuf, why: String },
     /// None in any of the usual places.
@@ -57,43 +57,43 @@ pub enum Missing {
     Broken { path: PathBuf, why: String },
 }
 
-impl Missing {
+impl NvrtcMissing {
     pub fn what(&self) -> String {
         match self {
-            Missing::Named { path, why } => {
+            NvrtcMissing::Named { path, why } => {
                 format!("STOCKPOT_NVRTC is {}, which is no NVRTC: {why}", path.display())
             }
-            Missing::Nowhere => "no NVRTC (libnvrtc.so.12 or .13) found, which compiles the kernels".into(),
-            Missing::NewerThanDriver { found, driver } => {
+            NvrtcMissing::Nowhere => "no NVRTC (libnvrtc.so.12 or .13) found, which compiles the kernels".into(),
+            NvrtcMissing::NewerThanDriver { found, driver } => {
                 let found: Vec<String> =
                     found.iter().map(|(path, major)| format!("{} (CUDA {major})", path.display())).collect();
                 format!("the driver is made for CUDA {driver}, and each NVRTC is newer: {}", found.join(", "))
             }
-            Missing::Broken { path, why } => format!("the NVRTC {} does not compile: {why}", path.display()),
+            NvrtcMissing::Broken { path, why } => format!("the NVRTC {} does not compile: {why}", path.display()),
         }
     }
     pub fn fix(&self) -> String {
         let wheel = |major: u32| if major == 12 { "nvidia-cuda-nvrtc-cu12" } else { "nvidia-cuda-nvrtc" };
         match self {
-            Missing::Named { .. } => "set STOCKPOT_NVRTC to a libnvrtc.so or its directory, or unset it".into(),
-            Missing::Nowhere => {
+            NvrtcMissing::Named { .. } => "set STOCKPOT_NVRTC to a libnvrtc.so or its directory, or unset it".into(),
+            NvrtcMissing::Nowhere => {
                 "pip install nvidia-cuda-nvrtc (CUDA 13; for drivers of CUDA 12 nvidia-cuda-nvrtc-cu12) \
                                  into the environment of python3 on PATH, or install the CUDA toolkit, or set \
                                  STOCKPOT_NVRTC to a libnvrtc.so"
                     .into()
             }
-            Missing::NewerThanDriver { driver, .. } => {
+            NvrtcMissing::NewerThanDriver { driver, .. } => {
                 format!("update the NVIDIA driver, or pip install {} of CUDA {driver}", wheel(*driver))
             }
-            Missing::Broken { .. } => {
+            NvrtcMissing::Broken { .. } => {
                 "install it again (libnvrtc-builtins.so must lie beside it), or set STOCKPOT_NVRTC to another".into()
             }
         }
     }
 }
 
-impl From<Missing> for Error {
-    fn from(missing: Missing) -> Error {
+impl From<NvrtcMissing> for Error {
+    fn from(missing: NvrtcMissing) -> Error {
         Error::usage(missing.what()).fix(missing.fix())
     }
 }
@@ -122,7 +122,7 @@ pub struct Compiled {
 impl Nvrtc {
     /// The first NVRTC in the usual places, or the one that `STOCKPOT_NVRTC` names. `driver` is the major version of CUDA
     /// that the driver is made for: it does not load what a newer NVRTC has made.
-    pub fn find(driver: Option<u32>) -> std::result::Result<Nvrtc, Missing> {
+    pub fn find(driver: Option<u32>) -> std::result::Result<Nvrtc, NvrtcMissing> {
         find::find(driver)
     }
 
@@ -196,10 +196,10 @@ impl Nvrtc {
     }
 
     /// Whether it compiles at all: it needs libnvrtc-builtins beside it.
-    pub fn probe(&self) -> std::result::Result<(), Missing> {
+    pub fn probe(&self) -> std::result::Result<(), NvrtcMissing> {
         let options = options(&[], &format!("sm_{}", self.capabilities.last().copied().unwrap_or(80)));
         let made = self.translate("probe.cu", "extern \"C\" __global__ void probe() {}", &options);
-        made.map(|_| ()).map_err(|why| Missing::Broken { path: self.path.clone(), why })
+        made.map(|_| ()).map_err(|why| NvrtcMissing::Broken { path: self.path.clone(), why })
     }
 
     /// One compilation; the error is NVRTC's log.
@@ -274,7 +274,7 @@ impl Functions {
         })
     }
 
-    fn check(&self, status: Status) -> std::result::Result<(), String> {
+    fn check(&self, status: NvrtcStatus) -> std::result::Result<(), String> {
         if status == 0 {
             return Ok(());
         }
@@ -293,8 +293,8 @@ impl Running<'_> {
     /// One of NVRTC's results that come as a size and a copy.
     fn bytes(
         &self,
-        size: unsafe extern "C" fn(Program, *mut usize) -> Status,
-        copy: unsafe extern "C" fn(Program, *mut c_char) -> Status,
+        size: unsafe extern "C" fn(Program, *mut usize) -> NvrtcStatus,
+        copy: unsafe extern "C" fn(Program, *mut c_char) -> NvrtcStatus,
     ) -> std::result::Result<Vec<u8>, String> {
         let mut len = 0;
         // SAFETY: (1) the program is alive; (2) `copy` writes as many bytes as `size` has said.

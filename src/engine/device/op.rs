@@ -4,7 +4,7 @@ use super::{Access, Host, Launch, Matrix, Operands};
 
 /// Work of one op: bytes that must move to and from memory if each operand is touched once, and flops.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Cost {
+pub struct OpCost {
     pub bytes: u64,
     pub flops: u64,
 }
@@ -15,7 +15,7 @@ pub trait Op {
     /// What it reads and writes, scratch included.
     fn operands(&self) -> Operands;
     fn flops(&self) -> u64;
-    fn cost(&self) -> Cost {
+    fn cost(&self) -> OpCost {
         let operands = self.operands();
         let touches = |access| match access {
             Access::Read | Access::Write => 1,
@@ -23,7 +23,7 @@ pub trait Op {
             Access::Scratch => 0,
         };
         let moved = |m: &Matrix, access: Access| m.bytes() * touches(access);
-        Cost { bytes: operands.iter().map(|(m, access)| moved(m, *access)).sum(), flops: self.flops() }
+        OpCost { bytes: operands.iter().map(|(m, access)| moved(m, *access)).sum(), flops: self.flops() }
     }
     /// Computes on the CPU, in f32, in an order of summation that depends on the shapes alone.
     fn cpu(&self, host: &Host);

@@ -31,7 +31,7 @@ impl DomainScore {
 }
 
 /// One forward pass: windows of tokens of the shard, longest first, padded to the longest.
-struct Pass {
+struct ScoringPass {
     windows: Vec<Range<u64>>,
     context: usize,
 }
@@ -68,7 +68,7 @@ pub fn score(
         let context = (windows[longest].end - windows[longest].start) as usize;
         let count = (acts.rows() / context).clamp(1, rest.len());
         let (now, later) = rest.split_at(count);
-        let pass = Pass { windows: now.iter().map(|&i| windows[i].clone()).collect(), context };
+        let pass = ScoringPass { windows: now.iter().map(|&i| windows[i].clone()).collect(), context };
         pass.queue(device, model, acts, shard, &inputs, &sums)?;
         queued.push_back((now, device.fetch(&sums.slice(0..count))?));
         rest = later;
@@ -98,7 +98,7 @@ fn windows(shard: &Shard, context: usize) -> Vec<Range<u64>> {
     (0..shard.documents()).flat_map(|i| of_document(shard.document(i))).collect()
 }
 
-impl Pass {
+impl ScoringPass {
     /// Leaves the nats of each window in `sums`.
     fn queue(
         &self,

@@ -1,15 +1,15 @@
-//! Mixtures of a pool put straight into a model, one after the other. Sums run in f64 in the mixture's order and are
-//! rounded once, so the bits are the same on every device, in every order of the mixtures and with any memory.
+//! Weighted sums of a pool put straight into a model, one after the other. Each runs in f64 in the order of its terms
+//! and is rounded once, so the bits are the same on every device, in every order of the sums and with any memory.
 //!
 //! On the CPU the page cache is the pool. A device that runs kernels keeps as many checkpoints as the memory set aside
-//! holds, a mixture is then one launch; one of more members is streamed through that memory. Copies go to the device
-//! aside: while a mixture is scored, the next one's missing members come in.
+//! holds, a sum is then one launch; one of more members is streamed through that memory. Copies go to the device
+//! aside: while a sum is scored, the next one's missing members come in.
 
-use super::mixture::Mixture;
 use super::pool::Pool;
 use super::resident::{CHUNK, Loading, Resident};
 use super::schedule::{Uses, members, schedule};
 use super::stream::{overflow, to_memory};
+use super::weighted_sum::WeightedSum;
 use crate::engine::device::{Buffer, DType, Device, Matrix};
 use crate::engine::model::Model;
 use crate::engine::ops::merge::Merge;
@@ -33,30 +33,30 @@ pub fn memory_set_aside(device: &Device) -> u64 {
     device.free_memory().map_or(u64::MAX, |free| free.saturating_sub(RESERVE).max(free / 2))
 }
 
-/// Loads mixtures of one pool into models on one device.
+/// Loads weighted sums of one pool into models on one device.
 pub struct Merger<'a> {
     pool: &'a Pool,
-    mixtures: &'a [Mixture],
+    sums: &'a [WeightedSum],
     order: Vec<usize>,
     /// On devices that run kernels.
     kernels: Option<Kernels>,
 }
 
 impl<'a> Merger<'a> {
-    /// For these mixtures, in at most `budget` bytes of the device's memory: see [`memory_set_aside`].
-    pub fn new(device: &mut Device, pool: &'a Pool, mixtures: &'a [Mixture], budget: u64) -> Result<Merger<'a>> {
+    /// For these sums, in at most `budget` bytes of the device's memory: see [`memory_set_aside`].
+    pub fn new(device: &mut Device, pool: &'a Pool, sums: &'a [WeightedSum], budget: u64) -> Result<Merger<'a>> {
         if !device.is_asynchronous() {
-            return Ok(Merger { pool, mixtures, order: (0..mixtures.len()).collect(), kernels: None });
+            return Ok(Merger { pool, sums, order: (0..sums.len()).collect(), kernels: None });
         }
-        let all: Vec<Vec<usize>> = mixtures.iter().map(members).collect();
+        let all: Vec<Vec<usize>> = sums.iter().map(members).collect();
         let mut used: Vec<usize> = all.iter().flatten().copied().collect();
         used.sort_unstable();
         used.dedup();
         let widest = all.iter().map(Vec::len).max().unwrap_or(0);
         let resident = Resident::new(device, pool, &used, widest, budget)?;
-        let order = schedule(mixtures, resident.slots.len());
+        let order = schedule(sums, resident.slots.len());
         let in_order: Vec<Vec<usize>> = order.iter().map(|&m| all[m].clone()).collect();
-        let terms = mixtures.iter().map(|m| m.terms.len()).max().unwrap_or(0);
+        let terms = sums.iter().map(|m| m.terms.len()).max().unwrap_or(0);
         let kernels = Kernels {
             resident,
             uses: Uses::new(&in_order),
@@ -66,31 +66,31 @@ impl<'a> Merger<'a> {
             next: None,
             ahead: None,
         };
-        Ok(Merger { pool, mixtures, order, kernels: Some(kernels) })
+        Ok(Merger { pool, sums, order, kernels: Some(kernels) })
     }
 
-    /// The mixtures in the order in which they take the fewest loads. Any order gives the same bits.
+    /// The sums in the order in which they take the fewest loads. Any order gives the same bits.
     pub fn order(&self) -> &[usize] {
         &self.order
     }
 
-    /// Gives `model` the weights of mixture `order()[position]`. Refused, by file: a checkpoint that is not finite, or
+    /// Gives `model` the weights of sum `order()[position]`. Refused, by file: a checkpoint that is not finite, or
     /// changed since it was opened.
     pub fn load(&mut self, device: &mut Device, position: usize, model: &Model) -> Result<()> {
         assert_eq!(model.table.len, self.pool.table().len, "a model like those of the pool");
-        let mixture = &self.mixtures[self.order[position]];
+        let sum = &self.sums[self.order[position]];
         match &mut self.kernels {
-            None => load_on_cpu(device, self.pool, mixture, model),
+            None => load_on_cpu(device, self.pool, sum, model),
             Some(kernels) => {
-                kernels.load(device, self.pool, mixture, position, model)?;
-                kernels.check_finite(device, mixture, model)
+                kernels.load(device, self.pool, sum, position, model)?;
+                kernels.check_finite(device, sum, model)
             }
         }
     }
 
-    /// Brings a part of what the next mixture lacks to the device, beside the work that is queued there. Call it after
+    /// Brings a part of what the next sum lacks to the device, beside the work that is queued there. Call it after
     /// each pass that is queued between two loads. What fails here is no error yet: [`Merger::load`] reads it again,
-    /// and says what is wrong where that mixture is meant.
+    /// and says what is wrong where that sum is meant.
     pub fn prefetch(&mut self, device: &mut Device) {
         if let Some(kernels) = &mut self.kernels
             && kernels.prefetch(device, self.pool).is_err()
@@ -100,21 +100,21 @@ impl<'a> Merger<'a> {
     }
 }
 
-fn load_on_cpu(device: &mut Device, pool: &Pool, mixture: &Mixture, model: &Model) -> Result<()> {
+fn load_on_cpu(device: &mut Device, pool: &Pool, sum: &WeightedSum, model: &Model) -> Result<()> {
     let len = model.table.len;
     let mut block = vec![0.0; len.min(BLOCK)];
     for start in (0..len).step_by(BLOCK) {
         let block = &mut block[..BLOCK.min(len - start)];
-        to_memory(pool, mixture, start, block)?;
+        to_memory(pool, sum, start, block)?;
         device.upload(&model.master.slice(start..start + block.len()), block)?;
     }
-    members(mixture).iter().try_for_each(|&k| pool.checkpoints()[k].check_unchanged())
+    members(sum).iter().try_for_each(|&k| pool.checkpoints()[k].check_unchanged())
 }
 
 /// What merging with kernels takes.
 struct Kernels {
     resident: Resident,
-    /// Of the mixture at each position
+    /// Of the sum at each position
     members: Vec<Vec<usize>>,
     uses: Uses,
     /// Each term's row of the memory, u32
@@ -131,16 +131,16 @@ impl Kernels {
         &mut self,
         device: &mut Device,
         pool: &Pool,
-        mixture: &Mixture,
+        sum: &WeightedSum,
         position: usize,
         model: &Model,
     ) -> Result<()> {
         let ahead = self.ahead.take();
         self.next = None;
         if self.members[position].len() > self.resident.slots.len() {
-            self.stream(device, pool, mixture, position, model)?;
+            self.stream(device, pool, sum, position, model)?;
         } else {
-            // Another mixture than the one expected has no use for what is half there.
+            // Another sum than the one expected has no use for what is half there.
             if let Some(loading) = ahead.filter(|loading| self.members[position].contains(&loading.checkpoint)) {
                 self.resident.finish(device, pool, loading)?;
             }
@@ -149,8 +149,8 @@ impl Kernels {
             }
             device.join_uploads()?;
             let slots = &self.resident.slots;
-            self.set_terms(device, mixture, |k| slots.of(k).expect("the members were brought in"))?;
-            self.merge(device, mixture, self.resident.matrix(), 0..model.table.len, model)?;
+            self.set_terms(device, sum, |k| slots.of(k).expect("the members were brought in"))?;
+            self.merge(device, sum, self.resident.matrix(), 0..model.table.len, model)?;
         }
         // What comes in next may take the place of what this reads.
         device.fork_uploads()?;
@@ -187,12 +187,12 @@ impl Kernels {
         &mut self,
         device: &mut Device,
         pool: &Pool,
-        mixture: &Mixture,
+        sum: &WeightedSum,
         position: usize,
         model: &Model,
     ) -> Result<()> {
         let members = &self.members[position];
-        self.set_terms(device, mixture, |k| members.iter().position(|&m| m == k).expect("members are of terms"))?;
+        self.set_terms(device, sum, |k| members.iter().position(|&m| m == k).expect("members are of terms"))?;
         let (len, chunk) = (model.table.len, self.resident.chunk(members.len()));
         for (i, start) in (0..len).step_by(chunk).enumerate() {
             let range = start..len.min(start + chunk);
@@ -201,14 +201,14 @@ impl Kernels {
             // Before this chunk's launch: the copies that follow wait for the launch before it, which has read the half
             // that they fill, and run beside this one.
             device.fork_uploads()?;
-            self.merge(device, mixture, rows, range, model)?;
+            self.merge(device, sum, rows, range, model)?;
         }
         members.iter().try_for_each(|&k| pool.checkpoints()[k].check_unchanged())
     }
 
-    fn set_terms(&self, device: &mut Device, mixture: &Mixture, row: impl Fn(usize) -> usize) -> Result<()> {
-        let rows: Vec<u32> = mixture.terms.iter().map(|term| row(term.0) as u32).collect();
-        let weights: Vec<f64> = mixture.terms.iter().map(|term| term.1).collect();
+    fn set_terms(&self, device: &mut Device, sum: &WeightedSum, row: impl Fn(usize) -> usize) -> Result<()> {
+        let rows: Vec<u32> = sum.terms.iter().map(|term| row(term.0) as u32).collect();
+        let weights: Vec<f64> = sum.terms.iter().map(|term| term.1).collect();
         device.upload(&self.rows, &rows)?;
         device.upload(&self.weights, &weights)
     }
@@ -217,12 +217,12 @@ impl Kernels {
     fn merge(
         &self,
         device: &mut Device,
-        mixture: &Mixture,
+        sum: &WeightedSum,
         pool: Matrix,
         range: Range<usize>,
         model: &Model,
     ) -> Result<()> {
-        let terms = mixture.terms.len();
+        let terms = sum.terms.len();
         let separate = model.compute.dtype() != model.master.dtype();
         device.run(&Merge {
             pool,
@@ -233,11 +233,11 @@ impl Kernels {
         })
     }
 
-    /// Refuses a sum that is not finite, by the tensor at fault. The weights of a mixture and the largest of each
+    /// Refuses a sum that is not finite, by the tensor at fault. The weights of a sum and the largest of each
     /// checkpoint tell that there is none, nearly always: only otherwise is the device waited for.
-    fn check_finite(&self, device: &mut Device, mixture: &Mixture, model: &Model) -> Result<()> {
+    fn check_finite(&self, device: &mut Device, sum: &WeightedSum, model: &Model) -> Result<()> {
         let bound = |&(k, weight): &(usize, f64)| weight.abs() * f64::from(self.resident.largest(k));
-        if mixture.terms.iter().map(bound).sum::<f64>() <= f64::from(f32::MAX) {
+        if sum.terms.iter().map(bound).sum::<f64>() <= f64::from(f32::MAX) {
             return Ok(());
         }
         let out = device.alloc(DType::F32, GRAD_NORM_OUT)?;

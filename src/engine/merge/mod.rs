@@ -1,27 +1,26 @@
 //! Weighted averages of checkpoints. `weights` says how much each counts, `recipe` reads that from mergekit's YAML.
-//! `pool` opens checkpoints that fit each other, `mixture` is one weighted sum of them, `stream` sums many in one pass
+//! `pool` opens checkpoints that fit each other, `weighted_sum` is one weighted sum of them, `stream` sums many in one pass
 //! over the files, in memory that does not grow with the number of checkpoints, and `write` makes checkpoints of the
-//! sums. `merger` puts mixtures into a model on any device, in the order that `schedule` finds, with the checkpoints
+//! sums. `merger` puts sums into a model on any device, in the order that `schedule` finds, with the checkpoints
 //! that are `resident` there. Exact: f64 sums in the given order, rounded once.
 
 mod merger;
-mod mixture;
 mod pool;
 mod recipe;
 mod resident;
 mod schedule;
 mod shares;
 mod stream;
+mod weighted_sum;
 mod weights;
 mod write;
 
 pub use merger::{Merger, memory_set_aside};
-pub use mixture::Mixture as WeightedSum;
-pub use mixture::{Mixture, check_weights, normalized};
 pub use pool::Pool;
 pub use recipe::Recipe;
 pub use schedule::schedule;
 pub use shares::{PoolModel, Share, Terms, macro_merge, macro_of_merges, micro_merge, scaled_merge};
 pub use stream::{for_each_block, to_files, to_memory};
-pub use weights::{MergeMember, Partition, PartitionWeight, Scaled, Scheme, Weights};
-pub use write::{Merge, MergeReport, Pass, write_merges};
+pub use weighted_sum::{WeightedSum, check_weights, normalized};
+pub use weights::{MergeMember, MergePartition, PartitionWeight, Scaled, Scheme, Weights};
+pub use write::{MergeJob, MergePass, MergeReport, write_merges};

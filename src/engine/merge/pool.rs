@@ -1,7 +1,7 @@
 //! The checkpoints that merges are made of: opened once, and checked to fit each other. Everything that can be refused
 //! before a weight is read is refused here.
 
-use super::mixture::{Mixture, check_weights};
+use super::weighted_sum::{WeightedSum, check_weights};
 use crate::engine::checkpoint::Reader;
 use crate::engine::model::{Config, Table};
 use crate::error::{Error, Result};
@@ -38,8 +38,8 @@ impl Pool {
     }
 
     /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum as
-    /// a mixture of them, its terms in their order, with weights that the caller has checked.
-    pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<Mixture>)> {
+    /// a weighted sum of them, its terms in their order, with weights that the caller has checked.
+    pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<WeightedSum>)> {
         let (mut names, mut paths) = (Vec::new(), Vec::new());
         let mut position = |path: &PathBuf| {
             // What does not exist is refused when it is opened.
@@ -51,15 +51,15 @@ impl Pool {
             })
         };
         let mut term = |(path, weight): &(PathBuf, f64)| (position(path), *weight);
-        let mixtures = sums.iter().map(|sum| Mixture { terms: sum.iter().map(&mut term).collect() }).collect();
-        Ok((Pool::open(&paths)?, mixtures))
+        let weighted_sums = sums.iter().map(|sum| WeightedSum { terms: sum.iter().map(&mut term).collect() }).collect();
+        Ok((Pool::open(&paths)?, weighted_sums))
     }
 
     /// [`Pool::of_sums`] of one, whose weights are refused as by [`check_weights`].
-    pub fn of_one(members: &[(PathBuf, f64)]) -> Result<(Pool, Mixture)> {
+    pub fn of_one(members: &[(PathBuf, f64)]) -> Result<(Pool, WeightedSum)> {
         check_weights(&members.iter().map(|member| member.1).collect::<Vec<_>>())?;
-        let (pool, mut mixtures) = Pool::of_sums(&[members.to_vec()])?;
-        Ok((pool, mixtures.remove(0)))
+        let (pool, mut weighted_sums) = Pool::of_sums(&[members.to_vec()])?;
+        Ok((pool, weighted_sums.remove(0)))
     }
 
     /// K of them, in the order in which they were given.

@@ -19,7 +19,7 @@
 //! What would mean something else here than there is refused by its name and line, and so is all that mergekit passes
 //! over without a word.
 
-use super::weights::{Partition, Scheme, Weights};
+use super::weights::{MergePartition, Scheme, Weights};
 use crate::engine::checkpoint::{StorageDType, read_config};
 use crate::error::{Error, Result};
 use crate::files;
@@ -80,7 +80,8 @@ impl Recipe {
             file.check_tokenizer_source(field, &models, companions)?;
         }
 
-        let partitions: Vec<Partition> = models.iter().map(|m| Partition::of_one(Path::new(m.name))).collect();
+        let partitions: Vec<MergePartition> =
+            models.iter().map(|m| MergePartition::of_one(Path::new(m.name))).collect();
         let scheme = Scheme::Given(models.iter().map(|m| m.weight).collect());
         let weights = Weights::new(&partitions, &scheme, normalize, None).map_err(|e| {
             let e = e.at(path).line(fields["models"].line as u64);
@@ -92,7 +93,7 @@ impl Recipe {
 }
 
 /// One of `models`.
-struct Model<'a> {
+struct RecipeModel<'a> {
     name: &'a str,
     weight: f64,
 }
@@ -104,7 +105,7 @@ struct Field<'a> {
     value: &'a MarkedYaml<'a>,
 }
 
-type Fields<'a> = BTreeMap<&'a str, Field<'a>>;
+type RecipeFields<'a> = BTreeMap<&'a str, Field<'a>>;
 
 /// The file that errors name.
 struct File<'p> {
@@ -124,13 +125,13 @@ impl File<'_> {
         what: &str,
         known: &[&str],
         unsupported: &[(&str, &str)],
-    ) -> Result<Fields<'a>> {
+    ) -> Result<RecipeFields<'a>> {
         let YamlData::Mapping(mapping) = &node.data else {
             return Err(self
                 .fault(node.span.start.line(), format!("{what} is a mapping of fields"))
                 .got(description(node)));
         };
-        let mut fields = Fields::new();
+        let mut fields = RecipeFields::new();
         for (key, value) in mapping {
             let line = key.span.start.line();
             let YamlData::Value(Scalar::String(name)) = &key.data else {
@@ -156,7 +157,7 @@ impl File<'_> {
         Ok(fields)
     }
 
-    fn check_method(&self, fields: &Fields) -> Result<()> {
+    fn check_method(&self, fields: &RecipeFields) -> Result<()> {
         let Some(field) = fields.get("merge_method") else {
             return Err(Error::usage("missing field `merge_method`").at(self.path).expected("merge_method: linear"));
         };
@@ -166,19 +167,19 @@ impl File<'_> {
         }
     }
 
-    fn parameters<'a>(&self, field: Option<&Field<'a>>, known: &[&str]) -> Result<Fields<'a>> {
-        field.map_or(Ok(Fields::new()), |field| self.fields(field.value, "`parameters`", known, &[]))
+    fn parameters<'a>(&self, field: Option<&Field<'a>>, known: &[&str]) -> Result<RecipeFields<'a>> {
+        field.map_or(Ok(RecipeFields::new()), |field| self.fields(field.value, "`parameters`", known, &[]))
     }
 
     /// All models with their weights: their own, or else the `shared` one.
-    fn models<'a>(&self, fields: &Fields<'a>, shared: Option<&Field<'a>>) -> Result<Vec<Model<'a>>> {
+    fn models<'a>(&self, fields: &RecipeFields<'a>, shared: Option<&Field<'a>>) -> Result<Vec<RecipeModel<'a>>> {
         let Some(list) = fields.get("models") else {
             return Err(Error::usage("missing field `models`").at(self.path).expected("a list of `model: DIR`"));
         };
         let YamlData::Sequence(nodes) = &list.value.data else {
             return Err(self.fault(list.line, "`models` is a list").got(description(list.value)));
         };
-        let mut models: Vec<Model> = Vec::new();
+        let mut models: Vec<RecipeModel> = Vec::new();
         for node in nodes {
             let line = node.span.start.line();
             let fields = self.fields(node, "a model", &["model", "parameters"], &[])?;
@@ -199,7 +200,7 @@ impl File<'_> {
                     .fault(model.line, format!("the model {name} is listed twice"))
                     .fix("add up its weights"));
             }
-            models.push(Model { name, weight });
+            models.push(RecipeModel { name, weight });
         }
         if models.is_empty() {
             return Err(self.fault(list.line, "`models` is empty"));
@@ -229,7 +230,7 @@ impl File<'_> {
     }
 
     /// The model whose config and tokenizer are copied: the base model, which must be one of the models, or the first.
-    fn base_model(&self, field: Option<&Field>, models: &[Model]) -> Result<usize> {
+    fn base_model(&self, field: Option<&Field>, models: &[RecipeModel]) -> Result<usize> {
         let Some(field) = field else { return Ok(0) };
         let name = self.text(field, "base_model")?;
         models.iter().position(|m| m.name == name).ok_or_else(|| {
@@ -240,7 +241,7 @@ impl File<'_> {
 
     /// With `tokenizer_source` mergekit builds a tokenizer, reorders the embeddings' rows to its tokens and cuts them
     /// to its length. Accepted where that changes nothing.
-    fn check_tokenizer_source(&self, field: &Field, models: &[Model], companions: usize) -> Result<()> {
+    fn check_tokenizer_source(&self, field: &Field, models: &[RecipeModel], companions: usize) -> Result<()> {
         let source = self.text(field, "tokenizer_source")?;
         let refused = |why: String| {
             Err(self
@@ -250,7 +251,7 @@ impl File<'_> {
         if !["base", "union"].contains(&source) && !models.iter().any(|m| m.name == source) {
             return refused("it is not base, union or one of `models`".into());
         }
-        let tokenizer = |m: &Model| Path::new(m.name).join("tokenizer.json");
+        let tokenizer = |m: &RecipeModel| Path::new(m.name).join("tokenizer.json");
         let copied = tokenizer(&models[companions]);
         let read = |path: &PathBuf| std::fs::read(path).map_err(|e| Error::io("read", path, &e));
         let bytes = read(&copied)?;

@@ -45,8 +45,8 @@ pub(super) struct Loading {
 }
 
 impl Resident {
-    /// For mixtures of at most `widest` checkpoints, which are `used` in all. At most `budget` bytes, as long as
-    /// mixtures that are streamed get a vector of each member.
+    /// For weighted sums of at most `widest` checkpoints, which are `used` in all. At most `budget` bytes, as long as
+    /// sums that are streamed get a vector of each member.
     pub(super) fn new(
         device: &mut Device,
         pool: &Pool,

@@ -1,12 +1,12 @@
-//! The order in which a device merges mixtures, and which checkpoints stay in its memory meanwhile. Nothing but the
-//! number of loads hangs on either: a mixture's bits are its own.
+//! The order in which a device computes weighted sums, and which checkpoints stay in its memory meanwhile. Nothing but the
+//! number of loads hangs on either: a sum's bits are its own.
 
-use super::mixture::Mixture;
+use super::weighted_sum::WeightedSum;
 
-/// The checkpoints of a mixture, each once, in the order of their first use.
-pub(super) fn members(mixture: &Mixture) -> Vec<usize> {
+/// The checkpoints of a weighted sum, each once, in the order of their first use.
+pub(super) fn members(sum: &WeightedSum) -> Vec<usize> {
     let mut members = Vec::new();
-    for &(k, _) in &mixture.terms {
+    for &(k, _) in &sum.terms {
         if !members.contains(&k) {
             members.push(k);
         }
@@ -14,11 +14,11 @@ pub(super) fn members(mixture: &Mixture) -> Vec<usize> {
     members
 }
 
-/// An order of the mixtures in which consecutive ones share members, where `slots` checkpoints fit the memory: the next
+/// An order of the sums in which consecutive ones share members, where `slots` checkpoints fit the memory: the next
 /// is the one that needs the fewest loads, and of these the first. The given order, where that takes no more loads.
-pub fn schedule(mixtures: &[Mixture], slots: usize) -> Vec<usize> {
-    let members: Vec<Vec<usize>> = mixtures.iter().map(members).collect();
-    let given: Vec<usize> = (0..mixtures.len()).collect();
+pub fn schedule(sums: &[WeightedSum], slots: usize) -> Vec<usize> {
+    let members: Vec<Vec<usize>> = sums.iter().map(members).collect();
+    let given: Vec<usize> = (0..sums.len()).collect();
     let greedy = greedy(&members, slots);
     let loads = |order: &[usize]| loads(&order.iter().map(|&m| members[m].clone()).collect::<Vec<_>>(), slots);
     if loads(&greedy) < loads(&given) { greedy } else { given }
@@ -32,7 +32,7 @@ fn greedy(members: &[Vec<usize>], slots: usize) -> Vec<usize> {
     while !left.is_empty() {
         let cheapest = (0..left.len()).min_by_key(|&i| slots.missing(&members[left[i]])).unwrap_or(0);
         let next = left.remove(cheapest);
-        // Which mixture comes when is not known yet, so what is used least from here on goes first.
+        // Which sum comes when is not known yet, so what is used least from here on goes first.
         slots.load(&members[next], |k| usize::MAX - uses_left[k]);
         members[next].iter().for_each(|&k| uses_left[k] -= 1);
         order.push(next);
@@ -40,7 +40,7 @@ fn greedy(members: &[Vec<usize>], slots: usize) -> Vec<usize> {
     order
 }
 
-/// How many checkpoints are loaded when mixtures of these members are merged in this order.
+/// How many checkpoints are loaded when sums of these members are computed in this order.
 fn loads(members: &[Vec<usize>], slots: usize) -> usize {
     let uses = Uses::new(members);
     let mut slots = Slots::new(slots);
@@ -58,7 +58,7 @@ pub(super) struct Uses {
 }
 
 impl Uses {
-    /// Of mixtures with these members, in this order.
+    /// Of sums with these members, in this order.
     pub(super) fn new(members: &[Vec<usize>]) -> Uses {
         let mut positions = vec![Vec::new(); checkpoints(members)];
         for (position, members) in members.iter().enumerate() {
@@ -110,7 +110,7 @@ impl Slots {
         slot
     }
 
-    /// How many loads a mixture takes: more members than slots are streamed.
+    /// How many loads a sum takes: more members than slots are streamed.
     fn missing(&self, members: &[usize]) -> usize {
         if members.len() > self.len() {
             return members.len();
@@ -138,42 +138,41 @@ impl Slots {
 mod tests {
     use super::*;
 
-    fn mixture(members: &[usize]) -> Mixture {
-        Mixture { terms: members.iter().map(|&k| (k, 1.0 / members.len() as f64)).collect() }
+    fn sum(members: &[usize]) -> WeightedSum {
+        WeightedSum { terms: members.iter().map(|&k| (k, 1.0 / members.len() as f64)).collect() }
     }
 
-    fn pairs(n: usize) -> Vec<Mixture> {
-        (0..n).flat_map(|i| (i + 1..n).map(move |j| mixture(&[i, j]))).collect()
+    fn pairs(n: usize) -> Vec<WeightedSum> {
+        (0..n).flat_map(|i| (i + 1..n).map(move |j| sum(&[i, j]))).collect()
     }
 
-    fn loads_of(mixtures: &[Mixture], order: &[usize], slots: usize) -> usize {
-        loads(&order.iter().map(|&m| members(&mixtures[m])).collect::<Vec<_>>(), slots)
+    fn loads_of(sums: &[WeightedSum], order: &[usize], slots: usize) -> usize {
+        loads(&order.iter().map(|&m| members(&sums[m])).collect::<Vec<_>>(), slots)
     }
 
     #[test]
     fn an_order_holds_each_mixture_once() {
-        let mut mixtures = pairs(7);
-        mixtures.extend([mixture(&[0, 1, 2, 3]), mixture(&[6, 2, 5]), mixture(&[4]), mixture(&[4, 4])]);
+        let mut sums = pairs(7);
+        sums.extend([sum(&[0, 1, 2, 3]), sum(&[6, 2, 5]), sum(&[4]), sum(&[4, 4])]);
         for slots in 0..9 {
-            let mut order = schedule(&mixtures, slots);
-            assert_eq!(order, schedule(&mixtures, slots), "the same each time");
+            let mut order = schedule(&sums, slots);
+            assert_eq!(order, schedule(&sums, slots), "the same each time");
             order.sort_unstable();
-            assert_eq!(order, (0..mixtures.len()).collect::<Vec<_>>(), "{slots} slots");
+            assert_eq!(order, (0..sums.len()).collect::<Vec<_>>(), "{slots} slots");
         }
         assert!(schedule(&[], 3).is_empty());
     }
 
     #[test]
     fn all_pairs_take_fewer_loads_than_in_the_given_order() {
-        let mixtures = pairs(10);
-        let given: Vec<usize> = (0..mixtures.len()).collect();
+        let sums = pairs(10);
+        let given: Vec<usize> = (0..sums.len()).collect();
         for (slots, most) in [(2, 46), (3, 30), (5, 20)] {
-            let (ours, theirs) =
-                (loads_of(&mixtures, &schedule(&mixtures, slots), slots), loads_of(&mixtures, &given, slots));
+            let (ours, theirs) = (loads_of(&sums, &schedule(&sums, slots), slots), loads_of(&sums, &given, slots));
             assert!(ours <= theirs && ours <= most, "{slots} slots: {ours} loads, {theirs} in the given order");
         }
         // The order by names wanders to and fro between the second members.
-        let shuffled: Vec<Mixture> = (0..45).map(|i| mixtures[i * 7 % 45].clone()).collect();
+        let shuffled: Vec<WeightedSum> = (0..45).map(|i| sums[i * 7 % 45].clone()).collect();
         let ours = loads_of(&shuffled, &schedule(&shuffled, 4), 4);
         let theirs = loads_of(&shuffled, &given, 4);
         assert!(2 * ours < theirs, "{ours} loads, {theirs} in the given order");
@@ -181,10 +180,10 @@ mod tests {
 
     #[test]
     fn what_fits_the_memory_keeps_its_order_and_is_loaded_once() {
-        let mixtures = pairs(6);
-        let order = schedule(&mixtures, 6);
-        assert_eq!(order, (0..mixtures.len()).collect::<Vec<_>>());
-        assert_eq!(loads_of(&mixtures, &order, 6), 6);
+        let sums = pairs(6);
+        let order = schedule(&sums, 6);
+        assert_eq!(order, (0..sums.len()).collect::<Vec<_>>());
+        assert_eq!(loads_of(&sums, &order, 6), 6);
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! One pass over K checkpoints of P weights each: sum_k w_k * theta_k for M mixtures, in f64, terms in the order of
-//! each mixture, rounded once to the output's type.
+//! One pass over K checkpoints of P weights each: M sums of w_k * theta_k, in f64, terms in the order of each
+//! sum, rounded once to the output's type.
 //!
 //! The arena is dealt to the threads in tasks, and a task is done block by block: a block's elements are read where the
-//! files are mapped, by every mixture in turn while they are in the core's cache, so that each checkpoint passes
-//! through memory once, whatever M is. A thread's own memory is one block of sums and, for each mixture, the bytes of
+//! files are mapped, by every sum in turn while they are in the core's cache, so that each checkpoint passes
+//! through memory once, whatever M is. A thread's own memory is one block of values and, for each sum, the bytes of
 //! its task's output, whatever K and P are. Elements are independent: the bits depend neither on the threads nor on how
 //! the arena is cut.
 
-use super::mixture::Mixture;
 use super::pool::Pool;
+use super::weighted_sum::WeightedSum;
 use crate::engine::checkpoint::WeightsFile;
 use crate::engine::model::Table;
 use crate::engine::ops::cpu_merge::{add_terms, add_wide};
@@ -18,28 +18,28 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Elements of a task, over all mixtures: so many that the system's cost of a page, and of a write, is small.
+/// Elements of a task, over all sums: so many that the system's cost of a page, and of a write, is small.
 const TASK: usize = 1 << 17;
-/// The least elements of a task, however many mixtures there are.
+/// The least elements of a task, however many sums there are.
 const SMALLEST_TASK: usize = 1 << 12;
-/// Elements whose sums are taken together, when there is one mixture.
+/// Elements that are summed together, when there is one sum.
 const BLOCK: usize = 2048;
-/// Elements of all checkpoints together that are widened for several mixtures: 128 KiB.
+/// Elements of all checkpoints together that are widened for several sums: 128 KiB.
 const WIDE: usize = 1 << 14;
 /// The least elements of one checkpoint that are widened at a time, however many checkpoints there are.
 const SMALLEST_BLOCK: usize = 64;
 
-/// Elements of the arena of `mixture` from `start` on, in f32, as many as `out` has. Call [`Pool::check_unchanged`]
+/// Elements of the arena of `sum` from `start` on, in f32, as many as `out` has. Call [`Pool::check_unchanged`]
 /// after the last.
-pub fn to_memory(pool: &Pool, mixture: &Mixture, start: usize, out: &mut [f32]) -> Result<()> {
-    let mixtures = std::slice::from_ref(mixture);
-    out.par_chunks_mut(TASK).enumerate().try_for_each_init(Scratch::default, |scratch, (i, out)| {
+pub fn to_memory(pool: &Pool, sum: &WeightedSum, start: usize, out: &mut [f32]) -> Result<()> {
+    let sums = std::slice::from_ref(sum);
+    out.par_chunks_mut(TASK).enumerate().try_for_each_init(StreamScratch::default, |scratch, (i, out)| {
         let range = start + i * TASK..start + i * TASK + out.len();
         let mut finite = true;
-        sum(pool, mixtures, range.clone(), scratch, |_, block, sums| {
-            finite &= round_to_f32(sums, &mut out[block.start - range.start..block.end - range.start]);
+        add_up(pool, sums, range.clone(), scratch, |_, block, values| {
+            finite &= round_to_f32(values, &mut out[block.start - range.start..block.end - range.start]);
         });
-        check(pool, mixtures, range.clone(), finite)?;
+        check(pool, sums, range.clone(), finite)?;
         match out.iter().position(|x| !x.is_finite()) {
             Some(j) => Err(overflow(pool.table(), range.start + j)),
             None => Ok(()),
@@ -47,32 +47,32 @@ pub fn to_memory(pool: &Pool, mixture: &Mixture, start: usize, out: &mut [f32]) 
     })
 }
 
-/// Mixture m goes to `files[m]`, in that file's type. `progress` is told, by any thread, how many of the P elements are
+/// Sum m goes to `files[m]`, in that file's type. `progress` is told, by any thread, how many of the P elements are
 /// done. Fails when a checkpoint changed meanwhile.
 pub fn to_files(
     pool: &Pool,
-    mixtures: &[Mixture],
+    sums: &[WeightedSum],
     files: &[WeightsFile],
     progress: Option<&(dyn Fn(u64, u64) + Sync)>,
 ) -> Result<()> {
     let table = pool.table();
-    let task = (TASK / mixtures.len()).max(SMALLEST_TASK);
+    let task = (TASK / sums.len()).max(SMALLEST_TASK);
     let done = AtomicU64::new(0);
-    (0..table.len.div_ceil(task)).into_par_iter().try_for_each_init(Scratch::default, |scratch, i| {
+    (0..table.len.div_ceil(task)).into_par_iter().try_for_each_init(StreamScratch::default, |scratch, i| {
         let range = i * task..table.len.min((i + 1) * task);
         let mut bytes = std::mem::take(&mut scratch.bytes);
-        bytes.resize_with(mixtures.len(), Vec::new);
+        bytes.resize_with(sums.len(), Vec::new);
         bytes.iter_mut().zip(files).for_each(|(bytes, file)| bytes.resize(range.len() * file.dtype().bytes(), 0));
         let mut finite = true;
-        sum(pool, mixtures, range.clone(), scratch, |m, block, sums| {
+        add_up(pool, sums, range.clone(), scratch, |m, block, values| {
             let dtype = files[m].dtype();
             let (from, to) = (block.start - range.start, block.end - range.start);
-            finite &= round_to_bytes(sums, dtype, &mut bytes[m][from * dtype.bytes()..to * dtype.bytes()]);
+            finite &= round_to_bytes(values, dtype, &mut bytes[m][from * dtype.bytes()..to * dtype.bytes()]);
         });
-        check(pool, mixtures, range.clone(), finite)?;
-        for ((bytes, file), mixture) in bytes.iter().zip(files).zip(mixtures) {
+        check(pool, sums, range.clone(), finite)?;
+        for ((bytes, file), sum) in bytes.iter().zip(files).zip(sums) {
             if !finite && let Some(j) = first_not_finite(file.dtype(), bytes) {
-                return Err(file.not_stored(table, range.start + j, sum_of_one(pool, mixture, range.start + j)));
+                return Err(file.not_stored(table, range.start + j, value_of(pool, sum, range.start + j)));
             }
             file.write(range.start, bytes)?;
         }
@@ -86,102 +86,102 @@ pub fn to_files(
     pool.check_unchanged()
 }
 
-/// Hands the f64 sums of every mixture to `take`, block by block, by any thread: the mixture, the elements, their sums;
+/// Hands the f64 values of every sum to `take`, block by block, by any thread: the sum, the elements, their values;
 /// `take` tells whether they are finite. Nothing that was handed out is good before this has returned.
 pub fn for_each_block(
     pool: &Pool,
-    mixtures: &[Mixture],
+    sums: &[WeightedSum],
     take: impl Fn(usize, Range<usize>, &[f64]) -> bool + Sync,
 ) -> Result<()> {
     let length = pool.table().len;
-    (0..length.div_ceil(TASK)).into_par_iter().try_for_each_init(Scratch::default, |scratch, i| {
+    (0..length.div_ceil(TASK)).into_par_iter().try_for_each_init(StreamScratch::default, |scratch, i| {
         let range = i * TASK..length.min((i + 1) * TASK);
         let mut finite = true;
-        sum(pool, mixtures, range.clone(), scratch, |m, block, sums| {
-            finite &= take(m, block, sums);
+        add_up(pool, sums, range.clone(), scratch, |m, block, values| {
+            finite &= take(m, block, values);
         });
-        check(pool, mixtures, range, finite)
+        check(pool, sums, range, finite)
     })?;
     pool.check_unchanged()
 }
 
 /// One thread's memory.
 #[derive(Default)]
-struct Scratch {
-    /// A block of one mixture
-    sums: Vec<f64>,
+struct StreamScratch {
+    /// A block of one sum
+    values: Vec<f64>,
     /// A block of each checkpoint
     wide: Vec<f64>,
-    /// Of each mixture
+    /// Of each sum
     bytes: Vec<Vec<u8>>,
 }
 
-/// Sums elements `range` of every mixture and hands them out: the mixture, the elements, their sums. What was read
+/// Computes elements `range` of every sum and hands them out: the sum, the elements, their values. What was read
 /// where a file had been cut short are zeros: [`check`] tells.
-fn sum(
+fn add_up(
     pool: &Pool,
-    mixtures: &[Mixture],
+    sums: &[WeightedSum],
     range: Range<usize>,
-    scratch: &mut Scratch,
+    scratch: &mut StreamScratch,
     mut take: impl FnMut(usize, Range<usize>, &[f64]),
 ) {
     let checkpoints = pool.checkpoints();
     let mut used = vec![false; checkpoints.len()];
-    mixtures.iter().flat_map(|m| &m.terms).for_each(|&(k, _)| used[k] = true);
+    sums.iter().flat_map(|m| &m.terms).for_each(|&(k, _)| used[k] = true);
     for piece in checkpoints[0].pieces(range) {
         let stored = |k: usize| if used[k] { checkpoints[k].stored(piece.clone()) } else { Values::F32(&[]) };
         let stored: Vec<Values> = (0..checkpoints.len()).map(stored).collect();
-        match mixtures {
-            [mixture] => one(mixture, &stored, piece, scratch, |block, sums| take(0, block, sums)),
-            _ => several(mixtures, &stored, &used, piece, scratch, &mut take),
+        match sums {
+            [sum] => one(sum, &stored, piece, scratch, |block, values| take(0, block, values)),
+            _ => several(sums, &stored, &used, piece, scratch, &mut take),
         }
     }
 }
 
-/// Sums of one mixture in one tensor, straight from the stored values.
+/// One sum within one tensor, straight from the stored values.
 fn one(
-    mixture: &Mixture,
+    sum: &WeightedSum,
     stored: &[Values],
     piece: Range<usize>,
-    scratch: &mut Scratch,
+    scratch: &mut StreamScratch,
     mut take: impl FnMut(Range<usize>, &[f64]),
 ) {
-    let mut terms: Vec<(Values, f64)> = Vec::with_capacity(mixture.terms.len());
+    let mut terms: Vec<(Values, f64)> = Vec::with_capacity(sum.terms.len());
     for block in blocks(piece.clone(), BLOCK) {
         let at = block.start - piece.start..block.end - piece.start;
         terms.clear();
-        terms.extend(mixture.terms.iter().map(|&(k, weight)| (stored[k].slice(at.clone()), weight)));
-        scratch.sums.resize(block.len(), 0.0);
-        add_terms(&terms, true, &mut scratch.sums);
-        take(block, &scratch.sums);
+        terms.extend(sum.terms.iter().map(|&(k, weight)| (stored[k].slice(at.clone()), weight)));
+        scratch.values.resize(block.len(), 0.0);
+        add_terms(&terms, true, &mut scratch.values);
+        take(block, &scratch.values);
     }
 }
 
-/// Sums of several mixtures in one tensor: each checkpoint's values are widened to f64 once for all.
+/// Several sums within one tensor: each checkpoint's values are widened to f64 once for all.
 fn several(
-    mixtures: &[Mixture],
+    sums: &[WeightedSum],
     stored: &[Values],
     used: &[bool],
     piece: Range<usize>,
-    scratch: &mut Scratch,
+    scratch: &mut StreamScratch,
     take: &mut impl FnMut(usize, Range<usize>, &[f64]),
 ) {
-    let Scratch { sums, wide, .. } = scratch;
+    let StreamScratch { values, wide, .. } = scratch;
     let size = (WIDE / stored.len()).clamp(SMALLEST_BLOCK, BLOCK);
     wide.resize(size * stored.len(), 0.0);
     for block in blocks(piece.clone(), size) {
         let n = block.len();
         let at = block.start - piece.start..block.end - piece.start;
-        for ((values, wide), _) in stored.iter().zip(wide.chunks_mut(size)).zip(used).filter(|(_, used)| **used) {
-            values.slice(at.clone()).widen_to_f64(&mut wide[..n]);
+        for ((stored, wide), _) in stored.iter().zip(wide.chunks_mut(size)).zip(used).filter(|(_, used)| **used) {
+            stored.slice(at.clone()).widen_to_f64(&mut wide[..n]);
         }
         let mut terms: Vec<(&[f64], f64)> = Vec::new();
-        sums.resize(n, 0.0);
-        for (m, mixture) in mixtures.iter().enumerate() {
+        values.resize(n, 0.0);
+        for (m, sum) in sums.iter().enumerate() {
             terms.clear();
-            terms.extend(mixture.terms.iter().map(|&(k, weight)| (&wide[k * size..][..n], weight)));
-            add_wide(&terms, true, sums);
-            take(m, block.clone(), sums);
+            terms.extend(sum.terms.iter().map(|&(k, weight)| (&wide[k * size..][..n], weight)));
+            add_wide(&terms, true, values);
+            take(m, block.clone(), values);
         }
     }
 }
@@ -193,8 +193,8 @@ fn blocks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>
 /// Refuses sums of elements `range` for which bytes were missing; where some were not `finite`, names the checkpoint
 /// and tensor at fault, if one is. A weight that is not finite leaves a sum that is not: 0 * inf is NaN, as are inf -
 /// inf and NaN + x.
-fn check(pool: &Pool, mixtures: &[Mixture], range: Range<usize>, finite: bool) -> Result<()> {
-    let used = |k: &usize| mixtures.iter().any(|m| m.terms.iter().any(|term| term.0 == *k));
+fn check(pool: &Pool, sums: &[WeightedSum], range: Range<usize>, finite: bool) -> Result<()> {
+    let used = |k: &usize| sums.iter().any(|m| m.terms.iter().any(|term| term.0 == *k));
     let checkpoints = pool.checkpoints();
     checkpoints.iter().try_for_each(|c| c.check_readable())?;
     if finite {
@@ -203,12 +203,12 @@ fn check(pool: &Pool, mixtures: &[Mixture], range: Range<usize>, finite: bool) -
     (0..checkpoints.len()).filter(used).try_for_each(|k| checkpoints[k].check_finite_in(range.clone()))
 }
 
-fn sum_of_one(pool: &Pool, mixture: &Mixture, i: usize) -> f64 {
-    let mut sum = [0.0];
+fn value_of(pool: &Pool, sum: &WeightedSum, i: usize) -> f64 {
+    let mut value = [0.0];
     let terms: Vec<(Values, f64)> =
-        mixture.terms.iter().map(|&(k, weight)| (pool.checkpoints()[k].stored(i..i + 1), weight)).collect();
-    add_terms(&terms, true, &mut sum);
-    sum[0]
+        sum.terms.iter().map(|&(k, weight)| (pool.checkpoints()[k].stored(i..i + 1), weight)).collect();
+    add_terms(&terms, true, &mut value);
+    value[0]
 }
 
 pub(super) fn overflow(table: &Table, i: usize) -> Error {
@@ -319,18 +319,18 @@ mod tests {
                     cut_in_shards(path);
                 }
             }
-            let mixtures: Vec<Mixture> = (0..m)
+            let sums: Vec<WeightedSum> = (0..m)
                 .map(|_| {
                     let n = rng.random_range(1..=k + 2);
                     let terms = (0..n).map(|_| (rng.random_range(0..k), rng.random::<f64>() * 1.5 - 0.5));
-                    Mixture { terms: terms.collect() }
+                    WeightedSum { terms: terms.collect() }
                 })
                 .collect();
-            let expected: Vec<Vec<f64>> = mixtures
+            let expected: Vec<Vec<f64>> = sums
                 .iter()
-                .map(|mixture| {
+                .map(|sum| {
                     let at = |(k, weight): (usize, f64), i: usize| weight * f64::from(stored[k][i]);
-                    let (first, rest) = mixture.terms.split_first().expect("a term");
+                    let (first, rest) = sum.terms.split_first().expect("a term");
                     let sum = |i| rest.iter().fold(at(*first, i), |sum, term| sum + at(*term, i));
                     (0..table.len).map(sum).collect()
                 })
@@ -349,26 +349,22 @@ mod tests {
             let together: Vec<PathBuf> = (0..m).map(|m| out("together", m)).collect();
             let files: Vec<WeightsFile> =
                 (0..m).map(|m| WeightsFile::create(&together[m], &table, dtypes[m]).expect("created")).collect();
-            to_files(&pool, &mixtures, &files, None).expect("a pass");
+            to_files(&pool, &sums, &files, None).expect("a pass");
             for m in 0..m {
                 let bytes: Vec<u8> = expected[m].iter().flat_map(|&x| nearest(x, dtypes[m])).collect();
-                assert!(
-                    data(&together[m], dtypes[m]) == bytes,
-                    "case {case}, mixture {m} of one pass, {:?}",
-                    dtypes[m]
-                );
+                assert!(data(&together[m], dtypes[m]) == bytes, "case {case}, sum {m} of one pass, {:?}", dtypes[m]);
                 let alone = out("alone", m);
                 let file = WeightsFile::create(&alone, &table, dtypes[m]).expect("created");
-                to_files(&pool, &mixtures[m..m + 1], &[file], None).expect("a pass");
-                assert!(data(&alone, dtypes[m]) == bytes, "case {case}, mixture {m} of its own pass");
+                to_files(&pool, &sums[m..m + 1], &[file], None).expect("a pass");
+                assert!(data(&alone, dtypes[m]) == bytes, "case {case}, sum {m} of its own pass");
                 let cut = rng.random_range(0..table.len);
                 let mut memory = vec![0.0; table.len];
                 let (begin, end) = memory.split_at_mut(cut);
-                to_memory(&pool, &mixtures[m], 0, begin).expect("a pass");
-                to_memory(&pool, &mixtures[m], cut, end).expect("a pass");
+                to_memory(&pool, &sums[m], 0, begin).expect("a pass");
+                to_memory(&pool, &sums[m], cut, end).expect("a pass");
                 let bits = |x: &f32| x.to_bits();
                 let expected: Vec<u32> = expected[m].iter().map(|&x| (x as f32).to_bits()).collect();
-                assert!(memory.iter().map(bits).collect::<Vec<_>>() == expected, "case {case}, mixture {m} in memory");
+                assert!(memory.iter().map(bits).collect::<Vec<_>>() == expected, "case {case}, sum {m} in memory");
             }
         }
     }

@@ -3,8 +3,8 @@
 //!
 //! Members are partitions. One that was cut into base units has a module for each of them; `shares` says what each weighs.
 
-use super::mixture::{check_weights, normalized};
 use super::shares::{PoolModel, Share, macro_of_merges, micro_merge, scaled_merge};
+use super::weighted_sum::{check_weights, normalized};
 use crate::engine::checkpoint::TrainerState;
 use crate::error::{Error, Result};
 use serde::Serialize;
@@ -36,15 +36,15 @@ impl Scheme {
 
 /// A member of a merge: one module, or one for each of its base units.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Partition {
+pub struct MergePartition {
     /// `None` for a checkpoint that was given by its path alone
     pub name: Option<String>,
     pub modules: Vec<PathBuf>,
 }
 
-impl Partition {
-    pub fn of_one(checkpoint: &Path) -> Partition {
-        Partition { name: None, modules: vec![checkpoint.to_path_buf()] }
+impl MergePartition {
+    pub fn of_one(checkpoint: &Path) -> MergePartition {
+        MergePartition { name: None, modules: vec![checkpoint.to_path_buf()] }
     }
 }
 
@@ -104,7 +104,12 @@ pub struct MergeMember {
 impl Weights {
     /// Weights that are given must sum to 1, unless they are to be normalized; those of the other schemes do. A scaled
     /// merge multiplies all by lambda and has the seed, of weight 1 - lambda, before them.
-    pub fn new(partitions: &[Partition], scheme: &Scheme, normalize: bool, scaled: Option<Scaled>) -> Result<Weights> {
+    pub fn new(
+        partitions: &[MergePartition],
+        scheme: &Scheme,
+        normalize: bool,
+        scaled: Option<Scaled>,
+    ) -> Result<Weights> {
         check_partitions(partitions)?;
         let tokens = match scheme {
             Scheme::Tokens => Some(training_tokens(partitions)?),
@@ -120,7 +125,7 @@ impl Weights {
             return Err(Error::usage("lambda must be a finite number").got(lambda.to_string()));
         }
         let terms = |weights: &[f64]| {
-            let share = |(p, weight): (&Partition, &f64)| Share { weight: *weight, units: p.modules.len() };
+            let share = |(p, weight): (&MergePartition, &f64)| Share { weight: *weight, units: p.modules.len() };
             let shares: Vec<Share> = partitions.iter().zip(weights).map(share).collect();
             // Not by way of the partitions' weights, so that all are the very same number.
             if *scheme == Scheme::Units { micro_merge(&shares) } else { macro_of_merges(&shares) }
@@ -144,7 +149,7 @@ impl Weights {
             };
             members.push(MergeMember { path: path.clone(), weight, given, partition, tokens });
         }
-        let named = |(i, partition): (usize, &Partition)| {
+        let named = |(i, partition): (usize, &MergePartition)| {
             Some(PartitionWeight {
                 name: partition.name.clone()?,
                 weight: lambda.map_or(used[i], |lambda| lambda * used[i]),
@@ -164,7 +169,7 @@ impl Weights {
 }
 
 /// Refuses no partitions, one without modules, and two of one name.
-fn check_partitions(partitions: &[Partition]) -> Result<()> {
+fn check_partitions(partitions: &[MergePartition]) -> Result<()> {
     if partitions.is_empty() {
         return Err(Error::usage("a merge needs at least one checkpoint"));
     }
@@ -182,7 +187,7 @@ fn check_partitions(partitions: &[Partition]) -> Result<()> {
 }
 
 /// A weight for each partition, before any is normalized or scaled. `tokens` are those of each module.
-fn partition_weights(partitions: &[Partition], scheme: &Scheme, tokens: Option<&[Vec<u64>]>) -> Result<Vec<f64>> {
+fn partition_weights(partitions: &[MergePartition], scheme: &Scheme, tokens: Option<&[Vec<u64>]>) -> Result<Vec<f64>> {
     let n = partitions.len();
     let proportional = |counts: Vec<f64>| {
         let total: f64 = counts.iter().sum();
@@ -210,7 +215,7 @@ const MOST_TOKENS: u64 = 1 << 50;
 
 /// For each partition, the tokens that each of its modules was trained on. Refused: a checkpoint that does not tell, or
 /// tells of none.
-fn training_tokens(partitions: &[Partition]) -> Result<Vec<Vec<u64>>> {
+fn training_tokens(partitions: &[MergePartition]) -> Result<Vec<Vec<u64>>> {
     partitions.iter().map(|p| p.modules.iter().map(|module| tokens_of(module)).collect()).collect()
 }
 

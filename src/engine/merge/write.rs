@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// One merge to be written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Merge {
+pub struct MergeJob {
     pub weights: Weights,
     /// Type of the output; by default that of the inputs when they agree, else f32.
     pub dtype: Option<StorageDType>,
@@ -43,7 +43,7 @@ pub struct MergeReport {
 
 /// One pass over the checkpoints of several merges.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pass {
+pub struct MergePass {
     /// Of each merge
     pub reports: Vec<MergeReport>,
     /// Once for all merges
@@ -53,16 +53,16 @@ pub struct Pass {
 /// Writes weighted averages as checkpoint directories, each whole or not at all, with config and tokenizer of one
 /// member and a `merge.json` that says what was done. Every checkpoint is read once, however many merges it is in. A
 /// full directory is replaced only if it is an earlier merge.
-pub fn write_merges(merges: &[Merge], progress: Option<MergeProgress>) -> Result<Pass> {
-    let (pool, mixtures) = Pool::of_sums(&merges.iter().map(|m| m.weights.terms()).collect::<Vec<_>>())?;
+pub fn write_merges(merges: &[MergeJob], progress: Option<MergeProgress>) -> Result<MergePass> {
+    let (pool, sums) = Pool::of_sums(&merges.iter().map(|m| m.weights.terms()).collect::<Vec<_>>())?;
     merges.iter().try_for_each(|merge| check_output(&pool, &merge.out))?;
-    let checkpoint = |m: usize, term: usize| &pool.checkpoints()[mixtures[m].terms[term].0];
+    let checkpoint = |m: usize, term: usize| &pool.checkpoints()[sums[m].terms[term].0];
     let reports: Vec<MergeReport> = merges
         .iter()
         .enumerate()
         .map(|(m, merge)| {
             // A checkpoint may occur more than once.
-            let mut places: Vec<usize> = mixtures[m].terms.iter().map(|term| term.0).collect();
+            let mut places: Vec<usize> = sums[m].terms.iter().map(|term| term.0).collect();
             places.sort_unstable();
             places.dedup();
             report(merge, pool.table().len, &places.iter().map(|&k| &pool.checkpoints()[k]).collect::<Vec<_>>())
@@ -73,7 +73,7 @@ pub fn write_merges(merges: &[Merge], progress: Option<MergeProgress>) -> Result
         let file =
             |(directory, report): (&PathBuf, &MergeReport)| WeightsFile::create(directory, pool.table(), report.dtype);
         let files = directories.iter().zip(&reports).map(file).collect::<Result<Vec<_>>>()?;
-        to_files(&pool, &mixtures, &files, progress)?;
+        to_files(&pool, &sums, &files, progress)?;
         for (m, (directory, report)) in directories.iter().zip(&reports).enumerate() {
             copy_companions(checkpoint(m, merges[m].companions).directory(), directory, report.dtype)?;
             let path = directory.join("merge.json");
@@ -82,10 +82,10 @@ pub fn write_merges(merges: &[Merge], progress: Option<MergeProgress>) -> Result
         }
         Ok(())
     })?;
-    Ok(Pass { reports, bytes_read: pool.checkpoints().iter().map(Reader::bytes).sum() })
+    Ok(MergePass { reports, bytes_read: pool.checkpoints().iter().map(Reader::bytes).sum() })
 }
 
-fn report(merge: &Merge, parameters: usize, sources: &[&Reader]) -> MergeReport {
+fn report(merge: &MergeJob, parameters: usize, sources: &[&Reader]) -> MergeReport {
     let agreed = sources[0].dtype().filter(|d| sources.iter().all(|s| s.dtype() == Some(*d)));
     let dtype = merge.dtype.or(agreed).unwrap_or(StorageDType::F32);
     MergeReport {

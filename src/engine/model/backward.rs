@@ -25,7 +25,7 @@ fn weight_gradient(dout: &Matrix, x: &Matrix, dweight: Matrix) -> Gemm {
 }
 
 /// Everything one layer's backward needs besides the model.
-struct Pass<'a> {
+struct BackwardPass<'a> {
     shape: Batch,
     layer: &'a Layer,
     offsets: &'a LayerOffsets,
@@ -37,7 +37,7 @@ struct Pass<'a> {
     x: Matrix,
 }
 
-impl Pass<'_> {
+impl BackwardPass<'_> {
     fn grad(&self, range: &Range<usize>, rows: usize, cols: usize) -> Matrix {
         self.grads.slice(range.clone()).matrix(rows, cols)
     }
@@ -89,7 +89,7 @@ impl Model {
                 self.layer(device, acts, shape, l)?;
             }
             let x = acts.stream(l).matrix(rows, c);
-            let pass = Pass { shape, layer: acts.layer(l), offsets, d, grads: &arena.grads, x };
+            let pass = BackwardPass { shape, layer: acts.layer(l), offsets, d, grads: &arena.grads, x };
             match self.config.architecture {
                 Architecture::Olmo2 => self.olmo2_backward(device, &pass)?,
                 Architecture::Llama => self.llama_backward(device, &pass)?,
@@ -102,7 +102,7 @@ impl Model {
         })
     }
 
-    fn olmo2_backward(&self, device: &mut Device, p: &Pass) -> Result<()> {
+    fn olmo2_backward(&self, device: &mut Device, p: &BackwardPass) -> Result<()> {
         let (rows, c) = (p.shape.rows(), self.config.width);
         let (q_width, qk) = (self.config.q_width(), self.config.q_width() + self.config.kv_width());
         let (a, d, w) = (p.layer, p.d, p.offsets);
@@ -132,7 +132,7 @@ impl Model {
         device.run(&input_gradient(&dqkv, self.weight(&w.qkv, dqkv.cols(), c), dstream, Epilogue::Accumulate))
     }
 
-    fn llama_backward(&self, device: &mut Device, p: &Pass) -> Result<()> {
+    fn llama_backward(&self, device: &mut Device, p: &BackwardPass) -> Result<()> {
         let (rows, c) = (p.shape.rows(), self.config.width);
         let qk = self.config.q_width() + self.config.kv_width();
         let (a, d, w) = (p.layer, p.d, p.offsets);
@@ -156,7 +156,7 @@ impl Model {
     }
 
     /// From the gradient of the MLP's output product to that of its packed gate and up, (R, 2F).
-    fn mlp_backward(&self, device: &mut Device, p: &Pass, dout: &Matrix) -> Result<Matrix> {
+    fn mlp_backward(&self, device: &mut Device, p: &BackwardPass, dout: &Matrix) -> Result<Matrix> {
         let (rows, c, f) = (p.shape.rows(), self.config.width, self.config.feed_forward);
         let (hidden, dhidden) = (p.layer.hidden.matrix(rows, f), p.d.hidden.matrix(rows, f));
         device.run(&weight_gradient(dout, &hidden, p.grad(&p.offsets.down, c, f)))?;
@@ -172,7 +172,7 @@ impl Model {
     fn attention_backward(
         &self,
         device: &mut Device,
-        p: &Pass,
+        p: &BackwardPass,
         dout: &Matrix,
         rotated: &Matrix,
         drotated: &Matrix,
@@ -203,7 +203,7 @@ impl Model {
     #[allow(clippy::too_many_arguments)] // the fields of the op, less those that follow from the others
     fn norm_backward(
         &self,
-        p: &Pass,
+        p: &BackwardPass,
         x: &Matrix,
         norm: &Range<usize>,
         rstd: &Buffer,

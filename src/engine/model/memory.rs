@@ -32,7 +32,7 @@ impl MemoryPlan {
         batch: usize,
         recompute: bool,
     ) -> Result<MemoryPlan> {
-        let mut count = Count::new(compute);
+        let mut count = CountingExecutor::new(compute);
         let model = Model::without_weights(&mut count.device, config)?;
         let weights = count.so_far();
         let arena = OptimizerArena::new(&mut count.device, model.table.len)?;
@@ -45,7 +45,7 @@ impl MemoryPlan {
 
     /// Of scoring with at most `rows` rows at a time.
     pub fn of_evaluation(config: &Config, compute: DType, rows: usize) -> Result<MemoryPlan> {
-        let mut count = Count::new(compute);
+        let mut count = CountingExecutor::new(compute);
         let model = Model::without_weights(&mut count.device, config)?;
         let weights = count.so_far();
         let acts = Activations::for_evaluation(&mut count.device, config, rows)?;
@@ -71,15 +71,15 @@ impl fmt::Display for MemoryPlan {
 }
 
 /// A device without memory, and the bytes asked of it.
-struct Count {
+struct CountingExecutor {
     device: Device,
     bytes: Arc<AtomicU64>,
 }
 
-impl Count {
-    fn new(compute: DType) -> Count {
+impl CountingExecutor {
+    fn new(compute: DType) -> CountingExecutor {
         let bytes = Arc::new(AtomicU64::new(0));
-        Count { device: Device::with_executor("count", Box::new(Counter(bytes.clone())), compute), bytes }
+        CountingExecutor { device: Device::with_executor("count", Box::new(Counter(bytes.clone())), compute), bytes }
     }
     fn so_far(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

@@ -2,7 +2,7 @@
 //! PyTorch's: decay p by lr * weight_decay, then p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon).
 //! A step whose gradient is not finite changes nothing.
 
-use super::launch_args::{Layout, expect_shape, flag, launch, number, type_of, vector_with_tail};
+use super::launch_args::{OperandLayout, expect_shape, flag, launch, number, type_of, vector_with_tail};
 use super::simd::vectorized;
 use super::{GRAD_NORM_OUT, Op, parallel};
 use crate::engine::device::{Arg, DType, Element, Host, Launch, Matrix, Operands};
@@ -169,7 +169,7 @@ impl Op for AdamW {
         let p = self.params.cols();
         let mut arenas = vec![&self.params, &self.grads, &self.m, &self.v];
         arenas.extend(&self.compute);
-        let layout = Layout {
+        let layout = OperandLayout {
             grid: [p.div_ceil(8 * BLOCK), 1, 1],
             block: BLOCK as u32,
             shared: 0,
@@ -212,7 +212,7 @@ impl Op for AdamWStep {
     }
     /// Scalars: beta1, beta2, weight decay.
     fn launches(&self) -> Vec<Launch> {
-        let layout = Layout { grid: [1, 1, 1], block: 32, ..Layout::default() };
+        let layout = OperandLayout { grid: [1, 1, 1], block: 32, ..OperandLayout::default() };
         let operands = [&self.norm, &self.rate, &self.updates, &self.constants];
         let scalars = [self.beta1, self.beta2, self.weight_decay].map(Arg::F32);
         vec![launch("adamw", "adamw_step", layout, &operands, scalars)]

@@ -3,7 +3,7 @@
 //! columns of q are (head, d).
 
 use super::cpu_gemm::{View, ViewMut, multiply};
-use super::launch_args::{Layout, expect_shape, launch, number, stride, type_of, vector};
+use super::launch_args::{OperandLayout, expect_shape, launch, number, stride, type_of, vector};
 use super::simd::{dot, exp, exp_and_sum, max, vectorized};
 use super::{Op, parallel};
 use crate::engine::device::{Arg, Host, Launch, Matrix, Operands, RowsMut};
@@ -85,7 +85,7 @@ impl AttentionShape {
     }
     /// A block for each `rows` rows of each of `heads` heads of each sequence. `activations` are all bf16 operands of
     /// the op.
-    fn layout(&self, rows: usize, heads: usize, shared: usize, activations: &[&Matrix]) -> Layout {
+    fn layout(&self, rows: usize, heads: usize, shared: usize, activations: &[&Matrix]) -> OperandLayout {
         assert!(
             heads.max(self.batch) <= 65535,
             "attention: {heads} heads or {} sequences, a grid has 65535",
@@ -104,10 +104,15 @@ impl AttentionShape {
         ];
         let mut defines = vec![("TYPE", type_of(activations[0])), vector(activations)];
         defines.extend(counts.map(|(name, n)| (name, n.to_string())));
-        Layout { grid: [self.context.div_ceil(rows), heads, self.batch], block: 32 * WARPS as u32, shared, defines }
+        OperandLayout {
+            grid: [self.context.div_ceil(rows), heads, self.batch],
+            block: 32 * WARPS as u32,
+            shared,
+            defines,
+        }
     }
     /// Scalars: B, T, H, Hkv, strides of the operands in their order, 1/sqrt(D).
-    fn launch(&self, kernel: &'static str, layout: Layout, operands: &[&Matrix]) -> Launch {
+    fn launch(&self, kernel: &'static str, layout: OperandLayout, operands: &[&Matrix]) -> Launch {
         let sizes = [self.batch, self.context, self.heads, self.kv_heads].map(number);
         let strides = operands.iter().map(|m| stride(m));
         let scale = Arg::F32(1.0 / (self.head_width as f32).sqrt());

@@ -1,7 +1,7 @@
 //! Cross-entropy of each row of logits with its target, and its gradient in place. The model gives it a chunk of rows
 //! at a time, so that the logits of a whole batch are never stored.
 
-use super::launch_args::{Layout, expect_shape, flag, launch, number, stride, type_of, vector_with_tail};
+use super::launch_args::{OperandLayout, expect_shape, flag, launch, number, stride, type_of, vector_with_tail};
 use super::simd::{exp_and_sum, max, sum_of_exp, vectorized};
 use super::{Op, parallel};
 use crate::engine::device::{Arg, Host, Launch, Matrix, Operands};
@@ -109,7 +109,7 @@ impl Op for CrossEntropy {
         // Two vectors a thread, up to the largest block: it has the fewest rows under way at once, so that those of a
         // large vocabulary stay in L2 until they are read a second time.
         let block = cols.div_ceil(16).next_power_of_two().clamp(32, 1024);
-        let layout = Layout {
+        let layout = OperandLayout {
             grid: [rows, 1, 1],
             block: block as u32,
             shared: 0,

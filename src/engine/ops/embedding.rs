@@ -1,6 +1,6 @@
 //! Rows of the embedding table by token, and the scatter of their gradient in a fixed order.
 
-use super::launch_args::{Layout, expect_shape, launch, number, stride, type_of, vector};
+use super::launch_args::{OperandLayout, expect_shape, launch, number, stride, type_of, vector};
 use super::{Op, parallel};
 use crate::engine::device::{Host, Launch, Matrix, Operands};
 
@@ -65,7 +65,7 @@ impl Op for Embedding {
         let block = ("BLOCK", FORWARD_BLOCK.to_string());
         let defines = vec![("TYPE", type_of(&self.out)), block, vector(&[&self.weight, &self.out])];
         let grid = [rows.div_ceil(FORWARD_BLOCK / 32), 1, 1];
-        let layout = Layout { grid, block: FORWARD_BLOCK as u32, shared: 0, defines };
+        let layout = OperandLayout { grid, block: FORWARD_BLOCK as u32, shared: 0, defines };
         let operands = [&self.tokens, &self.weight, &self.out];
         let scalars = [number(rows), number(cols), stride(&self.weight), stride(&self.out)];
         vec![launch("embedding", "embedding_forward", layout, &operands, scalars)]
@@ -102,7 +102,7 @@ impl Op for EmbeddingBackward {
         check(&self.tokens, &self.dweight, &self.dout);
         let (rows, cols) = (self.dout.rows(), self.dout.cols());
         let height = self.dweight.rows();
-        let layout = Layout {
+        let layout = OperandLayout {
             grid: [height.div_ceil(BLOCK_TOKENS), cols.div_ceil(8 * BACKWARD_BLOCK), 1],
             block: BACKWARD_BLOCK as u32,
             shared: 0,

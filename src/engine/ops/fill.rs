@@ -1,7 +1,7 @@
 //! Every element set to one value: how gradients are cleared.
 
 use super::Op;
-use super::launch_args::{Layout, launch, number, vector_with_tail};
+use super::launch_args::{OperandLayout, launch, number, vector_with_tail};
 use crate::engine::device::{Arg, Host, Launch, Matrix, Operands};
 use rayon::prelude::*;
 
@@ -33,7 +33,7 @@ impl Op for Fill {
     fn launches(&self) -> Vec<Launch> {
         let n = self.x.elements();
         let defines = vec![("BLOCK", BLOCK.to_string()), vector_with_tail(&[&self.x])];
-        let layout = Layout { grid: [n.div_ceil(8 * BLOCK), 1, 1], block: BLOCK as u32, shared: 0, defines };
+        let layout = OperandLayout { grid: [n.div_ceil(8 * BLOCK), 1, 1], block: BLOCK as u32, shared: 0, defines };
         vec![launch("fill", "fill", layout, &[&self.x], [number(n), Arg::F32(self.value)])]
     }
 }

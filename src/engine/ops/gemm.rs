@@ -1,7 +1,7 @@
 //! Matrix product: C (M, N) = op(A) (M, K) x op(B) (K, N), with an epilogue. f32 accumulation.
 
 use super::cpu_gemm::{View, ViewMut, multiply};
-use super::launch_args::{Layout, expect_shape, flag, launch, number, stride, type_of};
+use super::launch_args::{OperandLayout, expect_shape, flag, launch, number, stride, type_of};
 use super::{Op, parallel};
 use crate::engine::device::{Host, Launch, Matrix, Operands};
 
@@ -70,7 +70,7 @@ impl Gemm {
             ("TRANSPOSE_A", flag(self.transpose_a)),
             ("TRANSPOSE_B", flag(self.transpose_b)),
         ];
-        let layout = Layout {
+        let layout = OperandLayout {
             grid: [tile.count(m, n), 1, 1],
             block: tile.threads() as u32,
             shared: tile.shared_bytes(),

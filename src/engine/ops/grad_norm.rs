@@ -1,6 +1,6 @@
 //! Global L2 norm of the gradient arena and the factor that clips it, left on the device for AdamW to read.
 
-use super::launch_args::{Layout, expect_shape, launch, number, vector_with_tail};
+use super::launch_args::{OperandLayout, expect_shape, launch, number, vector_with_tail};
 use super::simd::{sum_of_squares, vectorized};
 use super::{Op, parallel};
 use crate::engine::device::{Arg, Host, Launch, Matrix, Operands};
@@ -64,7 +64,8 @@ impl Op for GradNorm {
         let blocks = p.div_ceil(BLOCK_ELEMENTS).clamp(1, GRAD_NORM_PARTS);
         let parts = self.parts.col_range(0..blocks);
         let defines = vec![("BLOCK", BLOCK.to_string()), vector_with_tail(&[&self.grads])];
-        let layout = |blocks| Layout { grid: [blocks, 1, 1], block: BLOCK as u32, shared: 0, defines: defines.clone() };
+        let layout =
+            |blocks| OperandLayout { grid: [blocks, 1, 1], block: BLOCK as u32, shared: 0, defines: defines.clone() };
         let scalars = [number(blocks), Arg::F32(self.max_norm)];
         vec![
             launch("grad_norm", "grad_norm_partial", layout(blocks), &[&self.grads, &parts], [number(p)]),

@@ -8,7 +8,7 @@ pub type Define = (&'static str, String);
 
 /// How a kernel is compiled and laid out over the device.
 #[derive(Default)]
-pub struct Layout {
+pub struct OperandLayout {
     /// Blocks along x, y and z; an empty axis still gets one block, which finds no work.
     pub grid: [usize; 3],
     pub block: u32,
@@ -21,7 +21,7 @@ pub struct Layout {
 pub fn launch(
     file: &'static str,
     kernel: &'static str,
-    layout: Layout,
+    layout: OperandLayout,
     operands: &[&Matrix],
     scalars: impl IntoIterator<Item = Arg>,
 ) -> Launch {

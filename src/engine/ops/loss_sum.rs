@@ -1,7 +1,7 @@
 //! Sums of the rows of a batch's losses, in f64: the nats of each scored window, or of a whole micro-batch.
 
 use super::Op;
-use super::launch_args::{Layout, expect_shape, flag, launch, number, stride};
+use super::launch_args::{OperandLayout, expect_shape, flag, launch, number, stride};
 use crate::engine::device::{Host, Launch, Matrix, Operands};
 
 pub struct LossSum {
@@ -39,7 +39,7 @@ impl Op for LossSum {
         expect_shape("out", &self.out, 1, self.losses.rows());
         let (rows, cols) = (self.losses.rows(), self.losses.cols());
         let defines = vec![("ACCUMULATE", flag(self.accumulate)), ("BLOCK", BLOCK.to_string())];
-        let layout = Layout { grid: [rows, 1, 1], block: BLOCK as u32, shared: 0, defines };
+        let layout = OperandLayout { grid: [rows, 1, 1], block: BLOCK as u32, shared: 0, defines };
         let scalars = [number(rows), number(cols), stride(&self.losses)];
         vec![launch("loss_sum", "loss_sum", layout, &[&self.losses, &self.out], scalars)]
     }

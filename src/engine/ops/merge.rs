@@ -3,8 +3,8 @@
 
 use super::cpu_merge::add_terms;
 use super::dtype_convert::{Values, round_to_f32};
-use super::launch_args::{Layout, expect_shape, flag, launch, number, stride, type_of, vector_with_tail};
-use super::{Cost, Op, parallel};
+use super::launch_args::{OperandLayout, expect_shape, flag, launch, number, stride, type_of, vector_with_tail};
+use super::{Op, OpCost, parallel};
 use crate::engine::device::{DType, Host, Launch, Matrix, Operands, Rows};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
@@ -54,10 +54,10 @@ impl Op for Merge {
         2 * (self.rows.cols() * self.out.cols()) as u64
     }
     /// The rows of the terms, not the whole pool.
-    fn cost(&self) -> Cost {
+    fn cost(&self) -> OpCost {
         let row = (self.pool.cols() * self.pool.dtype().bytes()) as u64;
         let written = self.out.bytes() + self.copy.as_ref().map_or(0, Matrix::bytes);
-        Cost { bytes: self.rows.cols() as u64 * row + written, flops: self.flops() }
+        OpCost { bytes: self.rows.cols() as u64 * row + written, flops: self.flops() }
     }
     fn cpu(&self, host: &Host) {
         self.check();
@@ -83,7 +83,7 @@ impl Op for Merge {
         let p = self.pool.cols();
         let mut vectors = vec![&self.pool, &self.out];
         vectors.extend(&self.copy);
-        let layout = Layout {
+        let layout = OperandLayout {
             grid: [p.div_ceil(BLOCK * ELEMENTS), 1, 1],
             block: BLOCK as u32,
             shared: 0,

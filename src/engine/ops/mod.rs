@@ -34,4 +34,4 @@ pub use norm::{NORM_PARTS, RmsNorm, RmsNormBackward};
 pub use rope::{Rope, rope_table};
 pub use swiglu::{SwiGlu, SwiGluBackward};
 
-pub use crate::engine::device::{Cost, Op};
+pub use crate::engine::device::{Op, OpCost};

@@ -1,7 +1,7 @@
 //! RMSNorm over each row (Zhang and Sennrich 2019, arXiv 1910.07467), its gradient, and the residual stream it is
 //! added to.
 
-use super::launch_args::{Define, Layout, expect_shape, flag, launch, number, stride, type_of, vector};
+use super::launch_args::{Define, OperandLayout, expect_shape, flag, launch, number, stride, type_of, vector};
 use super::simd::{dot, dot3, vectorized};
 use super::{Op, parallel};
 use crate::engine::device::{Arg, Host, Launch, Matrix, Operands};
@@ -57,7 +57,7 @@ fn block_rows(cols: usize) -> usize {
     if cols <= WARP_COLS { BLOCK / 32 } else { 1 }
 }
 
-fn layout(x: &Matrix, blocks: usize, vector: Define, own: Define) -> Layout {
+fn layout(x: &Matrix, blocks: usize, vector: Define, own: Define) -> OperandLayout {
     let defines = vec![
         ("TYPE", type_of(x)),
         ("BLOCK", BLOCK.to_string()),
@@ -66,7 +66,7 @@ fn layout(x: &Matrix, blocks: usize, vector: Define, own: Define) -> Layout {
         vector,
         own,
     ];
-    Layout { grid: [blocks, 1, 1], block: BLOCK as u32, shared: 0, defines }
+    OperandLayout { grid: [blocks, 1, 1], block: BLOCK as u32, shared: 0, defines }
 }
 
 impl RmsNorm {
@@ -231,7 +231,7 @@ impl Op for RmsNormBackward {
         let operands = [&self.x, &self.weight, &self.rstd, &self.dout, &self.dx, &parts];
         let strides = [&self.x, &self.dout, &self.dx].map(stride);
         let defines = vec![("BLOCK", BLOCK.to_string())];
-        let sums = Layout { grid: [cols.div_ceil(32), 1, 1], block: BLOCK as u32, shared: 0, defines };
+        let sums = OperandLayout { grid: [cols.div_ceil(32), 1, 1], block: BLOCK as u32, shared: 0, defines };
         vec![
             launch("norm", "rms_norm_backward", layout, &operands, [rows, cols].map(number).into_iter().chain(strides)),
             launch("norm", "rms_norm_backward_weight", sums, &[&parts, &self.dweight], [blocks, cols].map(number)),

@@ -1,7 +1,7 @@
 //! Rotary position embedding in place, half-rotation form (Su et al. 2021, arXiv 2104.09864; the pairing of
 //! GPT-NeoX and transformers: element d with element d + D/2).
 
-use super::launch_args::{Define, Layout, flag, launch, number, stride, type_of, vector};
+use super::launch_args::{Define, OperandLayout, flag, launch, number, stride, type_of, vector};
 use super::simd::vectorized;
 use super::{Op, parallel};
 use crate::engine::device::{Host, Launch, Matrix, Operands};
@@ -97,7 +97,7 @@ impl Op for Rope {
     fn launches(&self) -> Vec<Launch> {
         self.check();
         let (rows, cols) = (self.x.rows(), self.x.cols());
-        let layout = Layout {
+        let layout = OperandLayout {
             grid: [rows.div_ceil(BLOCK / 32), 1, 1],
             block: BLOCK as u32,
             shared: 0,

@@ -1,6 +1,6 @@
 //! SwiGLU (Shazeer 2020, arXiv 2002.05202): out = silu(gate) * up, from one packed product.
 
-use super::launch_args::{Layout, expect_shape, launch, number, stride, type_of, vector};
+use super::launch_args::{OperandLayout, expect_shape, launch, number, stride, type_of, vector};
 use super::simd::{sigmoid, vectorized};
 use super::{Op, parallel};
 use crate::engine::device::{Host, Launch, Matrix, Operands};
@@ -24,8 +24,8 @@ pub struct SwiGluBackward {
 /// Threads of a block of the kernels, each of which computes eight neighbouring elements of a row.
 const BLOCK: usize = 128;
 
-fn layout(out: &Matrix, operands: &[&Matrix]) -> Layout {
-    Layout {
+fn layout(out: &Matrix, operands: &[&Matrix]) -> OperandLayout {
+    OperandLayout {
         grid: [out.rows(), out.cols().div_ceil(8 * BLOCK), 1],
         block: BLOCK as u32,
         shared: 0,

@@ -7,9 +7,8 @@ mod settings;
 
 pub use observed::train_observed;
 pub use optimizer::{Optimizer, Update};
-pub use run::Run as TrainingRun;
 pub use run::{
-    Metrics, Run, Start, memory_plan, partial_path, partial_steps, read_metrics, read_start, remove_finished_partial,
-    train,
+    Metrics, Start, TrainingRun, memory_plan, partial_path, partial_steps, read_metrics, read_start,
+    remove_finished_partial, train,
 };
 pub use settings::{Schedule, Settings};

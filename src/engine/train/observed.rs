@@ -1,6 +1,6 @@
 //! A training that the user watches: opens its device, says what memory it takes, and shows loss, speed and time left.
 
-use super::run::{Run, memory_plan, train};
+use super::run::{TrainingRun, memory_plan, train};
 use crate::engine::device::DeviceSpec;
 use crate::error::Result;
 use crate::progress::Progress;
@@ -9,7 +9,7 @@ use crate::progress::Progress;
 pub fn train_observed(
     name: &str,
     spec: &DeviceSpec,
-    run: &Run,
+    run: &TrainingRun,
     progress: &Progress,
     after_step: &mut dyn FnMut(u64),
 ) -> Result<()> {

@@ -24,7 +24,7 @@ pub struct Start {
     pub optimizer: Option<(OptimizerState, u64)>,
 }
 
-pub struct Run<'a> {
+pub struct TrainingRun<'a> {
     pub config: &'a Config,
     pub start: Arc<Start>,
     pub stream: &'a Stream,
@@ -67,7 +67,7 @@ const MOST_SKIPPED: usize = 20;
 
 /// Trains to the end, or goes on from the partial checkpoint of the same run. `progress` is told of every step. The
 /// caller keeps other writers of `out` away.
-pub fn train(device: &mut Device, run: &Run, progress: &mut dyn FnMut(&Metrics)) -> Result<()> {
+pub fn train(device: &mut Device, run: &TrainingRun, progress: &mut dyn FnMut(&Metrics)) -> Result<()> {
     let partial = partial_path(run.out);
     let resumed = resume(run, &partial)?;
     let (start, metrics) = match &resumed {
@@ -95,7 +95,7 @@ pub fn train(device: &mut Device, run: &Run, progress: &mut dyn FnMut(&Metrics))
 const STEPS_AHEAD: usize = 2;
 
 /// Windows of one forward and backward pass.
-fn micro_batch(run: &Run) -> Batch {
+fn micro_batch(run: &TrainingRun) -> Batch {
     Batch { batch: run.settings.micro_batch(), context: run.config.context }
 }
 
@@ -106,7 +106,7 @@ pub fn memory_plan(config: &Config, settings: &Settings, compute: DType) -> Resu
 }
 
 /// Refuses a training that does not fit, and says which would.
-fn check_memory(device: &Device, run: &Run) -> Result<()> {
+fn check_memory(device: &Device, run: &TrainingRun) -> Result<()> {
     let Some(free) = device.free_memory() else { return Ok(()) };
     let (settings, compute) = (run.settings, device.compute_dtype());
     let plan = memory_plan(run.config, settings, compute)?;
@@ -132,7 +132,7 @@ fn check_memory(device: &Device, run: &Run) -> Result<()> {
 
 /// A training on its device: its memory, and the steps whose results are not read yet.
 struct Trainer<'a> {
-    run: &'a Run<'a>,
+    run: &'a TrainingRun<'a>,
     model: Model,
     optimizer: Optimizer,
     acts: Activations,
@@ -154,7 +154,7 @@ struct Queued {
 }
 
 impl<'a> Trainer<'a> {
-    fn new(device: &mut Device, run: &'a Run, start: &Start, metrics: Vec<Metrics>) -> Result<Trainer<'a>> {
+    fn new(device: &mut Device, run: &'a TrainingRun, start: &Start, metrics: Vec<Metrics>) -> Result<Trainer<'a>> {
         let model = Model::new(device, run.config, &start.weights)?;
         let optimizer = start.optimizer.as_ref().map(|(state, updates)| (state, *updates));
         let (batch, settings) = (run.settings.batch * run.config.context, run.settings);
@@ -235,7 +235,7 @@ impl<'a> Trainer<'a> {
 /// Gradients of all micro-batches, and the update: the same ops on the same memory at every step.
 fn one_step(
     device: &mut Device,
-    run: &Run,
+    run: &TrainingRun,
     model: &Model,
     optimizer: &Optimizer,
     acts: &Activations,
@@ -254,7 +254,7 @@ fn one_step(
 }
 
 /// The start that the partial checkpoint of the same run stands for, with the metrics up to it.
-fn resume(run: &Run, partial: &Path) -> Result<Option<(Start, Vec<Metrics>)>> {
+fn resume(run: &TrainingRun, partial: &Path) -> Result<Option<(Start, Vec<Metrics>)>> {
     files::recover_directory(partial)?;
     if !partial.exists() {
         return Ok(None);

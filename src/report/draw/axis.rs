@@ -1,6 +1,6 @@
 //! Where an axis begins and ends, and its ticks with their labels.
 
-use super::{Axis, LONGEST, Scale};
+use super::{Axis, AxisScale, LONGEST};
 
 /// From values to pixels: where an axis begins and ends, and its ticks.
 pub(super) struct Frame {
@@ -14,13 +14,13 @@ pub(super) struct Frame {
 impl Frame {
     pub fn of(axis: &Axis, values: &[f64]) -> Frame {
         match &axis.scale {
-            Scale::Names(names) => Frame {
+            AxisScale::Names(names) => Frame {
                 log: false,
                 low: names.len() as f64 - 0.5,
                 high: -0.5,
                 ticks: names.iter().enumerate().map(|(i, name)| (i as f64, short(name, LONGEST))).collect(),
             },
-            Scale::Log => {
+            AxisScale::Log => {
                 let (low, high) = range(values);
                 let (low, high) = (low.log10().floor(), high.log10().ceil());
                 let high = if high > low { high } else { low + 1.0 };
@@ -28,7 +28,7 @@ impl Frame {
             }
             linear => {
                 let (low, high) = padded(values);
-                Frame { log: false, low, high, ticks: ticks(low, high, *linear == Scale::Percent) }
+                Frame { log: false, low, high, ticks: ticks(low, high, *linear == AxisScale::Percent) }
             }
         }
     }

@@ -12,7 +12,7 @@ const DRIVER: (u32, u32) = (12, 0);
 
 /// Why this machine, or one of its GPUs, cannot compute.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Missing {
+pub enum CudaMissing {
     /// No libcuda.so.
     Driver,
     /// libcuda.so does not start: the driver's own words.
@@ -25,30 +25,30 @@ pub enum Missing {
     Ordinal(usize, usize),
     /// (device, its compute capability)
     Capability(String, (u32, u32)),
-    Nvrtc(nvrtc::Missing),
+    Nvrtc(nvrtc::NvrtcMissing),
     /// (device, its compute capability, NVRTC's version)
     Architecture(String, (u32, u32), (u32, u32)),
 }
 
-impl Missing {
+impl CudaMissing {
     pub fn what(&self) -> String {
         let dotted = |(major, minor): (u32, u32)| format!("{major}.{minor}");
         match self {
-            Missing::Driver => "no NVIDIA driver (libcuda.so) found".into(),
-            Missing::DriverFails(why) => format!("the NVIDIA driver does not start: {why}"),
-            Missing::DriverTooOld(version) => {
+            CudaMissing::Driver => "no NVIDIA driver (libcuda.so) found".into(),
+            CudaMissing::DriverFails(why) => format!("the NVIDIA driver does not start: {why}"),
+            CudaMissing::DriverTooOld(version) => {
                 format!("the NVIDIA driver is made for CUDA {}, {} is needed", dotted(*version), dotted(DRIVER))
             }
-            Missing::Device => "the NVIDIA driver shows no GPU".into(),
-            Missing::Ordinal(asked, count) => {
+            CudaMissing::Device => "the NVIDIA driver shows no GPU".into(),
+            CudaMissing::Ordinal(asked, count) => {
                 format!("there is no device cuda:{asked}, but {count} of them, from cuda:0")
             }
-            Missing::Capability(name, capability) => {
+            CudaMissing::Capability(name, capability) => {
                 let needed = dotted(CAPABILITY);
                 format!("{name} has compute capability {}, {needed} (Ampere) is needed", dotted(*capability))
             }
-            Missing::Nvrtc(missing) => missing.what(),
-            Missing::Architecture(name, capability, version) => {
+            CudaMissing::Nvrtc(missing) => missing.what(),
+            CudaMissing::Architecture(name, capability, version) => {
                 let capability = dotted(*capability);
                 format!("NVRTC {} does not know {name}, of compute capability {capability}", dotted(*version))
             }
@@ -56,16 +56,16 @@ impl Missing {
     }
     pub fn fix(&self) -> String {
         match self {
-            Missing::Driver | Missing::DriverTooOld(_) => {
+            CudaMissing::Driver | CudaMissing::DriverTooOld(_) => {
                 "install the NVIDIA driver, 525 or newer (in a container: start it with the GPUs, as with docker run \
                  --gpus all), or use --device cpu"
             }
-            Missing::DriverFails(_) => "see what nvidia-smi says, or use --device cpu",
-            Missing::Device => "see what nvidia-smi lists, and CUDA_VISIBLE_DEVICES, or use --device cpu",
-            Missing::Ordinal(..) => "choose one that `stockpot doctor` lists",
-            Missing::Capability(..) => "use another device, or --device cpu",
-            Missing::Nvrtc(missing) => return missing.fix(),
-            Missing::Architecture(..) => {
+            CudaMissing::DriverFails(_) => "see what nvidia-smi says, or use --device cpu",
+            CudaMissing::Device => "see what nvidia-smi lists, and CUDA_VISIBLE_DEVICES, or use --device cpu",
+            CudaMissing::Ordinal(..) => "choose one that `stockpot doctor` lists",
+            CudaMissing::Capability(..) => "use another device, or --device cpu",
+            CudaMissing::Nvrtc(missing) => return missing.fix(),
+            CudaMissing::Architecture(..) => {
                 "pip install --upgrade nvidia-cuda-nvrtc, or set STOCKPOT_NVRTC to a newer one"
             }
         }
@@ -73,8 +73,8 @@ impl Missing {
     }
 }
 
-impl From<Missing> for Error {
-    fn from(missing: Missing) -> Error {
+impl From<CudaMissing> for Error {
+    fn from(missing: CudaMissing) -> Error {
         Error::usage(missing.what()).fix(missing.fix())
     }
 }
@@ -97,7 +97,7 @@ pub struct Found {
     pub devices: Vec<FoundDevice>,
     pub nvrtc: Option<(PathBuf, (u32, u32))>,
     /// Empty when every device can compute.
-    pub missing: Vec<Missing>,
+    pub missing: Vec<CudaMissing>,
 }
 
 /// Looks at everything, whatever is missing. Never panics; compiles one empty kernel.
@@ -117,12 +117,12 @@ pub fn look() -> Found {
 }
 
 /// What opening device `ordinal` takes: the compiler, its architecture, its name.
-pub(super) fn ready(ordinal: usize) -> Result<(Nvrtc, String, String), Missing> {
+pub(super) fn ready(ordinal: usize) -> Result<(Nvrtc, String, String), CudaMissing> {
     let driver = driver_version()?;
     let devices = devices()?;
-    let device = devices.get(ordinal).ok_or(Missing::Ordinal(ordinal, devices.len()))?;
+    let device = devices.get(ordinal).ok_or(CudaMissing::Ordinal(ordinal, devices.len()))?;
     if device.capability < CAPABILITY {
-        return Err(Missing::Capability(device.name.clone(), device.capability));
+        return Err(CudaMissing::Capability(device.name.clone(), device.capability));
     }
     let nvrtc = find_nvrtc(Some(driver))?;
     let architecture = architecture(device, Some(&nvrtc))?.expect("there is an NVRTC");
@@ -130,41 +130,41 @@ pub(super) fn ready(ordinal: usize) -> Result<(Nvrtc, String, String), Missing> 
 }
 
 /// The architecture to compile for; `None` without an NVRTC to ask.
-fn architecture(device: &FoundDevice, nvrtc: Option<&Nvrtc>) -> Result<Option<String>, Missing> {
+fn architecture(device: &FoundDevice, nvrtc: Option<&Nvrtc>) -> Result<Option<String>, CudaMissing> {
     if device.capability < CAPABILITY {
-        return Err(Missing::Capability(device.name.clone(), device.capability));
+        return Err(CudaMissing::Capability(device.name.clone(), device.capability));
     }
     let Some(nvrtc) = nvrtc else { return Ok(None) };
-    let unknown = || Missing::Architecture(device.name.clone(), device.capability, nvrtc.version());
+    let unknown = || CudaMissing::Architecture(device.name.clone(), device.capability, nvrtc.version());
     nvrtc.architecture(device.capability).ok_or_else(unknown).map(Some)
 }
 
-fn find_nvrtc(driver: Option<(u32, u32)>) -> Result<Nvrtc, Missing> {
-    let nvrtc = Nvrtc::find(driver.map(|(major, _)| major)).map_err(Missing::Nvrtc)?;
-    nvrtc.probe().map_err(Missing::Nvrtc)?;
+fn find_nvrtc(driver: Option<(u32, u32)>) -> Result<Nvrtc, CudaMissing> {
+    let nvrtc = Nvrtc::find(driver.map(|(major, _)| major)).map_err(CudaMissing::Nvrtc)?;
+    nvrtc.probe().map_err(CudaMissing::Nvrtc)?;
     Ok(nvrtc)
 }
 
 /// The CUDA release that the driver is made for, which is new enough. The first call of all: without a library each other
 /// one panics.
-fn driver_version() -> Result<(u32, u32), Missing> {
+fn driver_version() -> Result<(u32, u32), CudaMissing> {
     let mut version = 0;
     // SAFETY: (1) the driver's initializers are NVIDIA's own; (2) the pointer is to a live integer.
     unsafe {
         if !sys::is_culib_present() {
-            return Err(Missing::Driver);
+            return Err(CudaMissing::Driver);
         }
         sys::cuDriverGetVersion(&mut version).result().map_err(fails)?;
     }
     let version = (version as u32 / 1000, version as u32 % 1000 / 10);
-    if version < DRIVER { Err(Missing::DriverTooOld(version)) } else { Ok(version) }
+    if version < DRIVER { Err(CudaMissing::DriverTooOld(version)) } else { Ok(version) }
 }
 
 /// All GPUs, after [`driver_version`].
-fn devices() -> Result<Vec<FoundDevice>, Missing> {
+fn devices() -> Result<Vec<FoundDevice>, CudaMissing> {
     use sys::CUdevice_attribute as A;
     match result::init() {
-        Err(e) if e.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => return Err(Missing::Device),
+        Err(e) if e.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => return Err(CudaMissing::Device),
         done => done.map_err(fails)?,
     }
     let count = result::device::get_count().map_err(fails)?;
@@ -180,9 +180,9 @@ fn devices() -> Result<Vec<FoundDevice>, Missing> {
         Ok(FoundDevice { ordinal: ordinal as usize, name, capability: (major, minor), memory })
     };
     let devices = (0..count).map(device).collect::<Result<Vec<_>, _>>().map_err(fails)?;
-    if devices.is_empty() { Err(Missing::Device) } else { Ok(devices) }
+    if devices.is_empty() { Err(CudaMissing::Device) } else { Ok(devices) }
 }
 
-fn fails(error: DriverError) -> Missing {
-    Missing::DriverFails(error.to_string())
+fn fails(error: DriverError) -> CudaMissing {
+    CudaMissing::DriverFails(error.to_string())
 }

@@ -1,6 +1,6 @@
 //! Where NVRTC may lie: the toolkit's directories, pip's wheels, the dynamic loader's path.
 
-use super::{Missing, Nvrtc};
+use super::{Nvrtc, NvrtcMissing};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,7 +10,7 @@ const NAMES: [&str; 2] = ["libnvrtc.so.13", "libnvrtc.so.12"];
 const OVERRIDE: &str = "STOCKPOT_NVRTC";
 
 /// See [`Nvrtc::find`].
-pub(super) fn find(driver: Option<u32>) -> Result<Nvrtc, Missing> {
+pub(super) fn find(driver: Option<u32>) -> Result<Nvrtc, NvrtcMissing> {
     if let Some(path) = variable(OVERRIDE) {
         return named(&path);
     }
@@ -29,14 +29,14 @@ pub(super) fn find(driver: Option<u32>) -> Result<Nvrtc, Missing> {
     match driver {
         Some(driver) if !newer.is_empty() => {
             newer.dedup();
-            Err(Missing::NewerThanDriver { found: newer, driver })
+            Err(NvrtcMissing::NewerThanDriver { found: newer, driver })
         }
-        _ => Err(Missing::Nowhere),
+        _ => Err(NvrtcMissing::Nowhere),
     }
 }
 
-fn named(path: &Path) -> Result<Nvrtc, Missing> {
-    let missing = |why: String| Missing::Named { path: path.to_path_buf(), why };
+fn named(path: &Path) -> Result<Nvrtc, NvrtcMissing> {
+    let missing = |why: String| NvrtcMissing::Named { path: path.to_path_buf(), why };
     if !path.is_dir() {
         return Nvrtc::open(path).map_err(missing);
     }

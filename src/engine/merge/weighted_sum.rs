@@ -8,7 +8,7 @@ const SUM_TOLERANCE: f64 = 1e-6;
 /// One weighted sum: checkpoints by their position in the pool, each with its weight, in the order of summation. A
 /// checkpoint may occur more than once.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mixture {
+pub struct WeightedSum {
     pub terms: Vec<(usize, f64)>,
 }
 
