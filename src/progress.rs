@@ -32,7 +32,7 @@ impl Progress {
     }
 
     /// Work of `total` units, 0 where that is not known; `name` comes first on its bar or line.
-    pub fn task(&self, name: &str, total: u64) -> Task<'_> {
+    pub fn task(&self, name: &str, total: u64) -> ProgressTask<'_> {
         let template = match total {
             0 => "{prefix:30!} {spinner} {pos} {msg} {elapsed}",
             _ => "{prefix:30!} {bar:24} {pos:>6}/{len:6} {msg} {eta} left",
@@ -43,7 +43,7 @@ impl Progress {
             bars.add(bar.with_prefix(name.to_string()))
         });
         let start = Instant::now();
-        Task { progress: self, bar, name: name.to_string(), total, start, told: Mutex::new((None, start)) }
+        ProgressTask { progress: self, bar, name: name.to_string(), total, start, told: Mutex::new((None, start)) }
     }
 }
 
@@ -53,7 +53,7 @@ impl Default for Progress {
     }
 }
 
-pub struct Task<'a> {
+pub struct ProgressTask<'a> {
     progress: &'a Progress,
     bar: Option<ProgressBar>,
     name: String,
@@ -63,7 +63,7 @@ pub struct Task<'a> {
     told: Mutex<(Option<u64>, Instant)>,
 }
 
-impl Task<'_> {
+impl ProgressTask<'_> {
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }

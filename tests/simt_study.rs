@@ -13,7 +13,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use stockpot::engine::device::{Buffer, DType, Device, DeviceSpec, Executor, Fetched, Graph, Launch};
+use stockpot::engine::device::{Buffer, CapturedGraph, DType, Device, DeviceSpec, Executor, Fetched, Launch};
 use stockpot::engine::model::{Architecture, Batch, Config, MemoryPlan};
 use stockpot::error::{Error, Result};
 use stockpot::study::{self, Options, Phase, Study};
@@ -141,7 +141,7 @@ impl Executor for Losing {
     fn begin_capture(&mut self) -> Result<bool> {
         self.inner.begin_capture()
     }
-    fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
+    fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
         self.inner.end_capture()
     }
 }

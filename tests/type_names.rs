@@ -6,9 +6,6 @@ use std::path::{Path, PathBuf};
 
 const EXCEPTIONS: &[&str] = &[];
 
-/// Names that are found twice as long as `src/study` has not been gone through.
-const LEFT: &[&str] = &["Inputs", "Scale", "Segment", "Work"];
-
 #[test]
 fn no_type_name_occurs_twice() {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -22,9 +19,9 @@ fn no_type_name_occurs_twice() {
     }
     assert!(places.len() > 100, "found only {:?}", places.keys());
     let twice = |name: &str| places.get(name).is_some_and(|places| places.len() > 1);
-    let stale: Vec<_> = EXCEPTIONS.iter().chain(LEFT).filter(|name| !twice(name)).collect();
+    let stale: Vec<_> = EXCEPTIONS.iter().filter(|name| !twice(name)).collect();
     assert!(stale.is_empty(), "no longer found twice: {stale:?}");
-    places.retain(|name, places| places.len() > 1 && !EXCEPTIONS.contains(&&**name) && !LEFT.contains(&&**name));
+    places.retain(|name, places| places.len() > 1 && !EXCEPTIONS.contains(&&**name));
     assert!(places.is_empty(), "types of one name: {places:#?}");
 }
 

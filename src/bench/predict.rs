@@ -4,7 +4,7 @@
 use super::gpus::Gpu;
 use super::model::{HOST_LAUNCH, LAUNCH, MEMORY_REACHED, Prediction, SUSTAINED};
 use super::{Bench, BenchSubject};
-use crate::engine::device::{Buffer, DType, Device, Executor, Graph, Launch, Op};
+use crate::engine::device::{Buffer, CapturedGraph, DType, Device, Executor, Launch, Op};
 use crate::error::Result;
 use serde::Serialize;
 use std::any::Any;
@@ -196,7 +196,7 @@ impl Executor for Recorder {
         self.record.lock().expect("no prediction panics").graph = true;
         Ok(true)
     }
-    fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
+    fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
         Ok(Box::new(Nothing))
     }
 }
@@ -204,7 +204,7 @@ impl Executor for Recorder {
 /// A graph whose launches have been predicted already.
 struct Nothing;
 
-impl Graph for Nothing {
+impl CapturedGraph for Nothing {
     fn launch(&mut self) -> Result<()> {
         Ok(())
     }

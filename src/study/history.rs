@@ -48,31 +48,31 @@ fn name_of(parts: &(BTreeSet<String>, BTreeSet<String>)) -> String {
 
 /// What a directory is to a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum PriorModels {
     /// It was run here as it is.
-    Known,
+    SameStudy,
     /// It was not, nor was any other.
     Empty,
     /// Another was, or this one before it was changed; some of its models are reusable.
-    Some,
+    Reusable,
     /// And none is.
-    None,
+    NotReusable,
 }
 
 /// Notes what is there, when this study is run here for the first time.
-pub fn note(graph: &Graph) -> Result<Found> {
+pub fn note(graph: &Graph) -> Result<PriorModels> {
     let mut entries = read(&graph.store)?;
     let parts = parts(graph);
     let study = name_of(&parts);
     let (trainings, scores) = parts;
     if entries.iter().any(|e| e.study == study) {
-        return Ok(Found::Known);
+        return Ok(PriorModels::SameStudy);
     }
     let trained: Vec<String> = trainings.into_iter().filter(|key| graph.store.model(key).exists()).collect();
     let before = match (entries.is_empty(), trained.is_empty()) {
-        (true, _) => Found::Empty,
-        (false, false) => Found::Some,
-        (false, true) => Found::None,
+        (true, _) => PriorModels::Empty,
+        (false, false) => PriorModels::Reusable,
+        (false, true) => PriorModels::NotReusable,
     };
     let scored = scores.iter().filter(|name| graph.store.scores().join(name).exists()).count() as u64;
     entries.push(Entry { study, trained, scored });

@@ -3,7 +3,7 @@
 
 use super::clock::{Clock, SpentWork};
 use super::graph::{Graph, Member, Stage, Task, Train, Work};
-use super::history::{self, Found};
+use super::history::{self, PriorModels};
 use super::plan::{Plan, stage_name};
 use super::prepare;
 use super::report;
@@ -75,15 +75,15 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     progress.line(&prepared.summary());
     let graph = Graph::new(study, store, prepared, options.spec.name())?;
     let clock = Clock::open(&graph.store)?;
-    let found = history::note(&graph)?;
-    if found == Found::None {
+    let prior = history::note(&graph)?;
+    if prior == PriorModels::NotReusable {
         progress.line(
             "nothing that was trained here before is of use: the seed's text, tokenizer or settings are others (if a new \
              partition's held-out text made the seed's smaller, see above, `late = true` in its table leaves the seed's as it was)",
         );
     }
     // The CPU's speed says nothing of another device's.
-    if found != Found::Known && options.spec.name() == "cpu" {
+    if prior != PriorModels::SameStudy && options.spec.name() == "cpu" {
         let plan = pool.install(|| Plan::of(study, &graph))?;
         clock.planned(history::name(&graph), plan.hours)?;
     }

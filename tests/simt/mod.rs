@@ -24,7 +24,7 @@ use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use stockpot::engine::device::{Arg, Buffer, DType, Device, Executor, Graph, Launch, Matrix};
+use stockpot::engine::device::{Arg, Buffer, CapturedGraph, DType, Device, Executor, Launch, Matrix};
 use stockpot::error::{Error, Kind, Result};
 
 /// Who runs when several threads can, and in which sequence blocks run. See tests/simt/fiber.cpp.
@@ -279,13 +279,13 @@ impl Executor for Simt {
         self.recorded = Some(Vec::new());
         Ok(true)
     }
-    fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
+    fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
         let launches = self.recorded.take().expect("a recording has begun");
         Ok(Box::new(Recorded { runner: self.runner.clone(), launches }))
     }
 }
 
-impl Graph for Recorded {
+impl CapturedGraph for Recorded {
     fn launch(&mut self) -> Result<()> {
         self.launches.iter().try_for_each(|launch| self.runner.run(launch))
     }

@@ -9,9 +9,9 @@ mod pinned;
 mod probe;
 mod side_stream;
 
-pub use probe::{CudaMissing, Found, FoundDevice, look};
+pub use probe::{CudaMissing, CudaProbe, FoundDevice, look};
 
-use super::launch::{Arg, Executor, Fetched, Graph, Launch};
+use super::launch::{Arg, CapturedGraph, Executor, Fetched, Launch};
 use super::memory::{Buffer, Matrix};
 use super::nvrtc::Nvrtc;
 use crate::error::{Error, Kind, Result};
@@ -274,7 +274,7 @@ impl Executor for Cuda {
         Ok(true)
     }
 
-    fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
+    fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
         let operands = self.recording.take().expect("`begin_capture` came first");
         let failed = |e| failed("make a graph of recorded launches", e);
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(failed)?;
@@ -311,7 +311,7 @@ struct Recorded {
 // (2) cudarc binds the context to the thread at each call.
 unsafe impl Send for Recorded {}
 
-impl Graph for Recorded {
+impl CapturedGraph for Recorded {
     fn launch(&mut self) -> Result<()> {
         self.graph.launch().map_err(|e| failed("queue recorded launches", e))
     }

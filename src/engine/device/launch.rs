@@ -74,7 +74,7 @@ pub trait Executor: Send {
         Ok(false)
     }
     /// The launches since `begin_capture`, as one graph that can be queued again and again.
-    fn end_capture(&mut self) -> Result<Box<dyn Graph>> {
+    fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
         unreachable!("`begin_capture` has said that there are no graphs")
     }
     /// Bytes that are free for this process.
@@ -88,7 +88,7 @@ pub trait Executor: Send {
 }
 
 /// Recorded launches.
-pub trait Graph: Send {
+pub trait CapturedGraph: Send {
     /// Queues them all.
     fn launch(&mut self) -> Result<()>;
 }

@@ -12,7 +12,7 @@ mod op;
 
 pub use device_spec::DeviceSpec;
 pub use host::{Host, Rows, RowsMut};
-pub use launch::{Arg, Executor, Fetched, Graph, Launch};
+pub use launch::{Arg, CapturedGraph, Executor, Fetched, Launch};
 pub use memory::{Access, Buffer, DType, Element, Matrix, Operands};
 pub use op::{Op, OpCost};
 
@@ -44,7 +44,7 @@ impl<T: Element> Pending<T> {
 #[derive(Default)]
 pub struct Repeat {
     warm: bool,
-    graph: Option<Box<dyn Graph>>,
+    graph: Option<Box<dyn CapturedGraph>>,
 }
 
 pub struct Device {

@@ -91,7 +91,7 @@ pub struct FoundDevice {
 
 /// All that [`look`] sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct CudaProbe {
     /// The CUDA release that the driver is made for.
     pub driver: Option<(u32, u32)>,
     pub devices: Vec<FoundDevice>,
@@ -101,7 +101,7 @@ pub struct Found {
 }
 
 /// Looks at everything, whatever is missing. Never panics; compiles one empty kernel.
-pub fn look() -> Found {
+pub fn look() -> CudaProbe {
     let mut missing = vec![];
     let driver = driver_version().map_err(|e| missing.push(e)).ok();
     let devices = if driver.is_some() { devices().map_err(|e| missing.push(e)).ok() } else { None };
@@ -113,7 +113,7 @@ pub fn look() -> Found {
         }
     }
     let nvrtc = nvrtc.map(|nvrtc| (nvrtc.path().to_path_buf(), nvrtc.version()));
-    Found { driver, devices, nvrtc, missing }
+    CudaProbe { driver, devices, nvrtc, missing }
 }
 
 /// What opening device `ordinal` takes: the compiler, its architecture, its name.
