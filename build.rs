@@ -17,7 +17,10 @@ fn main() {
         .filter(|name| name.ends_with(".cu") || name.ends_with(".cuh"))
         .collect();
     names.sort();
-    let mut table = String::from("pub static SOURCES: &[(&str, &str)] = &[\n");
+    let mut table = String::from(
+        "/// (file name, text) of every source and header in `kernels/`, by name.\n\
+         pub static SOURCES: &[(&str, &str)] = &[\n",
+    );
     for name in names {
         let path = kernels.join(&name);
         let path = path.to_str().expect("the repository lies at a UTF-8 path");

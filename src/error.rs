@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// The result of everything that can fail for a user's reason.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What kind of failure; decides the exit code (2 for `Usage`, 1 for the rest).
@@ -19,6 +20,7 @@ pub enum Kind {
     Numeric,
 }
 
+/// One failure, filled in by the methods below. `Display` prints each part that is known.
 #[derive(Debug)]
 pub struct Error(Box<Details>);
 
@@ -35,6 +37,7 @@ struct Details {
 }
 
 impl Error {
+    /// A failure of this kind, without a place or a remedy yet.
     pub fn new(kind: Kind, what: impl Into<String>) -> Error {
         Error(Box::new(Details {
             kind,
@@ -47,12 +50,15 @@ impl Error {
             fix: None,
         }))
     }
+    /// The command line or a settings file is at fault ([`Kind::Usage`]).
     pub fn usage(what: impl Into<String>) -> Error {
         Error::new(Kind::Usage, what)
     }
+    /// A document, checkpoint or shard is at fault ([`Kind::Input`]).
     pub fn input(what: impl Into<String>) -> Error {
         Error::new(Kind::Input, what)
     }
+    /// A number is not finite ([`Kind::Numeric`]).
     pub fn numeric(what: impl Into<String>) -> Error {
         Error::new(Kind::Numeric, what)
     }
@@ -72,6 +78,7 @@ impl Error {
             _ => error,
         }
     }
+    /// The file at fault; replaces an earlier one.
     pub fn at(mut self, path: impl AsRef<Path>) -> Error {
         self.0.path = Some(path.as_ref().to_path_buf());
         self
@@ -81,18 +88,22 @@ impl Error {
         self.0.line = Some(line);
         self
     }
+    /// The tensor at fault, as the checkpoint names it.
     pub fn tensor(mut self, name: impl Into<String>) -> Error {
         self.0.tensor = Some(name.into());
         self
     }
+    /// A valid value or state, in the user's terms.
     pub fn expected(mut self, what: impl Into<String>) -> Error {
         self.0.expected = Some(what.into());
         self
     }
+    /// What was found instead.
     pub fn got(mut self, what: impl Into<String>) -> Error {
         self.0.got = Some(what.into());
         self
     }
+    /// What the user can do about it.
     pub fn fix(mut self, what: impl Into<String>) -> Error {
         self.0.fix = Some(what.into());
         self
@@ -110,9 +121,11 @@ impl Error {
         self.0.kind = Kind::Usage;
         self
     }
+    /// Which kind of failure; see [`Error::exit_code`].
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
+    /// 2 for [`Kind::Usage`], 1 for all others.
     pub fn exit_code(&self) -> u8 {
         if self.0.kind == Kind::Usage { 2 } else { 1 }
     }

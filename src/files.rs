@@ -65,6 +65,7 @@ pub fn recover_directory(path: &Path) -> Result<()> {
     fs::rename(&old, path).map_err(|e| Error::io("restore the directory", path, &e))
 }
 
+/// Removes a directory with its contents. No error if it does not exist or its parent is a file.
 pub fn remove_directory(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         // Below a file there is nothing to remove either; whoever writes there next says so.
@@ -74,10 +75,12 @@ pub fn remove_directory(path: &Path) -> Result<()> {
     }
 }
 
+/// Creates a directory and its missing parents; no error if it exists.
 pub fn create_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|e| Error::io("create the directory", path, &e))
 }
 
+/// A whole file, which must be UTF-8.
 pub fn read_to_string(path: &Path) -> Result<String> {
     fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))
 }

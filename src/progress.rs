@@ -13,11 +13,13 @@ pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// The output of one run: its messages and the bars of its tasks. Threads may share it.
 pub struct Progress {
     bars: Option<MultiProgress>,
 }
 
 impl Progress {
+    /// Bars if stderr is a terminal now, plain lines otherwise.
     pub fn new() -> Progress {
         Progress { bars: std::io::stderr().is_terminal().then(MultiProgress::new) }
     }
@@ -53,6 +55,7 @@ impl Default for Progress {
     }
 }
 
+/// The progress of one task: a bar, or a plain line every 10 seconds.
 pub struct ProgressTask<'a> {
     progress: &'a Progress,
     bar: Option<ProgressBar>,
@@ -64,6 +67,7 @@ pub struct ProgressTask<'a> {
 }
 
 impl ProgressTask<'_> {
+    /// Time since the task was made.
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }

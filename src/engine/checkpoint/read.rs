@@ -47,12 +47,15 @@ impl Reader {
         Ok(Reader { directory: directory.to_path_buf(), config, table, layout })
     }
 
+    /// The directory that was opened, as the caller gave it.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
+    /// Sizes and constants from `config.json`, checked.
     pub fn config(&self) -> &Config {
         &self.config
     }
+    /// Layout of the arena that reads fill, P = `table().len` elements.
     pub fn table(&self) -> &Table {
         &self.table
     }

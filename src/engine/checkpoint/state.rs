@@ -27,6 +27,7 @@ pub struct OptimizerState {
 }
 
 impl OptimizerState {
+    /// The moments before the first update: zeros, (P) each.
     pub fn zeros(table: &Table) -> OptimizerState {
         OptimizerState { m: vec![0.0; table.len], v: vec![0.0; table.len] }
     }
@@ -93,6 +94,7 @@ pub struct TrainerState {
     pub step: u64,
     /// Tokens trained on
     pub tokens: u64,
+    /// JSON that only the trainer interprets: the run's identity and its updates so far.
     pub run: serde_json::Value,
 }
 

@@ -19,8 +19,11 @@ const MAX_HEADER: u64 = 100_000_000;
 /// One tensor of a file.
 #[derive(Debug, Clone)]
 pub struct Tensor {
+    /// Unique within the file.
     pub name: String,
+    /// Stored type: any of the format's, checked to fit the tensor's bytes.
     pub dtype: Dtype,
+    /// Row-major, as in the header; empty for a scalar.
     pub shape: Vec<usize>,
     /// First byte, from the start of the file.
     pub(crate) start: u64,
@@ -77,6 +80,7 @@ impl TensorFile {
         Ok(TensorFile { path: path.to_path_buf(), mapping, opened, tensors })
     }
 
+    /// The file that was opened, as the caller gave it.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -98,6 +98,7 @@ impl WeightsFile {
         Ok(WeightsFile { path, file, data_start, dtype })
     }
 
+    /// The type that every element is stored as.
     pub fn dtype(&self) -> StorageDType {
         self.dtype
     }

@@ -81,6 +81,7 @@ fn below(random: &mut ChaCha8Rng, n: u64) -> u64 {
 /// What a run takes from one shard.
 #[derive(Debug, Clone)]
 pub struct StreamMember {
+    /// At least one window: T + 1 tokens.
     pub shard: Arc<Shard>,
     /// Places in the shard's own endless order; the first `n` are `0..n`, base unit i of `u` windows is
     /// `i*u..(i+1)*u`. Places past the shard's number of windows are further epochs.

@@ -26,11 +26,13 @@ const SHORTEST_CONTAINED: usize = 5;
 pub struct Contamination {
     /// The training document.
     pub id: String,
+    /// The training document's source, if known.
     pub source: Option<String>,
     /// The first shared n-gram, as lower-cased words.
     pub ngram: String,
     /// The evaluation document that has it, the first in the order of adding, and its domain.
     pub domain: String,
+    /// Id of that evaluation document.
     pub evaluation_id: String,
 }
 

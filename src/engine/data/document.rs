@@ -9,8 +9,12 @@ pub struct Document {
     /// Names the document in splits and reports. A line without `id` gets the hash of its text; a `.txt` file its
     /// file name.
     pub id: String,
+    /// May be empty.
     pub text: String,
+    /// The object's `source`, a name for where the text comes from.
     pub source: Option<String>,
+    /// The object's `metadata`, and every other field that is not null unless `metadata` has its
+    /// key.
     pub metadata: Map<String, Value>,
 }
 

@@ -30,14 +30,18 @@ const INFO: &str = "shard.json";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenType {
+    /// 2 bytes, little-endian.
     U16,
+    /// 4 bytes, little-endian.
     U32,
 }
 
 impl TokenType {
+    /// u16 if it holds every id below `vocabulary`, else u32.
     pub fn of(vocabulary: usize) -> TokenType {
         if vocabulary <= 1 << 16 { TokenType::U16 } else { TokenType::U32 }
     }
+    /// Bytes of one token: 2 or 4.
     pub fn bytes(self) -> usize {
         match self {
             TokenType::U16 => 2,
@@ -50,14 +54,17 @@ impl TokenType {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardInfo {
+    /// At least 1.
     pub documents: u64,
     /// Tokens, one EOS a document included.
     pub tokens: u64,
     /// Bytes of text (UTF-8).
     pub bytes: u64,
+    /// [`TokenType::of`] the vocabulary.
     pub dtype: TokenType,
     /// Every token is below this.
     pub vocabulary: usize,
+    /// The token after every document; below `vocabulary`, and nowhere within a document.
     pub eos: u32,
     /// [`Tokenizer::hash`].
     pub tokenizer: String,
@@ -307,10 +314,12 @@ impl Shard {
         Ok(())
     }
 
+    /// The directory that was opened, as the caller gave it.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
+    /// Contents of `shard.json`; its counts were checked against the files by [`Shard::open`].
     pub fn info(&self) -> &ShardInfo {
         &self.info
     }
@@ -320,6 +329,7 @@ impl Shard {
         self.info.tokens
     }
 
+    /// Documents in the shard, at least 1.
     pub fn documents(&self) -> u64 {
         self.info.documents
     }

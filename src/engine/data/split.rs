@@ -5,15 +5,20 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The use of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
+    /// Models are trained on it.
     Train,
+    /// Held out of training, for choosing settings.
     Validation,
+    /// Held out of training; models and merges are scored on it.
     Test,
 }
 
 impl Split {
+    /// In the order of tables and reports.
     pub const ALL: [Split; 3] = [Split::Train, Split::Validation, Split::Test];
 }
 

@@ -4,10 +4,14 @@ use crate::engine::data::{ShardInfo, Split};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// The text of one partition in one split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PartitionRow {
+    /// The partition's name; `all` in a row of [`PartitionTable::totals`].
     pub partition: String,
+    /// Counts below are of this split alone.
     pub split: Split,
+    /// Documents in the shard.
     pub documents: u64,
     /// Tokens in the shard, with the EOS after each document.
     pub tokens: u64,
@@ -18,6 +22,7 @@ pub struct PartitionRow {
 /// One row per partition and split, in the order they were added; `Display` renders it as text.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PartitionTable {
+    /// Without the sums of [`PartitionTable::totals`].
     pub rows: Vec<PartitionRow>,
 }
 

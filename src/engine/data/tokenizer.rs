@@ -17,6 +17,7 @@ const EOS_NAMES: [&str; 6] = ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>
 /// A pair seen fewer times than this is not merged: a token that occurs once teaches nothing.
 const MIN_COUNT: u64 = 2;
 
+/// A tokenizer and its end-of-document token (EOS). Ids are below V = [`Tokenizer::vocabulary`].
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// The file's own bytes, so that saving and hashing say exactly what was read.

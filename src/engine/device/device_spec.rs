@@ -4,6 +4,7 @@ use super::Device;
 use crate::error::Result;
 use std::sync::Arc;
 
+/// How to open devices of one kind. Cheap to clone; threads may share it.
 #[derive(Clone)]
 pub struct DeviceSpec {
     name: String,
@@ -28,6 +29,8 @@ impl DeviceSpec {
         &self.name
     }
 
+    /// Opens another device, with memory of its own. Fails if the GPU or its compiler cannot be
+    /// used.
     pub fn open(&self) -> Result<Device> {
         (self.open)()
     }

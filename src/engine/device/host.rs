@@ -81,18 +81,23 @@ unsafe impl<T: Sync> Send for Rows<'_, T> {}
 unsafe impl<T: Sync> Sync for Rows<'_, T> {}
 
 impl<'a, T> Rows<'a, T> {
+    /// R
     pub fn rows(&self) -> usize {
         self.rows
     }
+    /// Elements of a row.
     pub fn cols(&self) -> usize {
         self.cols
     }
+    /// Elements from the start of a row to the start of the next; at least `cols`.
     pub fn stride(&self) -> usize {
         self.stride
     }
+    /// Address of element (0, 0); row `i` starts `i * stride` elements later.
     pub fn as_ptr(&self) -> *const T {
         self.first
     }
+    /// Row `i`, (cols). Panics if `i` is out of bounds.
     pub fn row(&self, i: usize) -> &'a [T] {
         assert!(i < self.rows);
         // SAFETY: row i lies in the operand (checked when the Matrix was made); nothing writes it meanwhile.
@@ -120,18 +125,23 @@ unsafe impl<T: Send> Send for RowsMut<'_, T> {}
 unsafe impl<T: Sync> Sync for RowsMut<'_, T> {}
 
 impl<'a, T> RowsMut<'a, T> {
+    /// R
     pub fn rows(&self) -> usize {
         self.rows
     }
+    /// Elements of a row.
     pub fn cols(&self) -> usize {
         self.cols
     }
+    /// Elements from the start of a row to the start of the next; at least `cols`.
     pub fn stride(&self) -> usize {
         self.stride
     }
+    /// Address of element (0, 0); row `i` starts `i * stride` elements later.
     pub fn as_mut_ptr(&mut self) -> *mut T {
         self.first
     }
+    /// Row `i`, (cols). Panics if `i` is out of bounds.
     pub fn row(&mut self, i: usize) -> &mut [T] {
         assert!(i < self.rows);
         // SAFETY: row i lies in the operand; `&mut self` keeps other views of it away.

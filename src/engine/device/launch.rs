@@ -10,8 +10,11 @@ use std::any::Any;
 pub enum Arg {
     /// Address of the first element; the handle keeps the allocation alive and tells its extent.
     Matrix(Matrix),
+    /// By value: a size, or a stride in elements.
     U32(u32),
+    /// By value: a factor or constant of the op.
     F32(f32),
+    /// By value.
     F64(f64),
 }
 
@@ -24,9 +27,13 @@ pub struct Launch {
     pub kernel: &'static str,
     /// Passed as `-DNAME=VALUE`; part of the key of the compile cache.
     pub defines: Vec<(&'static str, String)>,
+    /// Blocks along x, y and z.
     pub grid: [u32; 3],
+    /// Threads of a block, along x.
     pub block: u32,
+    /// Dynamic shared memory of a block, in bytes.
     pub shared_bytes: u32,
+    /// In the order of the kernel's parameters.
     pub args: Vec<Arg>,
 }
 
@@ -95,6 +102,8 @@ pub trait CapturedGraph: Send {
 
 /// Bytes on their way from a device.
 pub trait Fetched: Send {
+    /// Blocks until the bytes have arrived. The error is the device's, of the copy or of earlier
+    /// work.
     fn wait(self: Box<Self>) -> Result<Vec<u8>>;
 }
 

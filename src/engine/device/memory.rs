@@ -8,13 +8,18 @@ use std::sync::Arc;
 /// The type of one element in device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DType {
+    /// IEEE binary64: sums of losses and of squares.
     F64,
+    /// IEEE binary32: master weights, gradients, moments, statistics; on the CPU activations too.
     F32,
+    /// bfloat16, 8 bits of exponent and 7 of mantissa: activations and weights on a GPU.
     Bf16,
+    /// Tokens, targets and counters.
     U32,
 }
 
 impl DType {
+    /// Bytes of one element.
     pub fn bytes(self) -> usize {
         match self {
             DType::F64 => 8,
@@ -26,6 +31,7 @@ impl DType {
 
 /// A Rust type that stands for a [`DType`].
 pub trait Element: bytemuck::Pod + Send + Sync {
+    /// The type of the same bytes in device memory.
     const DTYPE: DType;
 }
 impl Element for f64 {
@@ -62,12 +68,15 @@ impl Buffer {
     pub(super) fn new(slab: Slab, len: usize, dtype: DType) -> Buffer {
         Buffer { slab: Arc::new(slab), offset: 0, len, dtype }
     }
+    /// Elements, not bytes.
     pub fn len(&self) -> usize {
         self.len
     }
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
+    /// Type of every element.
     pub fn dtype(&self) -> DType {
         self.dtype
     }
@@ -75,6 +84,7 @@ impl Buffer {
     pub fn address(&self) -> u64 {
         self.slab.address + (self.offset * self.dtype.bytes()) as u64
     }
+    /// Elements `range`, in the same memory. Panics if the range is out of bounds.
     pub fn slice(&self, range: Range<usize>) -> Buffer {
         assert!(range.start <= range.end && range.end <= self.len, "slice {range:?} of a buffer of {}", self.len);
         Buffer { offset: self.offset + range.start, len: range.len(), ..self.clone() }
@@ -100,24 +110,31 @@ pub struct Matrix {
 }
 
 impl Matrix {
+    /// R
     pub fn rows(&self) -> usize {
         self.rows
     }
+    /// Elements of a row.
     pub fn cols(&self) -> usize {
         self.cols
     }
+    /// Elements from the start of a row to the start of the next; at least `cols`.
     pub fn stride(&self) -> usize {
         self.stride
     }
+    /// Type of every element.
     pub fn dtype(&self) -> DType {
         self.buffer.dtype
     }
+    /// Address of element (0, 0) on its device.
     pub fn address(&self) -> u64 {
         self.buffer.address()
     }
+    /// `rows * cols`; gaps between rows are not counted.
     pub fn elements(&self) -> usize {
         self.rows * self.cols
     }
+    /// Bytes of the elements; gaps between rows are not counted.
     pub fn bytes(&self) -> u64 {
         (self.elements() * self.dtype().bytes()) as u64
     }
@@ -125,12 +142,15 @@ impl Matrix {
     pub fn is_contiguous(&self) -> bool {
         self.stride == self.cols || self.rows <= 1
     }
+    /// Rows `range`, in the same memory. Panics if the range is out of bounds.
     pub fn row_range(&self, range: Range<usize>) -> Matrix {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);
         let start = range.start * self.stride;
         let end = if range.is_empty() { start } else { (range.end - 1) * self.stride + self.cols };
         Matrix { buffer: self.buffer.slice(start..end), rows: range.len(), ..self.clone() }
     }
+    /// Columns `range`, in the same memory and with the same stride. Panics if the range is out of
+    /// bounds.
     pub fn col_range(&self, range: Range<usize>) -> Matrix {
         assert!(range.start <= range.end && range.end <= self.cols, "columns {range:?} of {}", self.cols);
         let end = if self.rows == 0 { range.start } else { (self.rows - 1) * self.stride + range.end };
@@ -166,6 +186,7 @@ impl Matrix {
 /// What an op does with an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// Not written.
     Read,
     /// Every element is written before it is read.
     Write,
@@ -182,18 +203,22 @@ pub struct Operands {
 }
 
 impl Operands {
+    /// Adds an operand that is only read.
     pub fn read(mut self, m: &Matrix) -> Operands {
         self.list.push((m.clone(), Access::Read));
         self
     }
+    /// Adds an output, every element of which is written before it is read.
     pub fn write(mut self, m: &Matrix) -> Operands {
         self.list.push((m.clone(), Access::Write));
         self
     }
+    /// Adds an operand that is read and written in place.
     pub fn update(mut self, m: &Matrix) -> Operands {
         self.list.push((m.clone(), Access::Update));
         self
     }
+    /// Adds memory for the kernels' partial results.
     pub fn scratch(mut self, m: &Matrix) -> Operands {
         self.list.push((m.clone(), Access::Scratch));
         self
@@ -202,6 +227,7 @@ impl Operands {
     pub fn write_or_update(self, m: &Matrix, update: bool) -> Operands {
         if update { self.update(m) } else { self.write(m) }
     }
+    /// In the order in which they were added.
     pub fn iter(&self) -> impl Iterator<Item = &(Matrix, Access)> {
         self.list.iter()
     }

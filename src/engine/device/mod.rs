@@ -34,6 +34,7 @@ pub struct Pending<T> {
 }
 
 impl<T: Element> Pending<T> {
+    /// Blocks until the copy is done. The error is the device's, of the copy or of earlier work.
     pub fn wait(self) -> Result<Vec<T>> {
         let bytes = self.fetched.wait()?;
         Ok(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
@@ -47,6 +48,8 @@ pub struct Repeat {
     graph: Option<Box<dyn CapturedGraph>>,
 }
 
+/// Memory and computing on this machine's CPU or through the kernels of an [`Executor`]. Memory of
+/// one device cannot be used on another.
 pub struct Device {
     /// Distinguishes the memory of one device from another's.
     id: u64,
@@ -228,6 +231,9 @@ impl Device {
         result
     }
 
+    /// Computes `op`, or queues it where the device is asynchronous. Fails if a kernel does not
+    /// compile or cannot be launched. Panics if an operand is on another device, or one that is
+    /// written overlaps another.
     pub fn run(&mut self, op: &dyn Op) -> Result<()> {
         let operands = op.operands();
         operands.check(op.name(), self.id);

@@ -48,16 +48,32 @@ struct Functions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NvrtcMissing {
     /// `STOCKPOT_NVRTC` names no NVRTC.
-    Named { path: PathBuf, why: String },
+    Named {
+        /// Value of the variable.
+        path: PathBuf,
+        /// The loader's message, or that the directory has no library.
+        why: String,
+    },
     /// None in any of the usual places.
     Nowhere,
     /// There are some, but the driver is older than each: (path, NVRTC's major version), the driver's major version.
-    NewerThanDriver { found: Vec<(PathBuf, u32)>, driver: u32 },
+    NewerThanDriver {
+        /// Every NVRTC that was passed over.
+        found: Vec<(PathBuf, u32)>,
+        /// The newest major version that the driver loads.
+        driver: u32,
+    },
     /// It is there and does not compile.
-    Broken { path: PathBuf, why: String },
+    Broken {
+        /// The library's file.
+        path: PathBuf,
+        /// NVRTC's own message or log.
+        why: String,
+    },
 }
 
 impl NvrtcMissing {
+    /// What is missing, as one line without a full stop.
     pub fn what(&self) -> String {
         match self {
             NvrtcMissing::Named { path, why } => {
@@ -72,6 +88,7 @@ impl NvrtcMissing {
             NvrtcMissing::Broken { path, why } => format!("the NVRTC {} does not compile: {why}", path.display()),
         }
     }
+    /// What the user can do about it: install, or set `STOCKPOT_NVRTC`.
     pub fn fix(&self) -> String {
         let wheel = |major: u32| if major == 12 { "nvidia-cuda-nvrtc-cu12" } else { "nvidia-cuda-nvrtc" };
         match self {
@@ -114,6 +131,7 @@ pub struct Nvrtc {
 /// What NVRTC made of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
+    /// Machine code for the architecture that was asked for, an ELF file.
     pub cubin: Vec<u8>,
     /// Warnings, and registers, spills and shared memory of each kernel as `ptxas -v` tells them.
     pub log: String,
@@ -150,6 +168,7 @@ impl Nvrtc {
         Ok(Nvrtc { functions, path, version, file_bytes, capabilities, _library: library })
     }
 
+    /// The library's file.
     pub fn path(&self) -> &Path {
         &self.path
     }

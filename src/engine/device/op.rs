@@ -5,16 +5,22 @@ use super::{Access, Host, Launch, Matrix, Operands};
 /// Work of one op: bytes that must move to and from memory if each operand is touched once, and flops.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct OpCost {
+    /// Reads and writes count once, updates twice, scratch not at all.
     pub bytes: u64,
+    /// A multiply-add is two.
     pub flops: u64,
 }
 
+/// One computation, complete with its operands. [`super::Device::run`] is the only caller of the
+/// rest.
 pub trait Op {
     /// Name of the op, and of its kernel's entry where it has one.
     fn name(&self) -> &'static str;
     /// What it reads and writes, scratch included.
     fn operands(&self) -> Operands;
+    /// Flops at the operands' shapes; a multiply-add is two.
     fn flops(&self) -> u64;
+    /// Bytes and flops at the operands' shapes.
     fn cost(&self) -> OpCost {
         let operands = self.operands();
         let touches = |access| match access {

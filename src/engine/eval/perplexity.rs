@@ -13,10 +13,13 @@ use std::ops::Range;
 /// One domain's sums.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DomainScore {
+    /// Documents that were scored.
     pub documents: u64,
+    /// Tokens that were scored: all of the documents' own, without EOS.
     pub tokens: u64,
     /// Of the documents' text in UTF-8.
     pub bytes: u64,
+    /// Sum of -ln p over the tokens.
     pub nats: f64,
 }
 
@@ -25,6 +28,7 @@ impl DomainScore {
     pub fn perplexity(&self) -> f64 {
         (self.nats / self.tokens as f64).exp()
     }
+    /// nats / (ln 2 * bytes). Unlike perplexity, comparable between tokenizers.
     pub fn bits_per_byte(&self) -> f64 {
         self.nats / std::f64::consts::LN_2 / self.bytes as f64
     }

@@ -70,6 +70,7 @@ impl Pool {
     pub fn config(&self) -> &Config {
         self.checkpoints[0].config()
     }
+    /// Names, shapes and offsets of the P parameters, the same for all K.
     pub fn table(&self) -> &Table {
         self.checkpoints[0].table()
     }

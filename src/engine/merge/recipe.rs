@@ -28,8 +28,10 @@ use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// One merge, as a recipe describes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipe {
+    /// The models with their weights, which are divided by their sum unless `normalize` is false.
     pub weights: Weights,
     /// Of the output, where the recipe says it
     pub dtype: Option<StorageDType>,

@@ -9,6 +9,7 @@ const SUM_TOLERANCE: f64 = 1e-6;
 /// checkpoint may occur more than once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WeightedSum {
+    /// (index in the pool, weight)
     pub terms: Vec<(usize, f64)>,
 }
 

@@ -24,6 +24,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
+    /// `uniform`, `tokens`, `units` or `given`, as in `merge.json`.
     pub fn name(&self) -> &'static str {
         match self {
             Scheme::Uniform => "uniform",
@@ -39,10 +40,12 @@ impl Scheme {
 pub struct MergePartition {
     /// `None` for a checkpoint that was given by its path alone
     pub name: Option<String>,
+    /// Checkpoint directories, one for each base unit; at least one.
     pub modules: Vec<PathBuf>,
 }
 
 impl MergePartition {
+    /// One module and no name.
     pub fn of_one(checkpoint: &Path) -> MergePartition {
         MergePartition { name: None, modules: vec![checkpoint.to_path_buf()] }
     }
@@ -51,7 +54,9 @@ impl MergePartition {
 /// A scaled merge: seed + lambda (average - seed).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Scaled {
+    /// Checkpoint directory of the seed model.
     pub seed: PathBuf,
+    /// 1 is the average itself, 0 the seed, and above 1 extrapolates.
     pub lambda: f64,
 }
 
@@ -62,6 +67,7 @@ pub struct Weights {
     pub scheme: &'static str,
     /// Whether the weights given were divided by their sum
     pub normalized: bool,
+    /// Present if the members are of a scaled merge.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaled: Option<Scaled>,
     /// Those that were named
@@ -71,8 +77,10 @@ pub struct Weights {
     pub members: Vec<MergeMember>,
 }
 
+/// One named partition of a merge.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PartitionWeight {
+    /// [`MergePartition::name`]
     pub name: String,
     /// What its modules have together, as used
     pub weight: f64,
@@ -85,6 +93,7 @@ pub struct PartitionWeight {
     pub tokens: Option<u64>,
 }
 
+/// One checkpoint of a merge.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MergeMember {
     /// As given

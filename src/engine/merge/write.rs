@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 /// One merge to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergeJob {
+    /// The checkpoints and their weights.
     pub weights: Weights,
     /// Type of the output; by default that of the inputs when they agree, else f32.
     pub dtype: Option<StorageDType>,
@@ -19,6 +20,7 @@ pub struct MergeJob {
     pub companions: usize,
     /// Where all this was read, if in a file
     pub recipe: Option<PathBuf>,
+    /// The checkpoint directory to write. If it exists, it must be empty or an earlier merge.
     pub out: PathBuf,
 }
 
@@ -28,16 +30,21 @@ pub type MergeProgress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 /// What a merge did, and exactly with which weights: also the contents of the output's `merge.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MergeReport {
+    /// mergekit's name of the method: `linear`.
     pub method: &'static str,
+    /// The file that the weights were read from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipe: Option<PathBuf>,
+    /// As used.
     #[serde(flatten)]
     pub weights: Weights,
+    /// The type that every element of the output is stored as.
     pub dtype: StorageDType,
     /// P
     pub parameters: usize,
     /// Of its members
     pub bytes_read: u64,
+    /// P times the bytes of an element.
     pub bytes_written: u64,
 }
 

@@ -55,6 +55,7 @@ pub(super) struct Backward {
     pub norm_parts: Buffer,
 }
 
+/// Device memory of the passes over a batch of at most R rows; see the head of this file.
 pub struct Activations {
     /// Most rows of a batch.
     rows: usize,
@@ -202,6 +203,7 @@ impl Inputs {
         device.upload(&self.tokens, tokens)?;
         device.upload(&self.targets, targets)
     }
+    /// Rows `rows`, in the same memory. Panics if the range is out of bounds.
     pub fn rows(&self, rows: Range<usize>) -> Inputs {
         Inputs { tokens: self.tokens.slice(rows.clone()), targets: self.targets.slice(rows) }
     }
@@ -228,6 +230,7 @@ pub struct OptimizerArena {
 }
 
 impl OptimizerArena {
+    /// Zeroed memory for a model of `len` = P parameters.
     pub fn new(device: &mut Device, len: usize) -> Result<OptimizerArena> {
         Ok(OptimizerArena {
             grads: device.alloc(DType::F32, len)?,

@@ -5,6 +5,7 @@ use crate::engine::ops::WIDEST_KERNEL_HEAD;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// Where norms are in a layer, and the names of its parameters; both are those of `transformers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
@@ -17,6 +18,7 @@ pub enum Architecture {
 /// Sizes and constants of a model. RoPE in half-rotation form, SwiGLU and no biases in both architectures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
+    /// The block and its parameters' names.
     pub architecture: Architecture,
     /// C
     pub width: usize,
@@ -36,7 +38,9 @@ pub struct Config {
     pub context: usize,
     /// Output weights are the embedding table.
     pub tied: bool,
+    /// Base of RoPE's frequencies base^(-2d/D); above 1.
     pub rope_base: f64,
+    /// Added to the mean square in RMSNorm; between 0 and 1.
     pub norm_epsilon: f64,
     /// Standard deviation of the initial weights.
     pub init_std: f64,
@@ -73,6 +77,7 @@ impl Config {
         })
     }
 
+    /// The names that [`Config::preset`] takes, by size.
     pub const PRESETS: [&'static str; 4] = ["tiny", "30m", "130m", "1b"];
 
     /// Refuses sizes that do not fit each other; every buffer and op relies on what is checked here.

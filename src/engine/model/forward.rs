@@ -11,11 +11,14 @@ use crate::error::Result;
 /// One batch's shape: B documents or windows of T tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch {
+    /// B
     pub batch: usize,
+    /// T
     pub context: usize,
 }
 
 impl Batch {
+    /// R = B*T
     pub fn rows(self) -> usize {
         self.batch * self.context
     }

@@ -20,6 +20,7 @@ pub struct MemoryPlan {
     pub weights: u64,
     /// Gradients and both moments; 0 in scoring.
     pub optimizer: u64,
+    /// Activations, their gradients in training, and the tokens and targets.
     pub activations: u64,
 }
 
@@ -54,6 +55,7 @@ impl MemoryPlan {
         Ok(MemoryPlan { weights, optimizer: 0, activations: count.so_far() - weights })
     }
 
+    /// Bytes of all three.
     pub fn total(&self) -> u64 {
         self.weights + self.optimizer + self.activations
     }

@@ -7,8 +7,10 @@
 use super::config::{Architecture, Config};
 use std::ops::Range;
 
+/// One tensor's place in the arena.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {
+    /// As in the checkpoint, such as `model.layers.0.mlp.up_proj.weight`.
     pub name: String,
     /// As in the checkpoint: (out, in) of a matrix, (width) of a norm.
     pub shape: Vec<usize>,
@@ -17,12 +19,15 @@ pub struct Parameter {
 }
 
 impl Parameter {
+    /// Elements.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Its elements in the arena.
     pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.len()
     }
@@ -47,12 +52,14 @@ pub struct LayerOffsets {
     pub qk_norm: Option<(Range<usize>, Range<usize>)>,
 }
 
+/// The place of every parameter in the arena.
 #[derive(Debug, Clone)]
 pub struct Table {
     /// In the order of the arena.
     pub parameters: Vec<Parameter>,
     /// (V, C)
     pub embedding: Range<usize>,
+    /// L, in the order of the forward pass.
     pub layers: Vec<LayerOffsets>,
     /// (C)
     pub final_norm: Range<usize>,
@@ -63,6 +70,7 @@ pub struct Table {
 }
 
 impl Table {
+    /// `config` must have passed [`Config::check`].
     pub fn new(config: &Config) -> Table {
         let c = config.width;
         let mut parameters: Vec<Parameter> = Vec::new();
@@ -115,6 +123,7 @@ impl Table {
         Table { parameters, embedding, layers, final_norm, head, len }
     }
 
+    /// The parameter of this name, or `None`.
     pub fn find(&self, name: &str) -> Option<&Parameter> {
         self.parameters.iter().find(|p| p.name == name)
     }

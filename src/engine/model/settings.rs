@@ -8,15 +8,24 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
+    /// `olmo2` by default.
     #[serde(default = "olmo2")]
     pub architecture: Architecture,
+    /// `tiny`, `30m`, `130m` or `1b`; see [`Config::preset`].
     pub preset: String,
+    /// C; the preset's by default.
     pub width: Option<usize>,
+    /// L; the preset's by default.
     pub layers: Option<usize>,
+    /// H; the preset's by default. Divides C, and D = C/H.
     pub heads: Option<usize>,
+    /// Key/value heads; H by default.
     pub kv_heads: Option<usize>,
+    /// F; by default 8C/3 rounded up to a multiple of 64.
     pub feed_forward: Option<usize>,
+    /// T; the preset's by default.
     pub context: Option<usize>,
+    /// Output weights are the embedding table; by default only in `llama`.
     pub tied: Option<bool>,
 }
 

@@ -10,8 +10,12 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use std::ops::Range;
 
+/// Parameters on a device. [`Model::losses`] is the forward pass, `accumulate_gradient` the
+/// backward.
 pub struct Model {
+    /// Checked when the model was made.
     pub config: Config,
+    /// The layout of `master` and `compute`.
     pub table: Table,
     /// (P) f32
     pub master: Buffer,

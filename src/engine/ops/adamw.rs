@@ -8,6 +8,7 @@ use super::{GRAD_NORM_OUT, Op, parallel};
 use crate::engine::device::{Arg, DType, Element, Host, Launch, Matrix, Operands};
 use half::bf16;
 
+/// One update of all P parameters, by the constants that [`AdamWStep`] left.
 pub struct AdamW {
     /// (1, P) f32 master weights
     pub params: Matrix,
@@ -23,8 +24,11 @@ pub struct AdamW {
     pub norm: Matrix,
     /// (1, 3) f32 from [`AdamWStep`]
     pub constants: Matrix,
+    /// Decay of the first moment, that of [`AdamWStep`].
     pub beta1: f32,
+    /// Decay of the second moment, that of [`AdamWStep`].
     pub beta2: f32,
+    /// Added to sqrt(v) / sqrt(1 - beta2^t).
     pub epsilon: f32,
 }
 
@@ -43,8 +47,11 @@ pub struct AdamWStep {
     /// (1, 3) f32: 1 - rate * weight_decay, rate / (1 - beta1^t), sqrt(1 - beta2^t), each computed in f64 and rounded
     /// once, as PyTorch does
     pub constants: Matrix,
+    /// Decay of the first moment.
     pub beta1: f32,
+    /// Decay of the second moment.
     pub beta2: f32,
+    /// Decoupled: a step multiplies weights by 1 - rate * weight_decay first.
     pub weight_decay: f32,
 }
 

@@ -16,6 +16,7 @@ const QUERIES: usize = 64;
 /// Keys of one tile, a multiple of QUERIES: a tile of scores is 64 KiB and stays in L2.
 const KEYS: usize = 256;
 
+/// The sizes that the operands' shapes follow from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
     /// B
@@ -30,7 +31,9 @@ pub struct AttentionShape {
     pub head_width: usize,
 }
 
+/// out = softmax(q k^T / sqrt(D)) v for each query, over the keys up to its own position.
 pub struct Attention {
+    /// Sizes of all operands below.
     pub shape: AttentionShape,
     /// (B*T, H*D)
     pub q: Matrix,
@@ -44,17 +47,29 @@ pub struct Attention {
     pub lse: Matrix,
 }
 
+/// Gradients of [`Attention`] with respect to q, k and v. The weights are recomputed as P = exp(S -
+/// lse), with S the scaled scores; dS = P (dout v^T - delta) / sqrt(D), dq = dS k, dk = dS^T q, dv
+/// = P^T dout.
 pub struct AttentionBackward {
+    /// Sizes of all operands below.
     pub shape: AttentionShape,
+    /// (B*T, H*D)
     pub q: Matrix,
+    /// (B*T, Hkv*D)
     pub k: Matrix,
+    /// (B*T, Hkv*D)
     pub v: Matrix,
+    /// (B*T, H*D), the forward's output
     pub out: Matrix,
+    /// (B*H, T) f32, from the forward
     pub lse: Matrix,
     /// (B*T, H*D)
     pub dout: Matrix,
+    /// (B*T, H*D)
     pub dq: Matrix,
+    /// (B*T, Hkv*D): summed over the queries' heads of a group
     pub dk: Matrix,
+    /// (B*T, Hkv*D): summed over the queries' heads of a group
     pub dv: Matrix,
     /// (B*H, T) f32 scratch: sum of out * dout over D
     pub delta: Matrix,

@@ -9,6 +9,7 @@ use crate::engine::device::{Arg, Host, Launch, Matrix, Operands};
 /// A target that is not scored: its loss is 0 and its gradient is 0.
 pub const IGNORED: u32 = u32::MAX;
 
+/// loss = ln(sum of exp(logits)) - logit of the target, for each row. The softmax is over V.
 pub struct CrossEntropy {
     /// (R, V); with `gradient_scale`, replaced by (softmax - onehot(target)) * scale
     pub logits: Matrix,

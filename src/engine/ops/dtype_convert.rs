@@ -18,8 +18,11 @@ const BLOCK: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageDType {
+    /// IEEE binary32.
     F32,
+    /// bfloat16.
     Bf16,
+    /// IEEE binary16; finite up to 65504.
     F16,
 }
 
@@ -28,6 +31,7 @@ impl StorageDType {
     pub fn parse(name: &str) -> Option<StorageDType> {
         [StorageDType::F32, StorageDType::Bf16, StorageDType::F16].into_iter().find(|d| d.name() == name)
     }
+    /// The name that [`StorageDType::parse`] takes.
     pub fn name(self) -> &'static str {
         match self {
             StorageDType::F32 => "f32",
@@ -35,6 +39,7 @@ impl StorageDType {
             StorageDType::F16 => "f16",
         }
     }
+    /// Bytes of one element.
     pub fn bytes(self) -> usize {
         match self {
             StorageDType::F32 => 4,
@@ -52,8 +57,11 @@ impl fmt::Display for StorageDType {
 /// Elements as a checkpoint stores them: bytes, which begin anywhere.
 #[derive(Clone, Copy)]
 pub enum Values<'a> {
+    /// Little-endian f32.
     F32(&'a [[u8; 4]]),
+    /// Little-endian bf16.
     Bf16(&'a [[u8; 2]]),
+    /// Little-endian f16.
     F16(&'a [[u8; 2]]),
 }
 
@@ -65,16 +73,20 @@ impl<'a> Values<'a> {
             StorageDType::F16 => Values::F16(bytes.as_chunks().0),
         }
     }
+    /// Views numbers in memory as stored elements, without a copy.
     pub fn of_f32(values: &'a [f32]) -> Values<'a> {
         Values::new(StorageDType::F32, bytemuck::cast_slice(values))
     }
+    /// Views numbers in memory as stored elements, without a copy.
     pub fn of_bf16(values: &'a [bf16]) -> Values<'a> {
         Values::new(StorageDType::Bf16, bytemuck::cast_slice(values))
     }
+    /// Views numbers in memory as stored elements, without a copy.
     pub fn of_f16(values: &'a [f16]) -> Values<'a> {
         Values::new(StorageDType::F16, bytemuck::cast_slice(values))
     }
 
+    /// The type that the elements are stored as.
     pub fn dtype(&self) -> StorageDType {
         match self {
             Values::F32(_) => StorageDType::F32,
@@ -82,15 +94,18 @@ impl<'a> Values<'a> {
             Values::F16(_) => StorageDType::F16,
         }
     }
+    /// Elements, not bytes.
     pub fn len(&self) -> usize {
         match self {
             Values::F32(v) => v.len(),
             Values::Bf16(v) | Values::F16(v) => v.len(),
         }
     }
+    /// Whether there are no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// Elements `range`. Panics if the range is out of bounds.
     pub fn slice(&self, range: Range<usize>) -> Values<'a> {
         match self {
             Values::F32(v) => Values::F32(&v[range]),

@@ -5,9 +5,11 @@ use super::launch_args::{OperandLayout, launch, number, vector_with_tail};
 use crate::engine::device::{Arg, Host, Launch, Matrix, Operands};
 use rayon::prelude::*;
 
+/// x = value, in every element.
 pub struct Fill {
     /// (R, C) f32
     pub x: Matrix,
+    /// Written as it is, so NaN and infinities too.
     pub value: f32,
 }
 

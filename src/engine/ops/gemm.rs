@@ -16,6 +16,7 @@ pub enum Epilogue {
     Residual(Matrix),
 }
 
+/// C = op(A) op(B), then the epilogue.
 pub struct Gemm {
     /// (M, K), or (K, M) when `transpose_a`
     pub a: Matrix,
@@ -23,8 +24,11 @@ pub struct Gemm {
     pub b: Matrix,
     /// (M, N)
     pub c: Matrix,
+    /// op(A) = A^T
     pub transpose_a: bool,
+    /// op(B) = B^T
     pub transpose_b: bool,
+    /// How `c` is written.
     pub epilogue: Epilogue,
 }
 
@@ -85,11 +89,17 @@ impl Gemm {
 /// `warp_n` of it; `stages` cuts of A and B are in shared memory. The bits of C are the same with every one.
 #[derive(Debug)]
 pub struct GemmTile {
+    /// Rows of C of a block.
     pub m: usize,
+    /// Columns of C of a block.
     pub n: usize,
+    /// Depth of one stage.
     pub k: usize,
+    /// Rows of C of a warp; divides `m`.
     pub warp_m: usize,
+    /// Columns of C of a warp; divides `n`.
     pub warp_n: usize,
+    /// Cuts of A and B in shared memory at a time.
     pub stages: usize,
     /// Time of a multiply-add in hundredths of the largest tile's, where shared memory gives way to the tensor cores.
     cost: usize,
@@ -120,6 +130,7 @@ pub const GEMM_TILES: [GemmTile; 4] = [
 const PROCESSORS: usize = 132;
 
 impl GemmTile {
+    /// Threads of a block: 32 for each warp.
     pub fn threads(&self) -> usize {
         self.m / self.warp_m * (self.n / self.warp_n) * 32
     }

@@ -17,6 +17,7 @@ const BLOCK: usize = 256;
 /// Fewest gradients that are worth a block: each thread reads two vectors.
 const BLOCK_ELEMENTS: usize = 2 * 8 * BLOCK;
 
+/// norm = sqrt(sum of grads^2), and what follows from it for the update; see [`GRAD_NORM_OUT`].
 pub struct GradNorm {
     /// (1, P) f32
     pub grads: Matrix,

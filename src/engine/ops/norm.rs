@@ -21,9 +21,12 @@ pub struct RmsNorm {
     pub out: Matrix,
     /// (1, R) f32, kept for the backward
     pub rstd: Matrix,
+    /// Added to the mean square.
     pub epsilon: f32,
 }
 
+/// With g = dout * weight: dx [+]= rstd (g - x rstd^2 mean(g x)), and dweight += sum over rows of
+/// dout x rstd.
 pub struct RmsNormBackward {
     /// (R, C)
     pub x: Matrix,

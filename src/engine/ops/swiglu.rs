@@ -5,6 +5,7 @@ use super::simd::{sigmoid, vectorized};
 use super::{Op, parallel};
 use crate::engine::device::{Host, Launch, Matrix, Operands};
 
+/// out = silu(gate) * up, with silu(z) = z / (1 + e^-z)
 pub struct SwiGlu {
     /// (R, 2F): gate, then up
     pub gate_up: Matrix,
@@ -12,6 +13,7 @@ pub struct SwiGlu {
     pub out: Matrix,
 }
 
+/// With s = sigmoid(gate): dgate = dout up s (1 + gate (1 - s)), dup = dout gate s.
 pub struct SwiGluBackward {
     /// (R, 2F)
     pub gate_up: Matrix,

@@ -7,7 +7,9 @@ use crate::engine::model::{Model, OptimizerArena};
 use crate::engine::ops::{AdamW, AdamWStep, Fill, GradNorm};
 use crate::error::{Error, Result};
 
+/// AdamW's state of one model on a device.
 pub struct Optimizer {
+    /// Gradients and both moments, (P) f32 each.
     pub arena: OptimizerArena,
 }
 
@@ -44,6 +46,7 @@ impl Optimizer {
         Ok(Optimizer { arena })
     }
 
+    /// Zeroes the (P) gradients, before a step's first micro-batch.
     pub fn zero_gradients(&self, device: &mut Device) -> Result<()> {
         device.run(&Fill { x: self.arena.grads.vector(), value: 0.0 })
     }

@@ -24,16 +24,22 @@ pub struct Start {
     pub optimizer: Option<(OptimizerState, u64)>,
 }
 
+/// One training: what it begins with, what it is trained on, and where it ends up.
 pub struct TrainingRun<'a> {
+    /// Must fit the weights of `start`.
     pub config: &'a Config,
+    /// Used unless a partial checkpoint of this run exists.
     pub start: Arc<Start>,
+    /// Windows in the order of training; step s, from 1, takes `batch` windows from (s-1)*batch on.
     pub stream: &'a Stream,
+    /// Must have passed [`Settings::check`].
     pub settings: &'a Settings,
     /// `tokenizer.json` that goes into the checkpoint.
     pub tokenizer: &'a Path,
     /// Stands for everything that made this run; a partial checkpoint of another run is refused. Where it is a JSON
     /// object, the refusal names the fields that differ.
     pub identity: &'a str,
+    /// The finished checkpoint's directory; the resumable one is beside it, see [`partial_path`].
     pub out: &'a Path,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
@@ -48,6 +54,7 @@ pub struct Metrics {
     pub step: u64,
     /// Mean nats per target before the update.
     pub loss: f64,
+    /// Of this step's update.
     pub learning_rate: f64,
     /// Global L2 norm of the gradient before clipping.
     pub grad_norm: f32,

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// The learning rate after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
@@ -18,6 +19,7 @@ pub enum Schedule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// Optimizer steps; steps * batch is at most 2^32 windows.
     pub steps: u64,
     /// Windows of one context length per step.
     pub batch: usize,
@@ -27,21 +29,27 @@ pub struct Settings {
     /// bits, so this is no part of what names them.
     #[serde(default, skip_serializing)]
     pub recompute: bool,
+    /// The highest rate, reached at the end of warm-up. Above 0.
     pub learning_rate: f64,
+    /// `constant` by default.
     #[serde(default = "constant")]
     pub schedule: Schedule,
     /// Steps over which the learning rate rises from 0.
     #[serde(default)]
     pub warmup_steps: u64,
+    /// The last step's rate as a share of `learning_rate`; 0.1 by default. No effect on `constant`.
     #[serde(default = "tenth")]
     pub final_fraction: f64,
     /// Decoupled, on all parameters.
     #[serde(default = "tenth")]
     pub weight_decay: f64,
+    /// Decay of AdamW's first moment, below 1; 0.9 by default.
     #[serde(default = "beta1")]
     pub beta1: f64,
+    /// Decay of AdamW's second moment, below 1; 0.95 by default.
     #[serde(default = "beta2")]
     pub beta2: f64,
+    /// Added to the square root in AdamW's denominator, above 0; 1e-8 by default.
     #[serde(default = "epsilon")]
     pub epsilon: f64,
     /// Largest global L2 norm of the gradient.
@@ -102,6 +110,7 @@ impl Settings {
         Ok(())
     }
 
+    /// Windows per pass: all of `batch` unless set.
     pub fn micro_batch(&self) -> usize {
         self.micro_batch.unwrap_or(self.batch)
     }

@@ -25,12 +25,14 @@ pub enum CudaMissing {
     Ordinal(usize, usize),
     /// (device, its compute capability)
     Capability(String, (u32, u32)),
+    /// No NVRTC that compiles.
     Nvrtc(nvrtc::NvrtcMissing),
     /// (device, its compute capability, NVRTC's version)
     Architecture(String, (u32, u32), (u32, u32)),
 }
 
 impl CudaMissing {
+    /// What is missing, as one line without a full stop.
     pub fn what(&self) -> String {
         let dotted = |(major, minor): (u32, u32)| format!("{major}.{minor}");
         match self {
@@ -54,6 +56,7 @@ impl CudaMissing {
             }
         }
     }
+    /// What the user can do about it: install, set a variable, choose another device.
     pub fn fix(&self) -> String {
         match self {
             CudaMissing::Driver | CudaMissing::DriverTooOld(_) => {
@@ -82,8 +85,11 @@ impl From<CudaMissing> for Error {
 /// One GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundDevice {
+    /// Index in the driver's list: N of `--device cuda:N`.
     pub ordinal: usize,
+    /// Product name from the driver, such as `NVIDIA H100 80GB HBM3`.
     pub name: String,
+    /// Compute capability, (major, minor).
     pub capability: (u32, u32),
     /// Total, in bytes.
     pub memory: u64,
@@ -94,7 +100,9 @@ pub struct FoundDevice {
 pub struct CudaProbe {
     /// The CUDA release that the driver is made for.
     pub driver: Option<(u32, u32)>,
+    /// Every GPU that the driver lists; empty without a driver.
     pub devices: Vec<FoundDevice>,
+    /// Path and (major, minor) version of the NVRTC that compiles kernels.
     pub nvrtc: Option<(PathBuf, (u32, u32))>,
     /// Empty when every device can compute.
     pub missing: Vec<CudaMissing>,
