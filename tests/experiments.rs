@@ -94,6 +94,15 @@ fn base_units_make_macro_and_micro_merges_and_up_sampled_mixtures() {
     };
     assert_eq!(nats("micro"), eval_merge(&dir, &sum(0.25, 0.25), &[]));
     assert_eq!(nats("macro_of_merges"), eval_merge(&dir, &sum(0.5 / 3.0, 0.5), &[]));
+    // And what `--partition` makes of the same modules, which takes its weights from the same place.
+    let law = (1..=3).map(|i| model(&report, &format!("module law unit {i} of 3"))).collect::<Vec<_>>().join(",");
+    let partitions = [format!("law={law}"), format!("music={}", model(&report, "module music"))];
+    for (proxy, weights) in [("macro_of_merges", "0.5,0.5"), ("micro", "units")] {
+        let data = ["--data", "letters=letters.jsonl", "--json", "--device", "cpu"];
+        let merge = ["eval", "--partition", &partitions[0], "--partition", &partitions[1], "--weights", weights];
+        let said = stockpot(dir.path(), &[&merge[..], &data].concat()).json();
+        assert_eq!(Some(nats(proxy)), said["domains"][0]["nats"].as_f64(), "{proxy}");
+    }
     set(dir.path(), study_toml(&PARTITIONS).replace("[\"law.jsonl\"]\n", "[\"law.jsonl\"]\nunits = 30\n"));
     stockpot(dir.path(), &RUN).fails(1, &["`law` is too small for 30 base units", "3000 windows of 16 tokens"]);
     let different: BTreeSet<u64> = ["merged", "micro", "macro_of_merges", "seq"].map(|p| nats(p).to_bits()).into();

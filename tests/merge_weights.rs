@@ -6,8 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use stockpot::analysis::{Proxy, ProxySource};
 use stockpot::engine::checkpoint::{StorageDType, TrainerState, write_model};
-use stockpot::engine::merge::{MergeJob, MergePartition, Pool, Scaled, Scheme, Weights, to_memory, write_merges};
+use stockpot::engine::merge::{
+    MergeJob, MergePartition, Pool, Scaled, Scheme, Share, Weights, scaled_merge, to_memory, write_merges,
+};
 use stockpot::engine::model::{Architecture, Config, Table};
 use stockpot::error::Result;
 use tempfile::TempDir;
@@ -163,6 +166,43 @@ fn schemes_are_their_explicit_lists_bit_for_bit() {
 }
 
 /// Sizes for which (units / all units) * (1 / units) is not 1 / all units; no file is read to weigh units.
+/// Of any partitions of 1 to 8 units under any weights: `stockpot merge --partition` sums what a study's proxies do.
+#[test]
+fn merges_of_partitions_have_the_weights_of_a_studys_proxies_bit_for_bit() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let mut differed_by_a_reciprocal = 0;
+    for _ in 0..500 {
+        let sizes: Vec<usize> = (0..rng.random_range(2..6)).map(|_| rng.random_range(1..9)).collect();
+        let parts: Vec<f64> = sizes.iter().map(|_| rng.random::<f64>() + 0.01).collect();
+        let weights: Vec<f64> = parts.iter().map(|part| part / parts.iter().sum::<f64>()).collect();
+        let paths: Vec<PathBuf> = (0..sizes.iter().sum()).map(|i: usize| PathBuf::from(i.to_string())).collect();
+        let partitions = partitions(&paths, &sizes);
+        let shares: Vec<Share> = sizes.iter().zip(&weights).map(|(&units, &weight)| Share { weight, units }).collect();
+        for (name, scheme) in [("macro_of_merges", Scheme::Given(weights.clone())), ("micro", Scheme::Units)] {
+            let ProxySource::Merge { terms, .. } = Proxy::find(name).expect("a proxy").source else {
+                panic!("{name} is a merge");
+            };
+            let Some(terms) = terms(&shares) else {
+                assert!(sizes.iter().all(|&units| units == 1), "only without units it is MERGED");
+                continue;
+            };
+            let made = Weights::new(&partitions, &scheme, false, None).expect("weights");
+            let bits = |terms: &[f64]| terms.iter().map(|w| w.to_bits()).collect::<Vec<_>>();
+            let of_study: Vec<f64> = terms.iter().map(|(_, weight)| *weight).collect();
+            let of_merge: Vec<f64> = made.members.iter().map(|member| member.weight).collect();
+            assert_eq!(bits(&of_study), bits(&of_merge), "{name} of {sizes:?} under {weights:?}");
+            let scaled = Some(Scaled { seed: "seed".into(), lambda: 1.3 });
+            let made = Weights::new(&partitions, &scheme, false, scaled).expect("weights");
+            let of_merge: Vec<f64> = made.members.iter().map(|member| member.weight).collect();
+            let of_study: Vec<f64> = scaled_merge(terms, 1.3).iter().map(|(_, weight)| *weight).collect();
+            assert_eq!(bits(&of_study), bits(&of_merge), "{name} of {sizes:?}, scaled");
+        }
+        let reciprocal = |share: &Share| share.weight * (1.0 / share.units as f64) != share.weight / share.units as f64;
+        differed_by_a_reciprocal += shares.iter().filter(|share| reciprocal(share)).count();
+    }
+    assert!(differed_by_a_reciprocal > 100, "shapes in which another order of operations would show");
+}
+
 #[test]
 fn a_micro_merge_gives_every_unit_the_very_same_weight() {
     let paths: Vec<PathBuf> = (0..60).map(|i| i.to_string().into()).collect();
