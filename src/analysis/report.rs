@@ -10,8 +10,11 @@ pub const AVERAGES: [&str; 3] = ["ood", "id", "members"];
 /// The model really trained on the mixture, in `MixtureInfo::scores`.
 pub const SEQ: &str = "seq";
 
+/// The results of a study: what report.json holds, and what its tables, charts and page are made
+/// from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
+    /// The study's name.
     pub study: String,
     /// Version of the program.
     pub version: String,
@@ -19,7 +22,9 @@ pub struct Report {
     pub generated: Option<String>,
     /// What computed, as in "cpu, 16 threads".
     pub device: Option<String>,
+    /// The evaluation sets: partitions' held-out text in the study file's order, then the OOD sets.
     pub domains: Vec<DomainInfo>,
+    /// Every mixture of the study with its scores.
     pub mixtures: Vec<MixtureInfo>,
     /// Merges that were scored for mixing laws to be fitted to; none of them is one of `mixtures`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -48,11 +53,14 @@ pub struct Report {
     /// Of a study that was changed after it had been run: what was used again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reuse: Option<Reuse>,
+    /// Every model that was trained, those of the larger model included.
     pub trainings: Vec<TrainingInfo>,
+    /// Training and scoring FLOPs, by stage and both ways.
     pub cost: Cost,
     /// What clocks saw; cost.json, and no part of report.json, so that equal scores give equal bytes.
     #[serde(skip)]
     pub spent: Option<Spent>,
+    /// Sizes of the text of each partition and OOD set, and of the seed's, by split.
     pub partitions: Vec<PartitionInfo>,
     /// `None` when the study does not decontaminate.
     pub decontamination: Option<Decontamination>,
@@ -62,6 +70,7 @@ pub struct Report {
     pub hashes: BTreeMap<String, String>,
 }
 
+/// Where the text of an evaluation set is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DomainKind {
@@ -72,6 +81,7 @@ pub enum DomainKind {
 }
 
 impl DomainKind {
+    /// As files and averages name it.
     pub fn name(self) -> &'static str {
         match self {
             DomainKind::Id => "id",
@@ -89,18 +99,25 @@ pub type ModelScores = BTreeMap<String, DomainScores>;
 /// An evaluation set. Must not be called by one of [`AVERAGES`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DomainInfo {
+    /// The partition or OOD set that the text is from; unique.
     pub name: String,
+    /// In-distribution or out-of-distribution.
     pub kind: DomainKind,
     /// The field of study that it belongs to, if the study says so: `field:<field>` is then an average, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// Documents scored.
     pub documents: u64,
+    /// Tokens scored by each model, without the EOS after each document.
     pub tokens: u64,
+    /// Bytes (UTF-8) of the scored documents, which bits per byte are taken over.
     pub bytes: u64,
 }
 
+/// A mixture with the scores of SEQ and of the proxies.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct MixtureInfo {
+    /// Its members joined by `+`, with their weights where these are not uniform; unique.
     pub id: String,
     /// Mixtures that are compared with each other: "pairs", "triples", ...
     pub group: String,
@@ -124,18 +141,23 @@ pub struct MixtureInfo {
 }
 
 impl MixtureInfo {
+    /// The score of SEQ or a proxy on a domain or average; `None` where it was not scored there.
     pub fn score(&self, model: &str, domain: &str) -> Option<&Score> {
         self.scores.get(model)?.get(domain)
     }
 }
 
+/// How well one model predicts the text of one domain, or the average over several; lower is
+/// better.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Score {
     /// Summed over the domain; absent in averages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nats: Option<f64>,
+    /// Tokens scored; absent in averages and in proxies that score no model (IND, mixing laws).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
+    /// Bytes (UTF-8) of the text scored; absent where `tokens` is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// `exp(nats / tokens)`; of an average, the mean over its domains.
@@ -150,33 +172,48 @@ pub struct Score {
 pub struct Correlation {
     /// A group, or "all" for all groups together.
     pub group: String,
+    /// A domain or an average.
     pub domain: String,
+    /// The proxy's name, as in `MixtureInfo::scores`.
     pub proxy: String,
     /// Mixtures with both scores.
     pub n: usize,
+    /// Pearson's r.
     pub pearson: Option<f64>,
     /// 95% percentile bootstrap over partitions (see `correlate::bootstrap`).
     pub pearson_low: Option<f64>,
+    /// The upper end of that interval.
     pub pearson_high: Option<f64>,
     /// Resamples that had an r.
     pub bootstrap_replicates: Option<usize>,
     /// 95% interval by Fisher's z, as if mixtures were independent.
     pub fisher_low: Option<f64>,
+    /// The upper end of that interval.
     pub fisher_high: Option<f64>,
     /// Pearson's r of bits per byte.
     pub pearson_bits_per_byte: Option<f64>,
     /// Its 95% bootstrap interval.
     pub pearson_bits_per_byte_low: Option<f64>,
+    /// The upper end of that interval.
     pub pearson_bits_per_byte_high: Option<f64>,
+    /// Spearman's rank correlation.
     pub spearman: Option<f64>,
+    /// Kendall's tau-b.
     pub kendall: Option<f64>,
     /// Relative: 0.01 is a SEQ perplexity 1% above the lowest.
     pub regret_at_1: Option<f64>,
+    /// As `regret_at_1`, of the best by SEQ of the three mixtures that the proxy ranks first.
     pub regret_at_3: Option<f64>,
+    /// As `regret_at_3`, of five mixtures.
     pub regret_at_5: Option<f64>,
+    /// The share of pairs of mixtures that the proxy orders as SEQ does; a pair that the proxy ties
+    /// counts one half.
     pub decision_accuracy: Option<f64>,
+    /// Mean perplexity of SEQ over the n mixtures.
     pub seq_mean: Option<f64>,
+    /// Standard deviation of those perplexities, with n - 1 in the denominator.
     pub seq_standard_deviation: Option<f64>,
+    /// Highest minus lowest of those perplexities.
     pub seq_range: Option<f64>,
     /// SEQ's standard deviation is below 1% of its mean: these mixtures hardly differ here.
     pub hardly_differs: bool,
@@ -196,12 +233,15 @@ pub struct SampleInfo {
 /// SEQ trained several times on the same mixtures, in perplexity on one domain or average.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Noise {
+    /// The mixtures' group.
     pub group: String,
+    /// A domain or an average.
     pub domain: String,
     /// Mixtures that were trained more than once.
     pub n: usize,
     /// Trainings of each, the first included.
     pub repeats: usize,
+    /// Mean perplexity over all trainings of the n mixtures.
     pub seq_mean: Option<f64>,
     /// Standard deviation between repeats of one mixture, pooled over the mixtures.
     pub within: Option<f64>,
@@ -211,7 +251,9 @@ pub struct Noise {
     pub reliability: Option<f64>,
     /// The r that a proxy which knew each mixture's true mean would have with single trainings: `sqrt(reliability)`.
     pub ceiling: Option<f64>,
+    /// 95% interval of the ceiling: the square roots of that of the reliability.
     pub ceiling_low: Option<f64>,
+    /// The upper end of that interval.
     pub ceiling_high: Option<f64>,
     /// Mean Pearson's r between the SEQ of two repeats.
     pub pearson_between_repeats: Option<f64>,
@@ -227,22 +269,31 @@ pub struct Noise {
 /// How well each way to choose picks a mixture of one group, by SEQ on one domain or average.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SelectionQuality {
+    /// The mixtures' group.
     pub group: String,
+    /// A domain or an average; never "members".
     pub domain: String,
+    /// A row for each proxy, then "largest" where the mixtures' text differs in size, then
+    /// "random".
     pub rows: Vec<SelectionQualityRow>,
     /// Proxies that pick worse than always taking the mixture of the most text, in a sentence; else nothing.
     pub warning: Option<String>,
 }
 
+/// How well one way to choose picks a mixture.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SelectionQualityRow {
     /// A proxy; "largest": the mixture of the most text first; "random": what chance gives on average.
     pub by: String,
+    /// Mixtures that were trained and that this way ranks.
     pub n: usize,
+    /// Pearson's r with SEQ's perplexity.
     pub pearson: Option<f64>,
     /// 95%, as `Correlation::pearson_low`
     pub pearson_low: Option<f64>,
+    /// The upper end of that interval.
     pub pearson_high: Option<f64>,
+    /// As `Correlation::decision_accuracy`.
     pub decision_accuracy: Option<f64>,
     /// regret@k for k = 1, 2, ..., at most 10 and below n.
     pub regret_at: Vec<f64>,
@@ -251,32 +302,47 @@ pub struct SelectionQualityRow {
 /// The scaled merges of one group on one domain or average.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ScaledScan {
+    /// The mixtures' group.
     pub group: String,
+    /// A domain or an average.
     pub domain: String,
+    /// Mixtures that have both SEQ and the proxy `scaled`.
     pub n: usize,
+    /// r at each lambda that all of the group's mixtures were scored at, lambdas ascending.
     pub points: Vec<ScaledPoint>,
     /// The lambda that the study gives; else the one calibrated on all of the group's SEQ runs, for use on others.
     pub lambda: Option<f64>,
+    /// Whether `lambda` was calibrated; else the study gives it.
     pub calibrated: bool,
     /// The r of the proxy `scaled`, each mixture judged under a lambda that was calibrated without it, or the one given.
     pub pearson: Option<f64>,
+    /// 95%, as `Correlation::pearson_low`.
     pub pearson_low: Option<f64>,
+    /// The upper end of that interval.
     pub pearson_high: Option<f64>,
     /// That r minus MERGED's, over the same resamples.
     pub gain: Option<f64>,
+    /// 95% bootstrap interval of the gain.
     pub gain_low: Option<f64>,
+    /// The upper end of that interval.
     pub gain_high: Option<f64>,
+    /// Field -> why it is null.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub not_defined: BTreeMap<String, String>,
     /// Whether it helps here, in a sentence.
     pub text: String,
 }
 
+/// The scaled merges of one lambda against SEQ.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ScaledPoint {
+    /// Of `seed + lambda (average - seed)`: 0 is the seed, 1 is MERGED.
     pub lambda: f64,
+    /// Pearson's r of the merges' perplexities with SEQ's; null where it is not defined.
     pub pearson: Option<f64>,
+    /// 95%, as `Correlation::pearson_low`.
     pub pearson_low: Option<f64>,
+    /// The upper end of that interval.
     pub pearson_high: Option<f64>,
     /// Mean of |ln(scaled / SEQ)| of the perplexities: how far off in value.
     pub log_error: f64,
@@ -285,11 +351,13 @@ pub struct ScaledPoint {
 /// A mixing law of one domain, fitted to the scores of sampled merges: nats per token as a function of the weights.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Law {
+    /// The domain whose loss it is; a law has no averages.
     pub domain: String,
     /// "law": `c + k exp(sum_j t_j w_j)`; "ridge": `c + sum_j t_j w_j` under an L2 penalty.
     pub form: String,
     /// Merges fitted to.
     pub n: usize,
+    /// The constant term, nats per token.
     pub c: f64,
     /// 1 for "ridge"; below 0 where the loss bends the other way.
     pub k: f64,
@@ -309,30 +377,39 @@ pub struct Law {
 pub struct Segment {
     /// "seed", or a partition, whose module it is.
     pub from: String,
+    /// A partition, whose module it is.
     pub to: String,
+    /// The models scored, from `at` 0 to 1, both ends included.
     pub points: Vec<SegmentPoint>,
     /// Domain or average -> how far the loss rises above the straight line between the ends.
     pub barriers: BTreeMap<String, Barrier>,
 }
 
+/// One model on a segment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SegmentPoint {
+    /// The weight of the end `to`, from 0 to 1.
     pub at: f64,
+    /// Its scores.
     pub scores: DomainScores,
 }
 
+/// Where the loss on a segment is highest against the straight line between the ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Barrier {
     /// Largest of loss minus the line between the ends, nats per token (of an average: its mean over the domains); below
     /// 0 where the whole inside of the segment lies lower than the line.
     pub height: f64,
+    /// The point where that is, as `SegmentPoint::at`.
     pub at: f64,
 }
 
 /// Two models in one study: the pool of the small one against SEQ of the larger one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct CrossScale {
+    /// Parameters of the small model.
     pub parameters: u64,
+    /// Parameters of the larger model.
     pub target_parameters: u64,
     /// Against the larger model's SEQ. The proxies are the small pool's ("merged", "ind", ...), the small model's own
     /// trainings ("seq"), and those of the larger pool where there is one ("target_merged", "target_ind").
@@ -346,10 +423,13 @@ pub struct Reuse {
     pub reused: Vec<String>,
     /// And of those that it made.
     pub trained: Vec<String>,
+    /// FLOPs of the trainings that were reused.
     pub reused_flops: f64,
+    /// FLOPs of those that were made.
     pub trained_flops: f64,
     /// Scores (a model or merge on a domain) that were there, and that were made.
     pub reused_scores: u64,
+    /// Scores that this study made.
     pub made_scores: u64,
     /// In a sentence.
     pub text: String,
@@ -362,16 +442,22 @@ pub struct TrainingInfo {
     pub name: String,
     /// "seed", "module" or "seq"; of the larger model with "target " before
     pub role: String,
+    /// The hash of all that makes it, and its directory's name under `models/`.
     pub key: String,
+    /// Optimizer steps.
     pub steps: u64,
+    /// Tokens trained on, repeats of a text included.
     pub tokens: u64,
+    /// Training FLOPs.
     pub flops: f64,
     /// At most 200 points, evenly spaced, each the mean of the steps since the one before.
     pub curve: Vec<CurvePoint>,
 }
 
+/// One point of a loss curve.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct CurvePoint {
+    /// The last of the steps that the mean is over.
     pub step: u64,
     /// Nats per token.
     pub loss: f64,
@@ -380,9 +466,11 @@ pub struct CurvePoint {
 /// Which mixture to train on, by one proxy, for one group and average.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Answer {
+    /// The mixtures' group; never "all".
     pub group: String,
     /// "ood" or "id".
     pub domain: String,
+    /// The proxy that chooses: the first of the study's.
     pub proxy: String,
     /// Lowest perplexity by the proxy, over all mixtures of the group.
     pub best_by_proxy: Choice,
@@ -396,10 +484,14 @@ pub struct Answer {
     pub confidence: String,
 }
 
+/// The best mixture by one score.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Choice {
+    /// Its `MixtureInfo::id`.
     pub mixture: String,
+    /// Its perplexity by the proxy; null where that is missing or not finite.
     pub proxy_perplexity: Option<f64>,
+    /// Its perplexity by SEQ; null where it was not trained or its training diverged.
     pub seq_perplexity: Option<f64>,
 }
 
@@ -407,7 +499,9 @@ pub struct Choice {
 /// both and counted in neither.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Cost {
+    /// Modules, base units included, and the scoring of a merge for each mixture.
     pub modular_flops: f64,
+    /// A training of SEQ for each mixture.
     pub naive_flops: f64,
     /// The part of `modular_flops` that scores merges; the rest trains modules.
     pub merging_flops: f64,
@@ -420,18 +514,23 @@ pub struct Cost {
     pub curves: Vec<CostPoint>,
 }
 
+/// What one stage of the study computes, whether it is done or not.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct StageCost {
     /// "seed", "modules", "seq", "scoring", and those of the larger model with "target " before
     pub stage: String,
+    /// Models that it trains, or models and merges that it scores.
     pub models: u64,
+    /// Tokens that it trains on, or scores.
     pub tokens: u64,
+    /// FLOPs of these trainings or scores.
     pub flops: f64,
 }
 
 /// FLOPs to know mixtures of n partitions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct CostPoint {
+    /// n, each partition of one base unit.
     pub partitions: u64,
     /// n modules; any mixture is then a merge
     pub modular: f64,
@@ -448,14 +547,18 @@ pub struct CostPoint {
 pub struct Spent {
     /// As in `stockpot plan`, when the study was first run
     pub stages: Vec<SpentStage>,
+    /// Hours of the modules and of the scoring of merges; null until both kinds of work were timed.
     pub modular_hours: Option<f64>,
     /// Both at the speed that the study's modules and SEQ runs had together
     pub naive_hours: Option<f64>,
 }
 
+/// Hours of one stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SpentStage {
+    /// As `StageCost::stage`.
     pub stage: String,
+    /// As estimated when the study was first run on a CPU; null where it ran on another device.
     pub planned_hours: Option<f64>,
     /// Of one device, all workers together counted once; what was reused from earlier runs counts where it was made
     pub hours: f64,
@@ -463,18 +566,27 @@ pub struct SpentStage {
     pub flops: f64,
 }
 
+/// How much text there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Size {
+    /// Documents, those that were dropped not included.
     pub documents: u64,
+    /// Tokens, with the EOS after each document.
     pub tokens: u64,
+    /// Bytes (UTF-8) of the documents' text.
     pub bytes: u64,
 }
 
+/// The text of one source, by split.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PartitionInfo {
+    /// A partition or an OOD set; "seed" is the seed's text.
     pub name: String,
+    /// What is trained on, after decontamination.
     pub train: Size,
+    /// What is held out for validation.
     pub validation: Size,
+    /// What is scored: the held-out documents within the limits of `[evaluation]`.
     pub test: Size,
 }
 
@@ -483,6 +595,7 @@ pub struct PartitionInfo {
 pub struct Decontamination {
     /// Length of the shared run, in words, as in "13-gram".
     pub ngram: u64,
+    /// Each source that is trained on, with what it lost.
     pub partitions: Vec<DecontaminatedPartition>,
     /// Held-out documents that are not scored, by domain that came late: earlier sources' training text has theirs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -491,19 +604,29 @@ pub struct Decontamination {
     pub examples: Vec<Overlap>,
 }
 
+/// What decontamination dropped of one source.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct DecontaminatedPartition {
+    /// A partition, or "seed".
     pub name: String,
+    /// Its training documents before any was dropped.
     pub documents: u64,
+    /// How many of them were dropped.
     pub dropped_documents: u64,
+    /// Bytes (UTF-8) of the text dropped.
     pub dropped_bytes: u64,
 }
 
+/// A training document that was dropped, with the evaluation document that it shares text with.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Overlap {
+    /// The training document's partition, or "seed".
     pub partition: String,
+    /// The training document's id.
     pub document: String,
+    /// The evaluation document's domain.
     pub domain: String,
+    /// The evaluation document's id.
     pub evaluation_document: String,
     /// The text they share.
     pub shared: String,

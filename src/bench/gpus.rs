@@ -13,10 +13,12 @@
 
 use serde::Serialize;
 
+/// The rates and limits of a GPU that predictions are made from.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Gpu {
     /// As `--model` takes it.
     pub name: &'static str,
+    /// The product's full name, with its memory.
     pub title: &'static str,
     /// Streaming multiprocessors.
     pub processors: usize,
@@ -26,13 +28,16 @@ pub struct Gpu {
     pub memory_bandwidth: f64,
     /// Bytes a clock between L2 and all multiprocessors, and one of them.
     pub l2_bytes: f64,
+    /// Bytes a clock between L2 and one multiprocessor.
     pub l2_bytes_of_one: f64,
     /// The rest is of one multiprocessor. bf16 flops a clock of its tensor cores, sums in f32, by any instruction; and
     /// the fraction that mma.sync reaches.
     pub tensor_flops: f64,
+    /// The fraction of `tensor_flops` that mma.sync reaches.
     pub mma_sync: f64,
     /// Additions, multiplications or multiply-adds a clock.
     pub f32: f64,
+    /// The same in f64, where kernels fuse no product with a sum.
     pub f64: f64,
     /// Exponentials, reciprocals, roots a clock.
     pub special: f64,
@@ -42,8 +47,11 @@ pub struct Gpu {
     pub shared_bytes: f64,
     /// Threads, blocks, 32-bit registers and bytes of shared memory that it holds.
     pub most_threads: u32,
+    /// Blocks that it holds at once.
     pub most_blocks: u32,
+    /// 32-bit registers that it has.
     pub most_registers: u32,
+    /// Bytes of shared memory that its blocks have together.
     pub most_shared: u32,
 }
 
@@ -68,6 +76,7 @@ const H100: Gpu = Gpu {
     most_shared: 228 << 10,
 };
 
+/// The GPUs that can be predicted.
 pub static GPUS: [Gpu; 3] = [
     H100,
     // The same chip with faster memory.

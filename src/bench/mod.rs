@@ -42,6 +42,7 @@ pub enum BenchSubject {
 }
 
 impl BenchSubject {
+    /// Every subject, in the order of a run of all of them.
     pub const ALL: [BenchSubject; 5] =
         [BenchSubject::Gemm, BenchSubject::Attention, BenchSubject::Train, BenchSubject::Merge, BenchSubject::Eval];
 
@@ -60,15 +61,20 @@ impl BenchSubject {
 /// One line of results.
 #[derive(Debug, Clone, Serialize)]
 pub struct BenchRow {
+    /// What the row is a timing of.
     pub subject: BenchSubject,
     /// What, at which shape.
     pub name: String,
     /// Seconds of one repetition: median, fastest and slowest sample.
     pub seconds: f64,
+    /// Seconds of one repetition in the fastest sample.
     pub fastest: f64,
+    /// Seconds of one repetition in the slowest sample.
     pub slowest: f64,
     /// Of one repetition.
     pub flops: f64,
+    /// Bytes that one repetition has to move, each operand touched once; 0 where they are not
+    /// counted.
     pub bytes: f64,
     /// In training and scoring.
     pub tokens: f64,
@@ -80,7 +86,9 @@ pub struct BenchRow {
 /// All rows of one run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Timings {
+    /// The device's name.
     pub device: String,
+    /// In the order in which they were timed.
     pub rows: Vec<BenchRow>,
 }
 

@@ -50,14 +50,23 @@ pub const HOST_LAUNCH: f64 = 5e-6;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
+    /// The time between kernels: the work takes less than [`LAUNCH`].
     Launch,
+    /// Bytes between memory and L2.
     Memory,
+    /// Bytes between L2 and the multiprocessors.
     L2,
+    /// Tensor cores.
     Tensor,
+    /// Bytes of shared memory.
     Shared,
+    /// Arithmetic in f32.
     F32,
+    /// Arithmetic in f64.
     F64,
+    /// Exponentials, reciprocals and roots.
     Special,
+    /// Instructions issued.
     Instructions,
 }
 
@@ -66,8 +75,11 @@ pub enum Limit {
 pub struct Prediction {
     /// The kernel and its shape.
     pub name: String,
+    /// The kernel's name alone.
     pub kernel: &'static str,
+    /// Blocks along x, y and z.
     pub grid: [u32; 3],
+    /// Threads of a block.
     pub block: u32,
     /// Dynamic, of a block.
     pub shared: u32,
@@ -79,6 +91,7 @@ pub struct Prediction {
     pub waves: f64,
     /// Mean over busiest multiprocessor: what the last wave leaves of the device.
     pub balance: f64,
+    /// What the launch has to do.
     #[serde(flatten)]
     pub work: LaunchWork,
     /// Seconds of each limit alone, where there is work for it.
@@ -132,6 +145,7 @@ impl Limit {
         matches!(self, Limit::Tensor | Limit::Shared | Limit::Special | Limit::Instructions)
     }
 
+    /// As tables show it.
     pub fn name(self) -> &'static str {
         match self {
             Limit::Launch => "launch",

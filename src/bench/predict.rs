@@ -14,37 +14,51 @@ use std::sync::{Arc, Mutex};
 /// All rows, predicted for one GPU.
 #[derive(Debug, Serialize)]
 pub struct Predictions {
+    /// The GPU that the rows are predicted for.
     pub gpu: &'static Gpu,
     /// Dense bf16 flops a second, which MFU is a fraction of.
     pub peak: f64,
+    /// The constants that the predictions depend on.
     pub assumed: Assumed,
+    /// In the order in which `bench` times them.
     pub rows: Vec<PredictedRow>,
 }
 
 /// The constants of the model that are no property of a GPU; `model.rs` has their reasons.
 #[derive(Debug, Serialize)]
 pub struct Assumed {
+    /// The fraction of the memory's bandwidth that a kernel reaches.
     pub memory_reached: f64,
+    /// The fraction of every rate within the chip that a kernel reaches.
     pub sustained: f64,
+    /// Seconds from the last block of one kernel to the first result of the next.
     pub launch_seconds: f64,
+    /// Seconds of the CPU to queue one launch outside of a graph.
     pub host_launch_seconds: f64,
 }
 
 /// A row as `bench` times it, with the same name.
 #[derive(Debug, Serialize)]
 pub struct PredictedRow {
+    /// What the row is a prediction of.
     pub subject: BenchSubject,
+    /// What, at which shape.
     pub name: String,
     /// Of one repetition.
     pub seconds: f64,
+    /// Flops of one repetition.
     pub flops: f64,
+    /// Bytes that one repetition has to move, each operand touched once; 0 where they are not
+    /// counted.
     pub bytes: f64,
+    /// Tokens of one repetition in training and scoring; else 0.
     pub tokens: f64,
     /// flops / seconds / peak, where tensor cores compute: of a training step, with 6N + 6LCT flops a token, its MFU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_peak: Option<f64>,
     /// Whether the launches are one CUDA graph; else the CPU queues them, each in `host_launch_seconds`.
     pub graph: bool,
+    /// Launches of one repetition.
     pub launches: usize,
     /// What the launches take together on the GPU; `seconds` is more where the CPU queues them more slowly.
     pub gpu_seconds: f64,
@@ -52,8 +66,10 @@ pub struct PredictedRow {
     pub kernels: Vec<Kernel>,
 }
 
+/// The launches of a row that have one name, grid and time.
 #[derive(Debug, Serialize)]
 pub struct Kernel {
+    /// How many there are in one repetition.
     pub calls: usize,
     /// Of the row's time on the GPU.
     pub share: f64,

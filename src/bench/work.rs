@@ -18,7 +18,9 @@ pub struct LaunchWork {
     pub shared_bytes: f64,
     /// Whole tiles; what a causal mask hides within a tile is computed too.
     pub tensor_flops: f64,
+    /// Operations in f32 outside of the tensor cores.
     pub f32_flops: f64,
+    /// Operations in f64.
     pub f64_flops: f64,
     /// Exponentials, reciprocals and roots.
     pub special: f64,
@@ -90,6 +92,7 @@ fn has(launch: &Launch, define: &str) -> bool {
     define.is_empty() || launch.defines.iter().any(|(name, value)| define.split_once('=') == Some((name, value)))
 }
 
+/// The matrices among a launch's arguments, in order.
 pub fn matrices(launch: &Launch) -> Vec<&Matrix> {
     launch.args.iter().filter_map(|arg| if let Arg::Matrix(m) = arg { Some(m) } else { None }).collect()
 }
@@ -99,6 +102,7 @@ fn counts(launch: &Launch) -> Vec<usize> {
     launch.args.iter().filter_map(|arg| if let Arg::U32(n) = arg { Some(*n as usize) } else { None }).collect()
 }
 
+/// Registers of a thread, assumed from the table above; few for a kernel that has no row.
 pub fn registers(launch: &Launch) -> u32 {
     let row = REGISTERS.iter().find(|(kernel, define, _)| *kernel == launch.kernel && has(launch, define));
     row.map_or(FEW_REGISTERS, |row| row.2)

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::progress::say;
 use clap::Args;
 
+/// Arguments of `bench`.
 #[derive(Args)]
 pub struct BenchArgs {
     /// What to time; everything unless given
@@ -31,6 +32,7 @@ fn gpu(name: &str) -> std::result::Result<&'static Gpu, String> {
 }
 
 impl BenchArgs {
+    /// Times or predicts the subjects: rows to stderr as they come, all of them to stdout.
     pub fn run(&self) -> Result<()> {
         let subjects = if self.subjects.is_empty() { &BenchSubject::ALL[..] } else { &self.subjects };
         if let Some(gpu) = self.model {

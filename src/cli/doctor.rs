@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use std::fmt::Write;
 
+/// Arguments of `doctor`.
 #[derive(Args)]
 pub struct DoctorArgs {
     /// Print JSON
@@ -60,6 +61,8 @@ struct MissingReport {
 }
 
 impl DoctorArgs {
+    /// Measures the CPU, looks for GPUs, and prints both; what is missing is a finding, not an
+    /// error. `threads` are those of the CPU device.
     pub fn run(&self, threads: usize) -> Result<()> {
         let findings = Findings {
             version: env!("CARGO_PKG_VERSION"),

@@ -12,6 +12,7 @@ use clap::Args;
 use serde::Serialize;
 use std::path::PathBuf;
 
+/// Arguments of `eval`.
 #[derive(Args)]
 pub struct EvalArgs {
     /// A checkpoint directory
@@ -59,6 +60,8 @@ struct EvalDomain {
 }
 
 impl EvalArgs {
+    /// Scores the checkpoint or the merge on each domain, and prints each score as it comes, or
+    /// JSON at the end.
     pub fn run(&self) -> Result<()> {
         let place = self.device.spec()?;
         let (weights, name) = self.merged()?;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// Arguments of `merge`.
 #[derive(Args)]
 pub struct MergeArgs {
     /// Checkpoint directories; or mergekit's `linear` recipes (.yaml), of which several are merged in one pass
@@ -129,6 +130,7 @@ struct AllWritten<'a> {
 }
 
 impl MergeArgs {
+    /// Writes the merges, in one pass over the checkpoints, and prints what was written.
     pub fn run(&self) -> Result<()> {
         let merges = self.merges()?;
         let (progress, started) = (Progress::new(), Instant::now());

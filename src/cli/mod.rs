@@ -92,6 +92,8 @@ impl DeviceArg {
     }
 }
 
+/// Parses the command line and runs its subcommand. The caller prints the error and sets the exit
+/// code, except that a command line which cannot be parsed, and `--help`, end the process here.
 pub fn main() -> Result<()> {
     // SAFETY: (1) SIG_IGN is a valid action for SIGXFSZ; (2) no other thread runs yet. A write beyond a limit on file
     // sizes then fails as one to a full disk does, instead of ending the process without a word.

@@ -30,6 +30,7 @@ impl StudyArgs {
     }
 }
 
+/// Arguments of `run`.
 #[derive(Args)]
 pub struct RunArgs {
     #[command(flatten)]
@@ -45,6 +46,8 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// Does what is missing up to `--until`, and prints the report where that was reached.
+    /// `threads` are those of the CPU device, shared out among workers.
     pub fn run(&self, threads: usize) -> Result<()> {
         if let Some(kind) = &self.cluster {
             return Err(
@@ -67,6 +70,7 @@ impl RunArgs {
     }
 }
 
+/// Arguments of `plan`.
 #[derive(Args)]
 pub struct PlanArgs {
     #[command(flatten)]
@@ -74,12 +78,14 @@ pub struct PlanArgs {
 }
 
 impl PlanArgs {
+    /// Prints the plan; reads none of the study's text.
     pub fn run(&self) -> Result<()> {
         let plan = study::Plan::new(&self.common.read()?.0)?;
         super::print(self.common.json, &plan, || plan.to_string())
     }
 }
 
+/// Arguments of `status` and of `report`, which compute no model.
 #[derive(Args)]
 pub struct ShowArgs {
     #[command(flatten)]
@@ -87,12 +93,14 @@ pub struct ShowArgs {
 }
 
 impl ShowArgs {
+    /// Prints what of the study is done.
     pub fn status(&self) -> Result<()> {
         let (study, out) = self.common.read()?;
         let status = study::Status::new(&study, study::Store { root: out })?;
         super::print(self.common.json, &status, || status.to_string())
     }
 
+    /// Makes the report from the scores, writes and prints it; an error where a score is missing.
     pub fn report(&self) -> Result<()> {
         let (study, out) = self.common.read()?;
         let settings = files::read_to_string(&self.common.study)?;

@@ -6,6 +6,7 @@ use crate::progress::Progress;
 use clap::Args;
 use std::path::PathBuf;
 
+/// Arguments of `tokenize`.
 #[derive(Args)]
 pub struct TokenizeArgs {
     /// Files, directories or patterns of .jsonl, .jsonl.gz, .jsonl.zst and .txt
@@ -22,6 +23,7 @@ pub struct TokenizeArgs {
 }
 
 impl TokenizeArgs {
+    /// Writes the documents as a shard and prints its size.
     pub fn run(&self) -> Result<()> {
         let tokenizer = Tokenizer::load(&self.tokenizer, None)?;
         let files = expand(&self.files)?;

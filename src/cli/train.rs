@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Arguments of `train`.
 #[derive(Args)]
 pub struct TrainArgs {
     /// What to train, on what, and how
@@ -60,6 +61,8 @@ fn checkpoint_every() -> u64 {
 }
 
 impl TrainArgs {
+    /// Trains the model, from its last partial checkpoint where there is one, and writes the
+    /// finished one.
     pub fn run(&self) -> Result<()> {
         let place = self.device.spec()?;
         let settings = self.settings()?;

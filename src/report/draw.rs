@@ -53,41 +53,53 @@ const MARKS: [&str; 10] = [
 
 /// The style of what is no proxy: the reference, and chance or a ceiling.
 pub const REFERENCE: usize = 8;
+/// The style of chance, or of a ceiling.
 pub const NEUTRAL: usize = 9;
 /// Styles that proxies and other series take in turn.
 pub const TURNS: usize = 8;
 
+/// How values are placed along an axis and labelled.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum AxisScale {
+    /// Evenly, labelled as numbers.
     #[default]
     Linear,
     /// Of shares, written as percentages.
     Percent,
+    /// By their logarithm, labelled with powers of ten; values must be above 0.
     Log,
     /// Value i has the i-th name; of the upright axis, the first at the top.
     Names(Vec<String>),
 }
 
+/// One axis of a chart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Axis {
+    /// Written beside the axis; an upright axis without one takes less room.
     pub title: String,
+    /// How its values are placed.
     pub scale: AxisScale,
 }
 
 impl Axis {
+    /// An axis whose ends follow from the values drawn.
     pub fn new(title: &str, scale: AxisScale) -> Axis {
         Axis { title: title.into(), scale }
     }
 }
 
+/// One point of a series.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mark {
+    /// Its value on the horizontal axis.
     pub x: f64,
+    /// Its value on the upright axis.
     pub y: f64,
     /// Shown under the pointer.
     pub label: String,
 }
 
+/// Values that are drawn in one style.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series {
     /// In the legend; not there when empty.
@@ -96,9 +108,11 @@ pub struct Series {
     pub style: usize,
     /// A line through the points.
     pub line: bool,
+    /// A mark at each point.
     pub marks: bool,
     /// One of many: its line is thin.
     pub thin: bool,
+    /// In the order in which a line joins them.
     pub points: Vec<Mark>,
     /// x, low, high: an area about the line.
     pub band: Vec<[f64; 3]>,
@@ -106,12 +120,16 @@ pub struct Series {
     pub spans: Vec<[f64; 3]>,
 }
 
+/// A chart, its values in their own units.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Chart {
     /// What the picture shows, for those who cannot see it, and above a standalone file.
     pub title: String,
+    /// The horizontal axis.
     pub x: Axis,
+    /// The upright axis.
     pub y: Axis,
+    /// In the order of the legend; later ones are drawn over earlier ones.
     pub series: Vec<Series>,
     /// Dotted upright lines at these x.
     pub rules: Vec<f64>,

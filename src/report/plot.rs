@@ -28,6 +28,7 @@ pub(super) fn style(proxy: &str) -> usize {
 /// One panel: SEQ upwards, a proxy to the right, and the least-squares line, which r measures the scatter about.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scatter {
+    /// The panel to draw.
     pub chart: Chart,
     /// Points with both values, drawn or not.
     pub points: usize,

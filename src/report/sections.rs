@@ -20,18 +20,25 @@ const MOST_MARKS: usize = 30_000;
 pub(super) struct Section {
     /// Of the element, for links within the page.
     pub id: &'static str,
+    /// Its heading, and the link to it.
     pub title: &'static str,
+    /// A paragraph below the heading; none where it is empty.
     pub text: &'static str,
+    /// In the order of the page; a section without any is not shown.
     pub parts: Vec<Part>,
 }
 
 #[derive(Default, Serialize)]
 pub(super) struct Part {
+    /// Its heading; none where it is empty.
     pub title: String,
     /// Folded until asked for.
     pub folded: bool,
+    /// A paragraph below the heading; none where it is empty.
     pub text: String,
+    /// Shown below the figures.
     pub tables: Vec<TextTable>,
+    /// Shown below the text.
     pub figures: Vec<Figure>,
     /// Shown letter by letter.
     pub verbatim: String,
@@ -40,12 +47,15 @@ pub(super) struct Part {
 /// Panels beside each other.
 #[derive(Serialize)]
 pub(super) struct Figure {
+    /// Above the panels; none where it is empty.
     pub title: String,
+    /// From left to right.
     pub panels: Vec<Panel>,
 }
 
 #[derive(Serialize)]
 pub(super) struct Panel {
+    /// Below the panel.
     pub caption: String,
     /// Markup, drawn by `draw`.
     pub svg: Value,

@@ -8,10 +8,15 @@ use std::collections::BTreeMap;
 /// Rows of cells; columns up to `left` hold words (left-aligned), the others numbers.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct TextTable {
+    /// Above the table.
     pub title: String,
+    /// Names of the columns.
     pub header: Vec<String>,
+    /// Columns of words, the first ones.
     pub left: usize,
+    /// As many cells as the header has.
     pub rows: Vec<Vec<String>>,
+    /// Sentences below the table.
     pub notes: Vec<String>,
 }
 

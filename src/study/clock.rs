@@ -37,15 +37,18 @@ pub struct SpentWork {
     pub key: String,
     /// Of the device: where n jobs shared it, an n-th of the time is each one's.
     pub seconds: f64,
+    /// Training or scoring FLOPs of the work.
     pub flops: f64,
 }
 
+/// The open `clock.jsonl` of a study, which all workers append to.
 pub struct Clock {
     file: Mutex<File>,
     path: PathBuf,
 }
 
 impl Clock {
+    /// Opens the file, or creates it, and ends a line that a kill cut off.
     pub fn open(store: &Store) -> Result<Clock> {
         let path = store.clock();
         let open = || -> std::io::Result<File> {
@@ -64,10 +67,13 @@ impl Clock {
         Ok(Clock { file: Mutex::new(file), path })
     }
 
+    /// Notes the hours planned for each stage of the study that `study` names (see
+    /// [`history::name`](super::history::name)).
     pub fn planned(&self, study: String, hours: BTreeMap<String, f64>) -> Result<()> {
         self.write(&Line::Plan(Planned { study, hours }))
     }
 
+    /// Notes a piece of work that has ended.
     pub fn spent(&self, work: SpentWork) -> Result<()> {
         self.write(&Line::Spent(work))
     }

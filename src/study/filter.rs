@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+/// Which documents of its files a partition or domain takes: those that meet all conditions.
 #[derive(Debug, Clone, Serialize)]
 pub struct Selection {
     /// The field of the metadata that holds a document's year or date.
@@ -22,13 +23,16 @@ pub struct Selection {
 pub struct Selected {
     /// The partition or domain
     pub name: String,
+    /// Documents of its files.
     pub documents: u64,
+    /// Those of them that it takes.
     pub taken: u64,
     /// Left out for want of a year.
     pub without_year: u64,
 }
 
 impl Selection {
+    /// Whether there is no condition, so that every document is taken.
     pub fn takes_all(&self) -> bool {
         self.years.is_none() && self.only.is_empty()
     }
@@ -39,6 +43,7 @@ impl Selection {
         self.years.is_none_or(year) && self.only.iter().all(|(key, value)| document.matches(key, value))
     }
 
+    /// Reads `files` and counts what is taken for the source `name`; nothing at all is an error.
     pub fn count(&self, name: &str, files: &[PathBuf]) -> Result<Selected> {
         let mut selected = Selected { name: name.into(), documents: 0, taken: 0, without_year: 0 };
         for_each_document(files, |document| {

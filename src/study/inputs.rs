@@ -14,9 +14,13 @@ const DATA_VERSION: u32 = 1;
 
 /// A partition's or domain's files, and which of their documents are its own.
 pub struct SourceInput {
+    /// The source's name in the study file.
     pub name: String,
+    /// The files found, sorted by path.
     pub files: Vec<PathBuf>,
+    /// Which of their documents it takes.
     pub selection: Selection,
+    /// A partition (ID), or a domain that is never trained on (OOD).
     pub kind: DomainKind,
     /// Came after what stands before it was trained.
     pub late: bool,
@@ -24,15 +28,21 @@ pub struct SourceInput {
 
 /// Every source's files, found and hashed, and the settings that shape the shards.
 pub struct StudyInputs {
+    /// Files of the seed's text; none where the seed is a given checkpoint.
     pub seed: Vec<PathBuf>,
+    /// In the order of the study file.
     pub partitions: Vec<SourceInput>,
+    /// In the order of the study file.
     pub ood: Vec<SourceInput>,
+    /// Which of a partition's documents are held out.
     pub rule: SplitRule,
     /// Names the manifest: over the content of all files and the settings that shape the shards.
     pub key: String,
 }
 
 impl StudyInputs {
+    /// Finds and hashes all files; a pattern that finds none, or a file that cannot be read, is an
+    /// error.
     pub fn new(study: &Study) -> Result<StudyInputs> {
         let found = |files: &[String]| expand(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
         let input = |s: &Source, kind: DomainKind| {

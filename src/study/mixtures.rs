@@ -4,6 +4,7 @@ use super::settings::{Count, Study};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// A mixture that a study verifies by training SEQ on it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Mixture {
     /// Members joined by `+`, with their weights where these are not uniform.

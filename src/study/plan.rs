@@ -20,8 +20,11 @@ use std::path::PathBuf;
 /// Trainings, or scorings, of one kind, together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct StageWork {
+    /// Models trained, or models and merges scored.
     pub models: u64,
+    /// Tokens trained on, or scored.
     pub tokens: u64,
+    /// FLOPs of these trainings or scores.
     pub flops: f64,
 }
 
@@ -35,24 +38,35 @@ impl StageWork {
     }
 }
 
+/// What a study will train, merge and score, and what that costs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
+    /// The study's name.
     pub study: String,
     /// P
     pub parameters: u64,
+    /// The context length of the small model, in tokens.
     pub context: usize,
+    /// Tokens of the tokenizer; its full size where it is yet to be trained.
     pub vocabulary: usize,
+    /// How many partitions there are.
     pub partitions: usize,
+    /// Evaluation sets: the partitions' held-out text and the OOD sets.
     pub domains: usize,
+    /// The mixtures verified by SEQ.
     pub mixtures: Vec<Mixture>,
+    /// The seed's training; none where the seed is a given checkpoint.
     pub seed: StageWork,
+    /// Trainings on partitions and on their base units, repeats included.
     pub modules: StageWork,
+    /// Trainings on mixtures, repeats included.
     pub seq: StageWork,
     /// Merges scored: of 0 tokens where these are not known before the text is tokenized, `evaluation.tokens` not being set.
     pub merged: StageWork,
     /// The larger model, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetPlan>,
+    /// FLOPs of each stage, and those of the mixtures both ways.
     pub cost: Cost,
     /// Hours of all of the above on this machine's CPU, at the speed of a training pass measured just now.
     pub estimated_hours: f64,
@@ -64,12 +78,18 @@ pub struct Plan {
     pub gpu_memory: Option<MemoryPlan>,
 }
 
+/// The work on the larger model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TargetPlan {
+    /// P of the larger model.
     pub parameters: u64,
+    /// Its own seed's training.
     pub seed: StageWork,
+    /// Trainings of its modules; none unless the study asks for them.
     pub modules: StageWork,
+    /// Trainings on mixtures.
     pub seq: StageWork,
+    /// Merges of its modules that are scored.
     pub merged: StageWork,
 }
 

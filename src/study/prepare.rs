@@ -23,10 +23,14 @@ use std::path::PathBuf;
 /// Text of the seed that the tokenizer is trained on, at most: the first of it.
 const TOKENIZER_BYTES: usize = 256 << 20;
 
+/// The shards of one partition.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PartitionShards {
+    /// The partition.
     pub name: String,
+    /// Training text, after decontamination.
     pub train: ShardRef,
+    /// Validation text; none where `data.validation` is 0.
     pub validation: Option<ShardRef>,
 }
 
@@ -35,13 +39,21 @@ pub struct PartitionShards {
 pub struct Manifest {
     /// Hash of the tokenizer, and its name under `tokenizers/`.
     pub tokenizer: String,
+    /// Tokens of the tokenizer.
     pub vocabulary: usize,
+    /// The token that ends a document.
     pub eos: u32,
+    /// The seed's text; none where the seed is a given checkpoint.
     pub seed: Option<ShardRef>,
+    /// In the order of the study file.
     pub partitions: Vec<PartitionShards>,
+    /// Held-out text of the partitions, then the OOD sets.
     pub domains: Vec<Domain>,
+    /// Sizes of all text by source and split.
     pub table: PartitionTable,
+    /// What decontamination left of each partition's training documents and of the seed's.
     pub cleaned: Vec<Cleaned>,
+    /// Every training document that decontamination dropped, with the reason.
     pub dropped: Vec<Dropped>,
     /// Held-out documents of sources that came late and whose text was in that of others: not scored, each with the
     /// training document that has it.
@@ -57,9 +69,11 @@ pub struct Manifest {
 pub struct Prepared {
     /// Name of the manifest.
     pub key: String,
+    /// The small model.
     pub config: Config,
     /// Key of the given seed checkpoint.
     pub checkpoint: Option<String>,
+    /// The shards and the tokenizer.
     pub manifest: Manifest,
 }
 
@@ -92,6 +106,7 @@ impl Prepared {
         Ok(Prepared { key: String::new(), config, checkpoint, manifest })
     }
 
+    /// The shards of a partition; an error where the study has none of this name.
     pub fn partition(&self, name: &str) -> Result<&PartitionShards> {
         let found = self.manifest.partitions.iter().find(|p| p.name == name);
         found.ok_or_else(|| Error::usage(format!("the study has no partition `{name}`")))

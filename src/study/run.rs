@@ -123,9 +123,13 @@ fn open_store(store: &Store, spec: &DeviceSpec, progress: &Progress) -> Result<(
 
 /// A run at work: what every stage needs.
 pub struct Run<'a> {
+    /// All of the study's tasks.
     pub graph: &'a Graph,
+    /// What to run on.
     pub options: &'a Options,
+    /// Where progress is shown.
     pub progress: &'a Progress,
+    /// Where the time of each piece of work is noted.
     pub clock: &'a Clock,
 }
 

@@ -18,18 +18,24 @@ const BATCH: usize = 4096;
 /// A shard by its content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShardRef {
+    /// The first 16 hexadecimal digits of its content's hash, and its name under `shards/`.
     pub hash: String,
+    /// Documents in it.
     pub documents: u64,
     /// EOS tokens included.
     pub tokens: u64,
+    /// Bytes (UTF-8) of the documents' text.
     pub bytes: u64,
 }
 
 /// One evaluation set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Domain {
+    /// The partition or OOD set that the text is from.
     pub name: String,
+    /// ID: held-out text of a partition. OOD: a set that is never trained on.
     pub kind: DomainKind,
+    /// The documents that are scored.
     pub shard: ShardRef,
 }
 
@@ -38,6 +44,7 @@ pub struct Domain {
 pub struct Dropped {
     /// The partition, or `seed`.
     pub partition: String,
+    /// The evaluation text that it shares.
     #[serde(flatten)]
     pub why: Contamination,
 }
@@ -49,14 +56,18 @@ pub struct Cleaned {
     pub partition: String,
     /// Before.
     pub documents: u64,
+    /// How many of them were dropped.
     pub dropped_documents: u64,
+    /// Bytes (UTF-8) of the text dropped.
     pub dropped_bytes: u64,
 }
 
 /// The documents of a domain with the lowest hashes of their ids, so that which ones are scored does not change when
 /// others are added.
 pub struct Candidates {
+    /// The domain's name.
     pub name: String,
+    /// ID: held-out text of a partition. OOD: a set that is never trained on.
     pub kind: DomainKind,
     most: usize,
     /// By hash of the id, id, and hash of the text: two documents may have one id.
@@ -64,9 +75,11 @@ pub struct Candidates {
 }
 
 impl Candidates {
+    /// None yet; `most` is how many are kept.
     pub fn new(name: &str, kind: DomainKind, most: usize) -> Candidates {
         Candidates { name: name.to_string(), kind, most, by_hash: BTreeMap::new() }
     }
+    /// Keeps the document unless enough with lower hashes are there.
     pub fn offer(&mut self, document: Document) {
         let hash = *blake3::hash(document.id.as_bytes()).as_bytes();
         let text = *blake3::hash(document.text.as_bytes()).as_bytes();
@@ -81,12 +94,16 @@ impl Candidates {
 pub struct Writer<'a> {
     store: &'a Store,
     decontaminator: Option<Decontaminator>,
+    /// Sizes of the shards written so far.
     pub table: PartitionTable,
+    /// What decontamination left of each source's training documents.
     pub cleaned: Vec<Cleaned>,
+    /// Every training document dropped, with the reason.
     pub dropped: Vec<Dropped>,
 }
 
 impl<'a> Writer<'a> {
+    /// Writes into `store`; without a decontaminator every document is clean.
     pub fn new(store: &'a Store, decontaminator: Option<Decontaminator>) -> Writer<'a> {
         Writer { store, decontaminator, table: PartitionTable::default(), cleaned: vec![], dropped: vec![] }
     }

@@ -11,21 +11,30 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
+/// How much of a study is done under its present settings and files.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
+    /// The study's name.
     pub study: String,
+    /// Where its results are.
     pub directory: String,
     /// The text is tokenized under the present settings and files.
     pub tokens: bool,
     /// Empty while the text is not tokenized: what follows is named by it.
     pub trainings: Vec<TrainingStatus>,
+    /// Those of `scores` that are there.
     pub scores_done: usize,
+    /// Scores (a model or merge on a domain) that the study needs; 0 while the text is not
+    /// tokenized.
     pub scores: usize,
+    /// report.json is there, and so is every score that it is made from.
     pub report: bool,
 }
 
+/// How far one training is.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrainingStatus {
+    /// Such as `module law`.
     pub name: String,
     /// Its directory's name under `models/`.
     pub key: String,
@@ -33,10 +42,12 @@ pub struct TrainingStatus {
     pub state: &'static str,
     /// Steps that are safe on the disk.
     pub steps_done: u64,
+    /// Steps of the whole training.
     pub steps: u64,
 }
 
 impl Status {
+    /// Looks at what `store` holds; trains and scores nothing.
     pub fn new(study: &Study, store: Store) -> Result<Status> {
         let directory = store.root.display().to_string();
         let report_exists = store.root.join("report.json").exists();

@@ -17,40 +17,52 @@ pub fn key(stage: &str, version: u32, inputs: &impl Serialize) -> String {
 /// Where a study keeps its results.
 #[derive(Debug, Clone)]
 pub struct Store {
+    /// The study's directory.
     pub root: PathBuf,
 }
 
 impl Store {
+    /// The directory of manifests, `<key>.json` each.
     pub fn data(&self) -> PathBuf {
         self.root.join("data")
     }
+    /// The directory of shards.
     pub fn shards(&self) -> PathBuf {
         self.root.join("shards")
     }
+    /// A shard's directory, by the hash of its content.
     pub fn shard(&self, hash: &str) -> PathBuf {
         self.shards().join(hash)
     }
+    /// A tokenizer's file, by its hash.
     pub fn tokenizer(&self, hash: &str) -> PathBuf {
         self.root.join("tokenizers").join(format!("{hash}.json"))
     }
+    /// The directory of checkpoints, those of unfinished trainings included.
     pub fn models(&self) -> PathBuf {
         self.root.join("models")
     }
+    /// The checkpoint directory of a training, which is there when it is finished.
     pub fn model(&self, key: &str) -> PathBuf {
         self.models().join(key)
     }
+    /// The directory of scores.
     pub fn scores(&self) -> PathBuf {
         self.root.join("scores")
     }
+    /// The file of one model's score on one domain.
     pub fn score(&self, key: &str) -> PathBuf {
         self.scores().join(format!("{key}.json"))
     }
+    /// The file of the times of work; see `clock.rs`.
     pub fn clock(&self) -> PathBuf {
         self.root.join("clock.jsonl")
     }
+    /// The directory of trainings' metrics for TensorBoard.
     pub fn tensorboard(&self) -> PathBuf {
         self.root.join("tensorboard")
     }
+    /// The file of what was there when a study was first run; see `history.rs`.
     pub fn history(&self) -> PathBuf {
         self.root.join("history.json")
     }
@@ -59,12 +71,14 @@ impl Store {
         let path = self.device_path();
         if path.exists() { Ok(files::read_to_string(&path)?.trim().to_string()) } else { Ok("cpu".into()) }
     }
+    /// Notes the kind of device that computes here from now on.
     pub fn set_device(&self, name: &str) -> Result<()> {
         files::write_atomic(&self.device_path(), |f| writeln!(f, "{name}"))
     }
     fn device_path(&self) -> PathBuf {
         self.root.join("device")
     }
+    /// The directories that a run creates.
     pub fn directories(&self) -> [PathBuf; 5] {
         ["data", "shards", "tokenizers", "models", "scores"].map(|d| self.root.join(d))
     }

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// How a machine's threads are shared out.
 #[derive(Debug, Clone, Copy)]
 pub struct Workers {
+    /// Jobs that run at a time.
     pub workers: usize,
+    /// Threads of each worker's own pool.
     pub threads_each: usize,
 }
 

@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Resamples that an interval is taken from.
 pub const REPLICATES: usize = 2000;
 
 /// Draws of one replicate before it is given up.
@@ -30,8 +31,10 @@ pub const LEAST_UNITS: usize = 5;
 /// Half of the replicates must have an r.
 const LEAST_VALID: usize = REPLICATES / 2;
 
+/// A bootstrap interval, and what it is based on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bootstrap {
+    /// 95%, by the percentiles of the replicates.
     pub interval: Interval,
     /// Replicates with an r, of [`REPLICATES`].
     pub valid: usize,

@@ -228,6 +228,7 @@ fn about_seq(reason: Reason) -> Reason {
 /// How much SEQ differs between mixtures, in the unit of the scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
+    /// Mean of SEQ's scores.
     pub mean: f64,
     /// With M - 1 in the denominator.
     pub standard_deviation: f64,

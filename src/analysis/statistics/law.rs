@@ -12,15 +12,21 @@ use super::correlation::is_constant;
 use super::linear::{Cholesky, dot, largest_diagonal, normal_equations, with_diagonal};
 use super::{Reason, Side, Statistic};
 
+/// The form of a mixing law.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
+    /// `L = c + k exp(sum_j t_j w_j)`
     Exponential,
+    /// `L = c + sum_j t_j w_j`
     Linear,
 }
 
+/// A mixing law fitted to the losses of merges.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
+    /// Which of the two forms `c`, `k` and `t` belong to.
     pub form: Form,
+    /// The constant term, nats per token.
     pub c: f64,
     /// Of either sign; 0 where all losses are equal. 1 for the linear form.
     pub k: f64,

@@ -17,14 +17,18 @@ pub type Statistic = Result<f64, Reason>;
 /// The two ends of an interval, `low <= high`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
+    /// The lower end.
     pub low: f64,
+    /// The upper end.
     pub high: f64,
 }
 
 /// Which list of scores a reason is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
+    /// Those of the proxy.
     Proxy,
+    /// Those of SEQ, the models that were trained.
     Seq,
     /// Of merges that mixing laws are fitted to.
     Samples,
@@ -34,7 +38,12 @@ pub enum Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// Fewer mixtures than the statistic needs.
-    TooFewMixtures { got: usize, needed: usize },
+    TooFewMixtures {
+        /// Mixtures that have both scores.
+        got: usize,
+        /// The least number that the statistic is defined for.
+        needed: usize,
+    },
     /// All scores of one side are equal, up to rounding (see [`correlation::is_constant`]).
     Constant(Side),
     /// A score is infinite or not a number, as after a training that diverged.
@@ -42,13 +51,33 @@ pub enum Reason {
     /// A ratio to SEQ needs scores above zero.
     NotPositive,
     /// Resampling so few units gives a handful of different results, and no interval.
-    TooFewUnits { got: usize, needed: usize },
+    TooFewUnits {
+        /// Units that can be resampled: partitions, those that only occur together counted once.
+        got: usize,
+        /// [`bootstrap::LEAST_UNITS`]
+        needed: usize,
+    },
     /// Most resamples left fewer than three mixtures, or mixtures that do not vary.
-    TooFewReplicates { valid: usize, drawn: usize },
+    TooFewReplicates {
+        /// Resamples for which the statistic is defined.
+        valid: usize,
+        /// [`bootstrap::REPLICATES`]
+        drawn: usize,
+    },
     /// Fewer mixtures that were trained several times than an analysis of variance needs.
-    TooFewRepeated { got: usize, needed: usize },
+    TooFewRepeated {
+        /// Mixtures with two trainings or more.
+        got: usize,
+        /// The least number that an analysis of variance needs.
+        needed: usize,
+    },
     /// Fewer merges than a mixing law has parameters to fit.
-    TooFewSamples { got: usize, needed: usize },
+    TooFewSamples {
+        /// Merges that were scored.
+        got: usize,
+        /// The least number that the law is fitted to.
+        needed: usize,
+    },
     /// No start of a fit led to finite parameters.
     NoFit,
 }

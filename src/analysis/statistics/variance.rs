@@ -4,6 +4,7 @@
 use super::correlation::is_constant;
 use super::{Interval, Reason, Side};
 
+/// The parts of the spread between trainings, in the unit of the scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Components {
     /// Mixtures with two trainings or more.

@@ -7,11 +7,14 @@ pub(super) struct Frame {
     log: bool,
     /// Ends of the axis, logarithms where `log`.
     pub low: f64,
+    /// The right or upper end; less than `low` where an axis of names runs down.
     pub high: f64,
+    /// Value and label of each tick.
     pub ticks: Vec<(f64, String)>,
 }
 
 impl Frame {
+    /// The frame that shows all of `values`; names have one that depends on their number alone.
     pub fn of(axis: &Axis, values: &[f64]) -> Frame {
         match &axis.scale {
             AxisScale::Names(names) => Frame {

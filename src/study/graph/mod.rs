@@ -84,10 +84,13 @@ impl Role {
 /// A model of the study. One model may have several roles.
 #[derive(Debug, Clone)]
 pub struct Subject {
+    /// The model size of its first role.
     pub scale: Scale,
     /// Of its first role: `seed`, `module law`, `seq law+physics`, `merged law+physics`, ...
     pub name: String,
+    /// Hash of all that makes it; unique.
     pub key: String,
+    /// What a scorer loads.
     pub weights: SubjectWeights,
 }
 
@@ -103,7 +106,9 @@ pub enum SubjectWeights {
 /// One piece of work.
 #[derive(Debug, Clone)]
 pub struct Task {
+    /// The model size it works on.
     pub scale: Scale,
+    /// The stage it belongs to.
     pub stage: Stage,
     /// That of the model it trains or scores.
     pub name: String,
@@ -113,13 +118,16 @@ pub struct Task {
     pub inputs: Vec<usize>,
     /// Tokens that it trains on, or scores.
     pub tokens: u64,
+    /// Training FLOPs, or those of a forward pass over the tokens scored.
     pub flops: f64,
+    /// What is to be done.
     pub work: Work,
 }
 
 /// What a task does.
 #[derive(Debug, Clone)]
 pub enum Work {
+    /// Trains a model and writes its checkpoint.
     Train(Train),
     /// Scores the subject at this position on every domain.
     Score(usize),
@@ -138,13 +146,17 @@ pub struct WeightSegment {
 
 /// A study with everything that its trainings and scores depend on, and all of its tasks.
 pub struct Graph {
+    /// Where results are.
     pub store: Store,
+    /// The text as shards, and the small model.
     pub prepared: Prepared,
+    /// The mixtures that are verified by SEQ.
     pub mixtures: Vec<Mixture>,
     /// Lambdas of the scaled merges.
     pub lambdas: Vec<f64>,
     /// Weights of the merges that mixing laws are fitted to.
     pub samples: Vec<BTreeMap<String, f64>>,
+    /// Segments whose points are scored.
     pub segments: Vec<WeightSegment>,
     /// The small model, then the larger one if there is one.
     pub scales: Vec<ScaleSettings>,

@@ -15,10 +15,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Windows of one shard that a training uses, in the shard's own order: whole further epochs where it has fewer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Member {
+    /// The shard that the windows are from.
     pub shard: ShardRef,
     /// How many, from `first` on.
     pub windows: u64,
+    /// Decides the order of the shard's windows, from which `windows` are taken.
     pub order_seed: u64,
+    /// The first window, as a position in that order.
     #[serde(skip_serializing_if = "is_zero")]
     pub first: u64,
     /// How often these windows are used.
@@ -36,8 +39,12 @@ fn is_one(n: &u64) -> bool {
 /// A model to train.
 #[derive(Debug, Clone)]
 pub struct Train {
+    /// This training's settings: a module's and SEQ's steps are multiplied by their base units
+    /// already.
     pub settings: Settings,
+    /// The windows that it uses, before they are shuffled together.
     pub members: Vec<Member>,
+    /// Decides the order of all members' windows; of the seed also its initial weights.
     pub shuffle_seed: u64,
 }
 
