@@ -22,7 +22,6 @@ constexpr u32 THREADS = 32 * WARPS;
 // 16-byte chunks of a row, bytes of a row.
 constexpr u32 CHUNKS = D / 8;
 constexpr u32 ROW = 2 * D;
-constexpr float LOG2_E = 1.44269504088896341f;
 
 static_assert(WIDTH % 8 == 0 && WIDTH <= D, "a head is whole 16-byte chunks, at most 16 of them");
 static_assert(sizeof(TYPE) == 2, "q, k, v, out and their gradients are bf16");
@@ -288,7 +287,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     float scores[M][KEYS / 8][4];
     multiply(scores, down_first(shared, band), right_first(stage(tile)));
     if (key + KEYS > query + 1) mask<false>(scores, query, key, __uint_as_float(0xff800000u));
-    exponentiate(scores, rows, sum, scale * LOG2_E);
+    exponentiate(scores, rows, sum, scale * LOG2E);
     add_weighted(sum, scores, down_first(stage(tile) + KEYS * ROW, 0));
   }
   normalize(sum, rows, lse + (size_t)(b * H + h) * stride_lse, first + band, T, scale);
@@ -399,7 +398,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   prefetch(0);
   float carried = fetch(0);
   for (u32 i = 0; i < group * tiles; i++) {
-    if (threadIdx.x < 2 * QUERIES) statistics(i)[threadIdx.x] = carried * (threadIdx.x < QUERIES ? LOG2_E : 1);
+    if (threadIdx.x < 2 * QUERIES) statistics(i)[threadIdx.x] = carried * (threadIdx.x < QUERIES ? LOG2E : 1);
     cp_async_wait<0>();
     // Every thread's copies have arrived, and every warp is done with the other stage.
     __syncthreads();
@@ -408,7 +407,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (key >= query + QUERIES) continue;
     add_tile_kv<QUERIES / 8>(sum_k, sum_v, down_first(shared, band), down_first(shared + KEYS * ROW, band), stage(i),
                              stage(i) + QUERIES * ROW, statistics(i), statistics(i) + QUERIES, key, query,
-                             scale * LOG2_E);
+                             scale * LOG2E);
   }
   scale_by(sum_k, scale);
   store_band(head_of(dk, b, T, kv, stride_dk), stride_dk, sum_k, first + band, T);
@@ -485,7 +484,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_Q_BLOCKS)
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
       const u32 r = query + row_of(m, 2 * i);
-      row_lse2[m][i] = r < T ? lse[row * stride_lse + r] * LOG2_E : 0;
+      row_lse2[m][i] = r < T ? lse[row * stride_lse + r] * LOG2E : 0;
       row_delta[m][i] = r < T ? delta[row * stride_delta + r] : 0;
     }
   for (u32 tile = 0; tile < tiles; tile++) {
@@ -496,7 +495,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_Q_BLOCKS)
     const u32 key = tile * KEYS;
     if (key >= query + 16 * M) continue;
     add_tile_q<KEYS / 8>(sum, down_first(shared, band), down_first(shared + QUERIES * ROW, band), stage(tile),
-                         stage(tile) + KEYS * ROW, row_lse2, row_delta, query, key, scale * LOG2_E);
+                         stage(tile) + KEYS * ROW, row_lse2, row_delta, query, key, scale * LOG2E);
   }
   scale_by(sum, scale);
   store_band(head_of(dq, b, T, h, stride_dq), stride_dq, sum, query, T);
