@@ -19,16 +19,25 @@ constexpr u32 WIDTH = HEAD_WIDTH;
 // Columns of a head in shared memory and registers: WIDTH, then zeros, which no product sees.
 constexpr u32 D = WIDTH <= 16 ? 16 : WIDTH <= 32 ? 32 : WIDTH <= 64 ? 64 : 128;
 constexpr u32 THREADS = 32 * WARPS;
-// 16-byte chunks of a row, bytes of a row.
+// 16-byte chunks of a row.
 constexpr u32 CHUNKS = D / 8;
-constexpr u32 ROW = 2 * D;
 
 static_assert(WIDTH % 8 == 0 && WIDTH <= D, "a head is whole 16-byte chunks, at most 16 of them");
 static_assert(sizeof(TYPE) == 2, "q, k, v, out and their gradients are bf16");
 static_assert(VECTOR == 8 || VECTOR == 1, "16-byte accesses, or single elements");
 static_assert(THREADS % CHUNKS == 0, "a thread copies the same chunk of each of its rows");
 
+// Element (0, 0) of head h of sequence b in a matrix (B*T, heads * WIDTH).
+template <class P> DEVICE P* head_of(P* matrix, u32 b, u32 T, u32 h, u32 stride) {
+  return matrix + (size_t)b * T * stride + h * WIDTH;
+}
+
+#if defined(KERNEL_attention_forward) || defined(KERNEL_attention_backward_kv) || defined(KERNEL_attention_backward_q)
+
 // ---- tiles in shared memory ------------------------------------------------------------------------------------
+
+// Bytes of a row.
+constexpr u32 ROW = 2 * D;
 
 // Where `chunk` of `row` lies in a tile. Chunks are permuted so that the 8 rows of an ldmatrix matrix fall into 8
 // different groups of 4 banks. The permutation is an exclusive or with a number that repeats every 8 rows.
@@ -170,11 +179,6 @@ template <u32 M> DEVICE void store_band(bf16* to, u32 stride, const float (&acc)
     }
 }
 
-// Element (0, 0) of head h of sequence b in a matrix (B*T, heads * WIDTH).
-template <class P> DEVICE P* head_of(P* matrix, u32 b, u32 T, u32 h, u32 stride) {
-  return matrix + (size_t)b * T * stride + h * WIDTH;
-}
-
 template <u32 M, u32 N> DEVICE void scale_by(float (&acc)[M][N][4], float factor) {
 #pragma unroll
   for (u32 m = 0; m < M; m++)
@@ -183,6 +187,10 @@ template <u32 M, u32 N> DEVICE void scale_by(float (&acc)[M][N][4], float factor
 #pragma unroll
       for (u32 i = 0; i < 4; i++) acc[m][n][i] *= factor;
 }
+
+#endif
+
+#if defined(KERNEL_attention_forward)
 
 // ---- forward ---------------------------------------------------------------------------------------------------
 
@@ -294,6 +302,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   store_band(head_of(out, b, T, h, stride_out), stride_out, sum, first + band, T);
 }
 
+#elif defined(KERNEL_attention_delta)
+
 // ---- backward --------------------------------------------------------------------------------------------------
 
 // delta (B*H, T) = sum of out * dout over a head's columns; out and dout (B*T, H*WIDTH).
@@ -323,6 +333,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   for (u32 o = CHUNKS / 2; o > 0; o /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
   if (row < T && chunk == 0) delta[(size_t)(b * H + h) * stride_delta + row] = sum;
 }
+
+#elif defined(KERNEL_attention_backward_kv)
 
 // dv += P^T dout and dk += dS^T q for one tile of queries, with P^T = exp2(c * scores - lse2) and
 // dS^T = P^T * (v dout^T - delta) as (keys, queries). `lse2` (8N) is lse * log2(e), and `delta` (8N), in shared memory.
@@ -414,6 +426,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   store_band(head_of(dv, b, T, kv, stride_dv), stride_dv, sum_v, first + band, T);
 }
 
+#elif defined(KERNEL_attention_backward_q)
+
 // dq += dS k for one tile of keys, with dS = P * (dout v^T - delta) and P = exp2(c * scores - lse2). The band's own
 // rows are at `queries` and `douts`, with their lse2 = lse * log2(e) and delta; the tile is `keys` and `values`; they
 // begin at `query` and `key`.
@@ -500,3 +514,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_Q_BLOCKS)
   scale_by(sum, scale);
   store_band(head_of(dq, b, T, h, stride_dq), stride_dq, sum, query, T);
 }
+
+#else
+#error "attention.cu: define KERNEL_<name> for one kernel of this file"
+#endif
