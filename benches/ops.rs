@@ -7,7 +7,8 @@
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use rand::{Rng, SeedableRng};
 use std::time::Duration;
-use stockpot::engine::device::{DType, Device, Matrix};
+use stockpot::engine::device::{Buffer, DType, Device, Element, Matrix};
+use stockpot::engine::ops::merge::Merge;
 use stockpot::engine::ops::*;
 
 /// A device and random memory on it.
@@ -20,23 +21,26 @@ impl Bench {
     fn new() -> Bench {
         Bench { device: Device::cpu(), random: rand_chacha::ChaCha8Rng::seed_from_u64(1) }
     }
+    fn upload<T: Element>(&mut self, values: &[T]) -> Buffer {
+        let buffer = self.device.alloc(T::DTYPE, values.len()).expect("memory");
+        self.device.upload(&buffer, values).expect("upload");
+        buffer
+    }
+    fn vector<T: Element>(&mut self, values: &[T]) -> Matrix {
+        self.upload(values).vector()
+    }
     fn matrix(&mut self, rows: usize, cols: usize) -> Matrix {
-        let buffer = self.device.alloc(DType::F32, rows * cols).expect("memory");
         let values: Vec<f32> = (0..rows * cols).map(|_| self.random.random_range(-1.0..1.0)).collect();
-        self.device.upload(&buffer, &values).expect("upload");
-        buffer.matrix(rows, cols)
+        self.upload(&values).matrix(rows, cols)
     }
     fn positive(&mut self, cols: usize) -> Matrix {
-        let buffer = self.device.alloc(DType::F32, cols).expect("memory");
         let values: Vec<f32> = (0..cols).map(|_| self.random.random_range(0.1..1.0)).collect();
-        self.device.upload(&buffer, &values).expect("upload");
-        buffer.vector()
+        self.vector(&values)
     }
-    fn targets(&mut self, rows: usize, vocabulary: usize) -> Matrix {
-        let buffer = self.device.alloc(DType::U32, rows).expect("memory");
+    /// (1, rows) tokens of a vocabulary: inputs or targets.
+    fn tokens(&mut self, rows: usize, vocabulary: usize) -> Matrix {
         let values: Vec<u32> = (0..rows).map(|_| self.random.random_range(0..vocabulary as u32)).collect();
-        self.device.upload(&buffer, &values).expect("upload");
-        buffer.vector()
+        self.vector(&values)
     }
     fn flops(&mut self, group: &mut BenchmarkGroup<WallTime>, name: &str, op: &dyn Op) {
         group.throughput(Throughput::Elements(op.flops()));
@@ -141,10 +145,20 @@ fn rope(criterion: &mut Criterion) {
         let mut bench = Bench::new();
         let x = bench.matrix(rows, heads * head_width);
         let values = rope_table(context, head_width, 10_000.0);
-        let buffer = bench.device.alloc(DType::F32, values.len()).expect("memory");
-        bench.device.upload(&buffer, &values).expect("upload");
-        let table = buffer.matrix(context, head_width);
+        let table = bench.upload(&values).matrix(context, head_width);
         bench.bytes(&mut group, name, &Rope { x, table, head_width, inverse: false });
+    }
+    group.finish();
+}
+
+fn embedding(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("embedding");
+    for (name, rows, vocabulary, cols) in [("quickstart", 2048, 1024, 96), ("130m", 1024, 16384, 768)] {
+        let mut bench = Bench::new();
+        let (tokens, weight) = (bench.tokens(rows, vocabulary), bench.matrix(vocabulary, cols));
+        let (out, dout, dweight) = (bench.matrix(rows, cols), bench.matrix(rows, cols), bench.matrix(vocabulary, cols));
+        bench.bytes(&mut group, &format!("{name} forward"), &Embedding { tokens: tokens.clone(), weight, out });
+        bench.bytes(&mut group, &format!("{name} backward"), &EmbeddingBackward { tokens, dout, dweight });
     }
     group.finish();
 }
@@ -155,16 +169,55 @@ fn cross_entropy(criterion: &mut Criterion) {
         for (what, gradient_scale) in [("loss", None), ("gradient", Some(1.0 / rows as f32))] {
             let mut bench = Bench::new();
             let (logits, losses) = (bench.matrix(rows, vocabulary), bench.matrix(1, rows));
-            let op = CrossEntropy { logits, targets: bench.targets(rows, vocabulary), losses, gradient_scale };
+            let op = CrossEntropy { logits, targets: bench.tokens(rows, vocabulary), losses, gradient_scale };
             bench.bytes(&mut group, &format!("{name} {what}"), &op);
         }
     }
     group.finish();
 }
 
+/// Losses of a batch of scoring: a sum for each of its windows.
+fn loss_sum(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("loss_sum");
+    for (name, batch, context) in [("quickstart", 32, 64), ("30m", 16, 1024)] {
+        let mut bench = Bench::new();
+        let (losses, out) = (bench.matrix(batch, context), bench.vector(&vec![0.0f64; batch]));
+        bench.bytes(&mut group, name, &LossSum { losses, out, accumulate: false });
+    }
+    group.finish();
+}
+
+/// What zeroes the gradients before each step.
+fn fill(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fill");
+    for (name, parameters) in PARAMETERS {
+        let mut bench = Bench::new();
+        let x = bench.matrix(1, parameters);
+        bench.bytes(&mut group, name, &Fill { x, value: 0.0 });
+    }
+    group.finish();
+}
+
+/// Of f32 checkpoints that lie in memory; benches/merge.rs has those on disk.
+fn merge(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("merge");
+    for ((name, parameters), terms) in [(PARAMETERS[0], 2), (PARAMETERS[0], 8), (PARAMETERS[1], 2)] {
+        let mut bench = Bench::new();
+        let (pool, out) = (bench.matrix(terms, parameters), bench.matrix(1, parameters));
+        let rows = bench.vector(&(0..terms as u32).collect::<Vec<_>>());
+        let weights: Vec<f64> = (0..terms).map(|_| bench.random.random_range(0.1..1.0)).collect();
+        let weights = bench.vector(&weights);
+        bench.bytes(&mut group, &format!("{name} terms {terms}"), &Merge { pool, rows, weights, out, copy: None });
+    }
+    group.finish();
+}
+
+/// Names and parameters of the models whose weights are one vector.
+const PARAMETERS: [(&str, usize); 2] = [("quickstart", 500_000), ("30m", 30_000_000)];
+
 fn optimizer(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("optimizer");
-    for (name, parameters) in [("quickstart", 500_000), ("30m", 30_000_000)] {
+    for (name, parameters) in PARAMETERS {
         let mut bench = Bench::new();
         let [params, grads, m] = [(); 3].map(|()| bench.matrix(1, parameters));
         let (v, norm) = (bench.positive(parameters), bench.matrix(1, GRAD_NORM_OUT));
@@ -182,6 +235,6 @@ fn optimizer(criterion: &mut Criterion) {
 criterion_group! {
     name = ops;
     config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    targets = gemm, attention, norm, swiglu, rope, cross_entropy, optimizer
+    targets = gemm, attention, norm, swiglu, rope, embedding, cross_entropy, loss_sum, fill, optimizer, merge
 }
 criterion_main!(ops);

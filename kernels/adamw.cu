@@ -3,7 +3,7 @@
 // nothing. Elements are independent of one another, so the bits do not depend on the launch.
 #include "common.cuh"
 
-#ifndef HAS_COPY
+#if defined(KERNEL_adamw_step)
 
 // Counts the update and computes its constants {1 - rate weight_decay, rate / (1 - beta1^t), sqrt(1 - beta2^t)}, each
 // in f64 and rounded once.
@@ -19,7 +19,7 @@ extern "C" __global__ void __launch_bounds__(32)
   constants[2] = (float)sqrt(1 - pow((double)beta2, (double)t));
 }
 
-#else
+#elif defined(KERNEL_adamw)
 
 static_assert(BLOCK % 32 == 0, "whole warps");
 static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
@@ -77,4 +77,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   }
 }
 
+#else
+#error "adamw.cu: define KERNEL_<name> for one kernel of this file"
 #endif

@@ -19,17 +19,25 @@ constexpr u32 WIDTH = HEAD_WIDTH;
 // Columns of a head in shared memory and registers: WIDTH, then zeros, which no product sees.
 constexpr u32 D = WIDTH <= 16 ? 16 : WIDTH <= 32 ? 32 : WIDTH <= 64 ? 64 : 128;
 constexpr u32 THREADS = 32 * WARPS;
-// 16-byte chunks of a row, bytes of a row.
+// 16-byte chunks of a row.
 constexpr u32 CHUNKS = D / 8;
-constexpr u32 ROW = 2 * D;
-constexpr float LOG2_E = 1.44269504088896341f;
 
 static_assert(WIDTH % 8 == 0 && WIDTH <= D, "a head is whole 16-byte chunks, at most 16 of them");
 static_assert(sizeof(TYPE) == 2, "q, k, v, out and their gradients are bf16");
 static_assert(VECTOR == 8 || VECTOR == 1, "16-byte accesses, or single elements");
 static_assert(THREADS % CHUNKS == 0, "a thread copies the same chunk of each of its rows");
 
+// Element (0, 0) of head h of sequence b in a matrix (B*T, heads * WIDTH).
+template <class P> DEVICE P* head_of(P* matrix, u32 b, u32 T, u32 h, u32 stride) {
+  return matrix + (size_t)b * T * stride + h * WIDTH;
+}
+
+#if defined(KERNEL_attention_forward) || defined(KERNEL_attention_backward_kv) || defined(KERNEL_attention_backward_q)
+
 // ---- tiles in shared memory ------------------------------------------------------------------------------------
+
+// Bytes of a row.
+constexpr u32 ROW = 2 * D;
 
 // Where `chunk` of `row` lies in a tile. Chunks are permuted so that the 8 rows of an ldmatrix matrix fall into 8
 // different groups of 4 banks. The permutation is an exclusive or with a number that repeats every 8 rows.
@@ -171,11 +179,6 @@ template <u32 M> DEVICE void store_band(bf16* to, u32 stride, const float (&acc)
     }
 }
 
-// Element (0, 0) of head h of sequence b in a matrix (B*T, heads * WIDTH).
-template <class P> DEVICE P* head_of(P* matrix, u32 b, u32 T, u32 h, u32 stride) {
-  return matrix + (size_t)b * T * stride + h * WIDTH;
-}
-
 template <u32 M, u32 N> DEVICE void scale_by(float (&acc)[M][N][4], float factor) {
 #pragma unroll
   for (u32 m = 0; m < M; m++)
@@ -184,6 +187,10 @@ template <u32 M, u32 N> DEVICE void scale_by(float (&acc)[M][N][4], float factor
 #pragma unroll
       for (u32 i = 0; i < 4; i++) acc[m][n][i] *= factor;
 }
+
+#endif
+
+#if defined(KERNEL_attention_forward)
 
 // ---- forward ---------------------------------------------------------------------------------------------------
 
@@ -288,12 +295,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     float scores[M][KEYS / 8][4];
     multiply(scores, down_first(shared, band), right_first(stage(tile)));
     if (key + KEYS > query + 1) mask<false>(scores, query, key, __uint_as_float(0xff800000u));
-    exponentiate(scores, rows, sum, scale * LOG2_E);
+    exponentiate(scores, rows, sum, scale * LOG2E);
     add_weighted(sum, scores, down_first(stage(tile) + KEYS * ROW, 0));
   }
   normalize(sum, rows, lse + (size_t)(b * H + h) * stride_lse, first + band, T, scale);
   store_band(head_of(out, b, T, h, stride_out), stride_out, sum, first + band, T);
 }
+
+#elif defined(KERNEL_attention_delta)
 
 // ---- backward --------------------------------------------------------------------------------------------------
 
@@ -324,6 +333,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   for (u32 o = CHUNKS / 2; o > 0; o /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, o);
   if (row < T && chunk == 0) delta[(size_t)(b * H + h) * stride_delta + row] = sum;
 }
+
+#elif defined(KERNEL_attention_backward_kv)
 
 // dv += P^T dout and dk += dS^T q for one tile of queries, with P^T = exp2(c * scores - lse2) and
 // dS^T = P^T * (v dout^T - delta) as (keys, queries). `lse2` (8N) is lse * log2(e), and `delta` (8N), in shared memory.
@@ -399,7 +410,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   prefetch(0);
   float carried = fetch(0);
   for (u32 i = 0; i < group * tiles; i++) {
-    if (threadIdx.x < 2 * QUERIES) statistics(i)[threadIdx.x] = carried * (threadIdx.x < QUERIES ? LOG2_E : 1);
+    if (threadIdx.x < 2 * QUERIES) statistics(i)[threadIdx.x] = carried * (threadIdx.x < QUERIES ? LOG2E : 1);
     cp_async_wait<0>();
     // Every thread's copies have arrived, and every warp is done with the other stage.
     __syncthreads();
@@ -408,12 +419,14 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     if (key >= query + QUERIES) continue;
     add_tile_kv<QUERIES / 8>(sum_k, sum_v, down_first(shared, band), down_first(shared + KEYS * ROW, band), stage(i),
                              stage(i) + QUERIES * ROW, statistics(i), statistics(i) + QUERIES, key, query,
-                             scale * LOG2_E);
+                             scale * LOG2E);
   }
   scale_by(sum_k, scale);
   store_band(head_of(dk, b, T, kv, stride_dk), stride_dk, sum_k, first + band, T);
   store_band(head_of(dv, b, T, kv, stride_dv), stride_dv, sum_v, first + band, T);
 }
+
+#elif defined(KERNEL_attention_backward_q)
 
 // dq += dS k for one tile of keys, with dS = P * (dout v^T - delta) and P = exp2(c * scores - lse2). The band's own
 // rows are at `queries` and `douts`, with their lse2 = lse * log2(e) and delta; the tile is `keys` and `values`; they
@@ -485,7 +498,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_Q_BLOCKS)
 #pragma unroll
     for (u32 i = 0; i < 2; i++) {
       const u32 r = query + row_of(m, 2 * i);
-      row_lse2[m][i] = r < T ? lse[row * stride_lse + r] * LOG2_E : 0;
+      row_lse2[m][i] = r < T ? lse[row * stride_lse + r] * LOG2E : 0;
       row_delta[m][i] = r < T ? delta[row * stride_delta + r] : 0;
     }
   for (u32 tile = 0; tile < tiles; tile++) {
@@ -496,8 +509,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_Q_BLOCKS)
     const u32 key = tile * KEYS;
     if (key >= query + 16 * M) continue;
     add_tile_q<KEYS / 8>(sum, down_first(shared, band), down_first(shared + QUERIES * ROW, band), stage(tile),
-                         stage(tile) + KEYS * ROW, row_lse2, row_delta, query, key, scale * LOG2_E);
+                         stage(tile) + KEYS * ROW, row_lse2, row_delta, query, key, scale * LOG2E);
   }
   scale_by(sum, scale);
   store_band(head_of(dq, b, T, h, stride_dq), stride_dq, sum, query, T);
 }
+
+#else
+#error "attention.cu: define KERNEL_<name> for one kernel of this file"
+#endif

@@ -1,5 +1,8 @@
 // What kernels share: bf16, vectors of up to 16 bytes, reductions over a warp and a block. Sums are f32 in a fixed
 // order.
+//
+// A compilation has one kernel: the launch defines KERNEL_<name> (Launch::compiler_options), and each file has its kernels
+// in one chain of #if defined(KERNEL_<name>), which ends in an #error. Kernels of a file may so need different defines.
 #pragma once
 #include "ptx.cuh"
 

@@ -78,6 +78,8 @@ DEVICE void clear(TYPE* row, u32 V) {
 
 #endif
 
+#if defined(KERNEL_cross_entropy)
+
 extern "C" __global__ void __launch_bounds__(BLOCK)
     cross_entropy(Logit* logits /* (R, V) */, const u32* targets /* (R), below V or IGNORED */,
                   float* losses /* (R) */, u32 R, u32 V, u32 stride, float scale) {
@@ -102,3 +104,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   if (whole + threadIdx.x < V) overwrite<1>(row, whole + threadIdx.x, s, target, scale);
 #endif
 }
+
+#else
+#error "cross_entropy.cu: define KERNEL_<name> for one kernel of this file"
+#endif

@@ -4,7 +4,7 @@
 static_assert(BLOCK % 32 == 0, "whole warps");
 static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
 
-#ifndef TOKENS
+#if defined(KERNEL_embedding_forward)
 
 // out[r] = weight[tokens[r]].
 // Grid: ceil(R / (BLOCK / 32)) blocks of BLOCK, a warp for each row, a lane VECTOR neighbours at a time.
@@ -23,7 +23,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   }
 }
 
-#else
+#elif defined(KERNEL_embedding_backward)
 
 // Rows whose tokens a block looks at before it adds up those that are its own; a warp looks at ROUNDS x 32 of them.
 constexpr u32 ROUNDS = 8, SEGMENT = BLOCK * ROUNDS;
@@ -117,4 +117,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   if (current != TOKENS) flush();
 }
 
+#else
+#error "embedding.cu: define KERNEL_<name> for one kernel of this file"
 #endif

@@ -7,6 +7,8 @@
 static_assert(BLOCK % 32 == 0, "whole warps");
 static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
 
+#if defined(KERNEL_fill)
+
 extern "C" __global__ void __launch_bounds__(BLOCK) fill(float* x /* (n) */, u32 n, float value) {
   const size_t start = ((size_t)blockIdx.x * BLOCK + threadIdx.x) * 8;
   if (VECTOR == 8 && start + 8 <= n) {
@@ -16,3 +18,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) fill(float* x /* (n) */, u32
     for (size_t i = start; i < n && i < start + 8; i++) x[i] = value;
   }
 }
+
+#else
+#error "fill.cu: define KERNEL_<name> for one kernel of this file"
+#endif

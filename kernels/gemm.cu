@@ -223,6 +223,8 @@ DEVICE void store_part(const Sums& sum, float* rows, C_TYPE* c, const C_TYPE* ad
   }
 }
 
+#if defined(KERNEL_gemm)
+
 // EPILOGUE 0: c = product; 1: c += product; 2: c = residual (M, N) + product. Strides count elements.
 extern "C" __global__ void __launch_bounds__(THREADS)
     gemm(const bf16* __restrict__ a, const bf16* __restrict__ b, C_TYPE* __restrict__ c,
@@ -293,3 +295,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   store_part(sum, rows, c, c, m0 + warp_m, n0 + warp_n, M, N, stride_c, stride_c);
 #endif
 }
+
+#else
+#error "gemm.cu: define KERNEL_<name> for one kernel of this file"
+#endif

@@ -7,6 +7,8 @@
 
 static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
 
+#if defined(KERNEL_grad_norm_partial)
+
 // Grid: BLOCKS blocks of BLOCK; the grid strides over the gradients, VECTOR elements a thread at a time.
 // Shared: a double for each warp. Moves 4P bytes, 2P flops (f64).
 extern "C" __global__ void __launch_bounds__(BLOCK)
@@ -27,6 +29,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
+#elif defined(KERNEL_grad_norm)
+
 // out = norm, clip factor min(1, max_norm / (norm + 1e-6)) as in PyTorch's clip_grad_norm_ (0 when the norm is not
 // finite), 1 if every gradient is finite else 0.
 // Grid: one block of BLOCK. Shared: a double for each warp.
@@ -44,3 +48,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   out[1] = finite ? (float)(factor < 1 ? factor : 1) : 0.0f;
   out[2] = finite ? 1.0f : 0.0f;
 }
+
+#else
+#error "grad_norm.cu: define KERNEL_<name> for one kernel of this file"
+#endif

@@ -43,6 +43,8 @@ template <int N> DEVICE void merged(const POOL_TYPE* pool, const u32* rows, cons
   for (int e = 0; e < N; e++) out[e] = __double2float_rn(sum[e]);
 }
 
+#if defined(KERNEL_merge)
+
 // `copy` is out in the device's compute type, rounded again.
 // Grid: ceil(P / (8 BLOCK)) blocks of BLOCK; a thread has 8 neighbours. No shared memory.
 // Moves each term's row once (2P or 4P bytes), 4P bytes of out and those of the copy; 2 TERMS P flops (f64).
@@ -74,3 +76,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #endif
   }
 }
+
+#else
+#error "merge.cu: define KERNEL_<name> for one kernel of this file"
+#endif

@@ -8,7 +8,7 @@
 
 static_assert(BLOCK % 32 == 0, "whole warps");
 
-#if defined(RESIDUAL) || defined(ACCUMULATE)
+#if defined(KERNEL_rms_norm_forward) || defined(KERNEL_rms_norm_backward)
 
 static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
 static_assert(ROW_THREADS == 32 || ROW_THREADS == BLOCK, "a row belongs to a warp or to a block");
@@ -41,7 +41,7 @@ DEVICE void load_kept(const TYPE* row, u32 first, u32 C, float (&x)[KEPT][VECTOR
 
 #endif
 
-#ifdef RESIDUAL
+#if defined(KERNEL_rms_norm_forward)
 
 DEVICE float squares(const float (&x)[VECTOR]) {
   float sum = 0;
@@ -110,9 +110,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3)
   }
 }
 
-#endif
-
-#ifdef ACCUMULATE
+#elif defined(KERNEL_rms_norm_backward)
 
 // dx [+]= rstd (g - x rstd^2 mean(g x)) with g = dout weight; row b of `partial` is the sum of dout x rstd over the
 // rows of block b, which are BLOCK_ROWS rows from b BLOCK_ROWS on and every gridDim.x BLOCK_ROWS rows further.
@@ -192,9 +190,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   }
 }
 
-#endif
-
-#if !defined(RESIDUAL) && !defined(ACCUMULATE)
+#elif defined(KERNEL_rms_norm_backward_weight)
 
 // dweight += the sum of the rows of `partial`, warp w the rows w, w + WARPS, ... in order, then warps in order.
 // Grid: ceil(C / 32) blocks of BLOCK; a lane owns a column. Shared: a float for each thread.
@@ -216,4 +212,6 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   dweight[c] += sum;
 }
 
+#else
+#error "norm.cu: define KERNEL_<name> for one kernel of this file"
 #endif

@@ -10,6 +10,8 @@ constexpr u32 PAIRS = HEAD_WIDTH / 2;
 static_assert(BLOCK % 32 == 0, "whole warps");
 static_assert(HEAD_WIDTH % 2 == 0 && PAIRS % VECTOR == 0, "a vector of pairs lies in one head");
 
+#if defined(KERNEL_rope)
+
 extern "C" __global__ void __launch_bounds__(BLOCK)
     rope(TYPE* x /* (R, cols): heads of D */, const float* table /* (T, D): D/2 cosines, then D/2 sines */, u32 R,
          u32 cols, u32 stride_x, u32 T, u32 stride_table) {
@@ -32,3 +34,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
     store(head + d, a), store(head + d + PAIRS, b);
   }
 }
+
+#else
+#error "rope.cu: define KERNEL_<name> for one kernel of this file"
+#endif

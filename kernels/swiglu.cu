@@ -10,6 +10,8 @@ static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
 // 1 / (1 + e^-x): 0 and 1 far out, where e^-x is infinite or 0. Relative error below 2^-21 + |x| 2^-24.
 DEVICE float sigmoid(float x) { return 1.0f / (1.0f + exp2_approx(-LOG2E * x)); }
 
+#if defined(KERNEL_swiglu_forward)
+
 // Moves 3RF elements of TYPE, 5RF flops.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     swiglu_forward(const TYPE* gate_up /* (R, 2F): gate, then up */, TYPE* out /* (R, F) */, u32 R, u32 F,
@@ -24,6 +26,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   for (int i = 0; i < 8; i++) y[i] = gate[i] * sigmoid(gate[i]) * up[i];
   store_8<VECTOR>(out + row * stride_out + c, F - c, y);
 }
+
+#elif defined(KERNEL_swiglu_backward)
 
 // With s = sigmoid(gate): dgate = dout up s (1 + gate (1 - s)), dup = dout gate s.
 // Moves 5RF elements of TYPE, 10RF flops.
@@ -46,3 +50,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   store_8<VECTOR>(dgate_up + row * stride_dgate_up + c, F - c, dgate);
   store_8<VECTOR>(dgate_up + row * stride_dgate_up + F + c, F - c, dup);
 }
+
+#else
+#error "swiglu.cu: define KERNEL_<name> for one kernel of this file"
+#endif

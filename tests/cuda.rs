@@ -54,12 +54,12 @@ fn gpu() -> Device {
 /// cache on disk, from which the device then has them.
 fn compile_ahead(architecture: &str) {
     let start = Instant::now();
-    let units: BTreeSet<_> = recorder::of_cases().into_iter().map(|c| (c.file, c.defines)).collect();
+    let units: BTreeSet<_> = recorder::of_cases().into_iter().map(|c| (c.file, c.options)).collect();
     let compiler = Nvrtc::find(None).expect("the device has found one");
-    units.par_iter().for_each(|(file, defines)| {
-        compiler.compile(file, defines, architecture).unwrap_or_else(|e| panic!("{e}"));
+    units.par_iter().for_each(|(file, options)| {
+        compiler.compile(file, options, architecture).unwrap_or_else(|e| panic!("{e}"));
     });
-    println!("{} kernel files with their defines compiled in {:.1} s", units.len(), start.elapsed().as_secs_f64());
+    println!("{} kernels with their defines compiled in {:.1} s", units.len(), start.elapsed().as_secs_f64());
 }
 
 /// Failures that are collected before the rest is left out.

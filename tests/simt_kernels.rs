@@ -9,10 +9,13 @@ mod simt;
 
 use cases::Case;
 use cases::kernels::{self, Output, Worst, bits};
+use lab::Lab;
 use rayon::prelude::*;
-use simt::{Build, Mode, Simt, run_sanitized};
+use simt::{Build, Mode, Simt, Source, run_sanitized};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Mutex;
-use stockpot::engine::device::DType;
+use stockpot::engine::device::{DType, Launch};
 
 fn run(case: &Case, simt: Simt, compute: DType) -> Result<Vec<Output>, String> {
     Ok(kernels::run(case, simt.device(compute))?.0)
@@ -92,6 +95,56 @@ fn no_case_is_left_out() {
         let families = FAMILIES.iter().filter(|prefix| case.name.starts_with(*prefix)).count();
         assert_eq!(families, 1, "{} belongs to one of the tests above", case.name);
     }
+}
+
+/// A launch of each kernel, by its name.
+fn launches() -> BTreeMap<&'static str, Launch> {
+    let (mut ops, mut launches) = (BTreeSet::new(), BTreeMap::new());
+    for case in cases::all() {
+        let op = case.name.split(' ').next().expect("a name").to_string();
+        if ops.insert(op) {
+            let built = (case.build)(&mut Lab::new(Simt::bf16(Mode::FORWARD), case.gap));
+            launches.extend(built.op.launches().into_iter().map(|launch| (launch.kernel, launch)));
+        }
+    }
+    launches
+}
+
+/// (file, kernel) of every `__global__` function in kernels/.
+fn kernels_in_files() -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    for entry in Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").read_dir().expect("kernels/ can be listed") {
+        let path = entry.expect("an entry of kernels/").path();
+        let text = std::fs::read_to_string(&path).expect("a kernel's file can be read");
+        for head in text.split("__global__ void __launch_bounds__(").skip(1) {
+            let (_, signature) = head.split_once(')').expect("the end of the bounds");
+            let (name, _) = signature.split_once('(').expect("parameters");
+            let file = path.file_stem().expect("a file's name").to_string_lossy().into_owned();
+            found.insert((file, name.trim().to_string()));
+        }
+    }
+    found
+}
+
+/// A kernel is selected by its name alone, so each file refuses to compile without the name of one of its kernels.
+#[test]
+fn no_file_compiles_unless_one_of_its_kernels_is_named() {
+    let launches = launches();
+    let launched = launches.values().map(|launch| (launch.file.to_string(), launch.kernel.to_string())).collect();
+    assert_eq!(kernels_in_files(), launched, "kernels in kernels/, and those that cases launch");
+    launches.into_par_iter().for_each(|(kernel, launch)| {
+        let source = Source::of(&launch);
+        let refusal = format!("{}.cu: define KERNEL_<name> for one kernel of this file", launch.file);
+        for name in ["", "unknown"] {
+            let rename = |option: &String| match option.strip_prefix("-DKERNEL_") {
+                Some(_) => (!name.is_empty()).then(|| format!("-DKERNEL_{name}")),
+                None => Some(option.clone()),
+            };
+            let options: Vec<String> = source.options.iter().filter_map(rename).collect();
+            let error = Source { options, ..source.clone() }.library().expect_err(kernel);
+            assert!(error.contains(&refusal), "{kernel} as {name:?}: {error}");
+        }
+    });
 }
 
 /// AddressSanitizer finds what the executor's own checks do not: a kernel that leaves one of its local arrays.

@@ -144,8 +144,8 @@ pub const ATTENTION: &[Mutation] = &[
     row(
         "attention.cu",
         "forward: scale missing",
-        "exponentiate(scores, rows, sum, scale * LOG2_E);",
-        "exponentiate(scores, rows, sum, LOG2_E);",
+        "exponentiate(scores, rows, sum, scale * LOG2E);",
+        "exponentiate(scores, rows, sum, LOG2E);",
         FORWARD_65,
         Fast,
     ),
@@ -162,7 +162,7 @@ pub const ATTENTION: &[Mutation] = &[
     row(
         "attention.cu",
         "backward_kv: lse not in base 2",
-        "carried * (threadIdx.x < QUERIES ? LOG2_E : 1)",
+        "carried * (threadIdx.x < QUERIES ? LOG2E : 1)",
         "carried",
         BACKWARD_65,
         Fast,

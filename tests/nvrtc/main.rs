@@ -108,10 +108,10 @@ type Measured = BTreeMap<(Configuration, &'static str), Usage>;
 
 /// Every configuration on every architecture, and what is wrong with them.
 fn measure(nvrtc: &Nvrtc, configurations: &BTreeSet<Configuration>) -> (Measured, Vec<String>) {
-    // One compilation serves all kernels of a file that are launched with the same defines.
+    // One compilation serves every block, shared memory and arguments that a kernel is launched with.
     let mut units: BTreeMap<_, Vec<&Configuration>> = BTreeMap::new();
     for c in configurations {
-        units.entry((c.file, &c.defines)).or_default().push(c);
+        units.entry((c.file, &c.options)).or_default().push(c);
     }
     let jobs: Vec<_> =
         units.into_values().flat_map(|unit| ARCHITECTURES.iter().map(move |a| (unit.clone(), a))).collect();
@@ -120,22 +120,26 @@ fn measure(nvrtc: &Nvrtc, configurations: &BTreeSet<Configuration>) -> (Measured
     (measured.into_iter().flatten().collect(), faults.into_iter().flatten().collect())
 }
 
-/// The configurations of one file and one set of defines.
+/// The configurations of one kernel and one set of defines.
 fn measure_unit(nvrtc: &Nvrtc, unit: &[&Configuration], a: &Architecture) -> (Measured, Vec<String>) {
     let (mut measured, mut faults) = (Measured::new(), vec![]);
     let first = unit[0];
-    let place = |kernel: &str| format!("{} {kernel} [{}]", a.name, first.flags());
-    let compiled = match nvrtc.compile(first.file, &first.defines, a.name) {
+    let place = format!("{} {} [{}]", a.name, first.kernel, first.flags());
+    let compiled = match nvrtc.compile(first.file, &first.options, a.name) {
         Ok(compiled) => compiled,
-        Err(e) => return (measured, vec![format!("{}: {e}", place(first.file))]),
+        Err(e) => return (measured, vec![format!("{place}: {e}")]),
     };
+    match compiled.log.matches("Compiling entry function").count() {
+        1 => {}
+        kernels => faults.push(format!("{place}: {kernels} kernels are compiled, not the one that is named")),
+    }
     // Among them that wgmma was serialized.
     faults.extend(compiled.log.lines().filter(|line| line.contains("warning")).map(String::from));
     for &c in unit {
         match Usage::of(c.kernel, &compiled.log, &compiled.cubin) {
-            None => faults.push(format!("{}: no such kernel in\n{}", place(c.kernel), compiled.log)),
+            None => faults.push(format!("{place}: no such kernel in\n{}", compiled.log)),
             Some(usage) => {
-                faults.extend(a.faults(c, &usage).iter().map(|fault| format!("{}: {fault}", place(c.kernel))));
+                faults.extend(a.faults(c, &usage).iter().map(|fault| format!("{place}: {fault}")));
                 measured.insert((c.clone(), a.name), usage);
             }
         }
@@ -197,8 +201,9 @@ fn every_kernel_compiles_and_fits_every_architecture() {
 #[test]
 fn a_kernel_that_does_not_compile_is_an_error_with_the_compilers_words() {
     let Some(nvrtc) = nvrtc() else { return };
-    // Without its defines.
-    let error = nvrtc.compile("rope", &[("HEAD_WIDTH", "nonsense".into())], "sm_80").expect_err("it cannot compile");
+    // Without most of its defines.
+    let options = ["-DKERNEL_rope", "-DHEAD_WIDTH=nonsense"].map(String::from);
+    let error = nvrtc.compile("rope", &options, "sm_80").expect_err("it cannot compile");
     let text = error.to_string();
     assert!(text.contains("kernels/rope.cu") && text.contains("HEAD_WIDTH") && text.contains("error"), "{text}");
 }

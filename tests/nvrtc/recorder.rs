@@ -19,7 +19,8 @@ use stockpot::error::Result;
 pub struct Configuration {
     pub file: &'static str,
     pub kernel: &'static str,
-    pub defines: Vec<(&'static str, String)>,
+    /// The kernel, then its defines.
+    pub options: Vec<String>,
     /// Threads of a block.
     pub block: u32,
     /// Dynamic.
@@ -37,15 +38,15 @@ impl Configuration {
         Configuration {
             file: launch.file,
             kernel: launch.kernel,
-            defines: launch.defines.clone(),
+            options: launch.compiler_options(),
             block: launch.block,
             shared_bytes: launch.shared_bytes,
             arguments: launch.args.iter().map(bytes).collect(),
         }
     }
-    /// Such as `TYPE=bf16 VECTOR=8`.
+    /// The defines, such as `TYPE=bf16 VECTOR=8`.
     pub fn flags(&self) -> String {
-        self.defines.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        self.options[1..].iter().map(|option| &option["-D".len()..]).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Kernels as host libraries: g++ compiles the runtime once and each (kernel, defines, build) once, cached under
+//! Kernels as host libraries: g++ compiles the runtime once and each (kernel, options, build) once, cached under
 //! `target/simt` by the hash of everything that goes in. A library is made aside and renamed, so that tests and test
 //! programs that run at once do not meet.
 
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use stockpot::engine::device::Launch;
 
 /// How the kernel is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,13 +30,14 @@ pub struct Patch {
     pub to: String,
 }
 
-/// One kernel with its defines, as a launch names it.
+/// One kernel and how it is compiled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Source {
     pub folder: PathBuf,
     pub file: String,
     pub kernel: String,
-    pub defines: Vec<(String, String)>,
+    /// Those of the launch.
+    pub options: Vec<String>,
     pub patch: Option<Patch>,
     pub build: Build,
 }
@@ -151,6 +153,18 @@ pub fn runtime() -> Result<PathBuf, String> {
 }
 
 impl Source {
+    /// The kernel of a launch, from the repository's kernels as they are.
+    pub fn of(launch: &Launch) -> Source {
+        Source {
+            folder: headers(),
+            file: launch.file.into(),
+            kernel: launch.kernel.into(),
+            options: launch.compiler_options(),
+            patch: None,
+            build: Build::Fast,
+        }
+    }
+
     /// The headers and the kernel's file with the patch in its place, as (name, text).
     fn texts(&self) -> Result<Vec<(String, String)>, String> {
         let mut names: Vec<PathBuf> = fs::read_dir(headers())
@@ -182,19 +196,18 @@ impl Source {
     pub fn library(&self) -> Result<PathBuf, String> {
         let texts = self.texts()?;
         let shim = read(&root().join("tests/simt/simt.h"))?;
-        let defines: Vec<String> = self.defines.iter().map(|(name, value)| format!("-D{name}={value}")).collect();
         let sanitizers: &[&str] = match self.build {
             Build::Fast => &[],
             Build::Hooked => &HOOKED_FLAGS,
             Build::Sanitized => &["-fsanitize=address"],
         };
         let mut flags = [&FLAGS[..], &KERNEL_FLAGS, unset(), sanitizers, &[architecture()]].concat();
-        flags.extend(defines.iter().map(String::as_str));
+        flags.extend(self.options.iter().map(String::as_str));
         let mut parts = flags.clone();
         parts.extend([shim.as_str(), &self.kernel]);
         parts.extend(texts.iter().flat_map(|(name, text)| [name.as_str(), text]));
         let library = cached(&parts, |scratch, output| self.compile(&texts, &flags, scratch, output));
-        library.map_err(|e| format!("{} of {}.cu {:?}: {e}", self.kernel, self.file, self.defines))
+        library.map_err(|e| format!("{} of {}.cu, {}: {e}", self.kernel, self.file, self.options.join(" ")))
     }
 
     fn compile(&self, texts: &[(String, String)], flags: &[&str], scratch: &Path, output: &str) -> Result<(), String> {

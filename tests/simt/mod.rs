@@ -15,9 +15,8 @@ mod compile;
 mod library;
 mod memory;
 
-pub use compile::{Build, Patch};
+pub use compile::{Build, Patch, Source};
 
-use compile::Source;
 use library::{Config, Region};
 use memory::Memory;
 use std::any::Any;
@@ -182,12 +181,10 @@ impl Runner {
     }
 
     fn try_run(&self, launch: &Launch) -> std::result::Result<(), String> {
-        let defines = launch.defines.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
         let (folder, patch, build) = (self.folder.clone(), self.patch.clone(), self.mode.build);
         // A patch is for one file; kernels of others are as they are.
         let patch = patch.filter(|patch| patch.file.ends_with(".cuh") || patch.file == format!("{}.cu", launch.file));
-        let (file, name) = (launch.file.to_string(), launch.kernel.to_string());
-        let kernel = library::kernel(&Source { folder, file, kernel: name, defines, patch, build })?;
+        let kernel = library::kernel(&Source { folder, patch, build, ..Source::of(launch) })?;
         let (letters, values): (String, Vec<[u8; 8]>) = launch.args.iter().map(argument).unzip();
         if letters != kernel.parameters {
             return Err(format!("the launch's arguments are {letters}, the kernel's parameters {}", kernel.parameters));

@@ -16,7 +16,7 @@ use super::memory::{Buffer, Matrix};
 use super::nvrtc::Nvrtc;
 use crate::error::{Error, Kind, Result};
 use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUgraphInstantiate_flags, CUstreamCaptureMode};
-use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaModule, CudaStream, DevicePtr, DriverError, result};
+use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaStream, DevicePtr, DriverError, result};
 use cudarc::nvrtc::Ptx;
 use nvtx::Ranges;
 use pinned::{Returning, Staging};
@@ -36,7 +36,6 @@ pub struct Cuda {
     compiler: Nvrtc,
     architecture: String,
     name: String,
-    modules: Vec<(&'static str, Defines, Arc<CudaModule>)>,
     functions: Vec<Function>,
     staging: Staging,
     returning: Returning,
@@ -47,6 +46,7 @@ pub struct Cuda {
     ranges: Option<Ranges>,
 }
 
+/// A kernel that was compiled and loaded, as the launches name it.
 struct Function {
     file: &'static str,
     kernel: &'static str,
@@ -77,7 +77,6 @@ pub fn open(ordinal: usize) -> Result<Cuda> {
         compiler,
         architecture,
         name,
-        modules: vec![],
         functions: vec![],
         recording: None,
         ranges,
@@ -99,33 +98,31 @@ impl Cuda {
         Ok((free as u64, total as u64))
     }
 
-    /// The position in `functions` of a launch's kernel, compiled and loaded when it is new.
+    /// The position in `functions` of a launch's kernel, compiled and loaded when it is new, with as much shared memory as
+    /// the launch asks for.
     fn function(&mut self, launch: &Launch) -> Result<usize> {
-        let same = |f: &Function| {
-            (f.kernel, f.file, f.shared_bytes >= launch.shared_bytes) == (launch.kernel, launch.file, true)
-                && f.defines == launch.defines
+        let same = |f: &Function| (f.kernel, f.file) == (launch.kernel, launch.file) && f.defines == launch.defines;
+        let i = match self.functions.iter().position(same) {
+            Some(i) => i,
+            None => {
+                let function = self.load(launch)?;
+                self.functions.push(function);
+                self.functions.len() - 1
+            }
         };
-        if let Some(i) = self.functions.iter().position(same) {
-            return Ok(i);
-        }
-        let module = self.module(launch)?;
-        let missing = |e| failed(&format!("find {} in kernels/{}.cu", launch.kernel, launch.file), e);
-        let function = module.load_function(launch.kernel).map_err(missing)?;
-        let own = function.shared_size_bytes().map_err(missing)? as u32;
-        let unasked = SHARED_BYTES.saturating_sub(own);
-        if launch.shared_bytes > unasked {
+        let known = &mut self.functions[i];
+        if launch.shared_bytes > known.shared_bytes {
             let refused = |e| {
                 let (kernel, bytes) = (launch.kernel, launch.shared_bytes);
                 failed(&format!("give {kernel} {bytes} bytes of shared memory on {}", self.architecture), e)
             };
-            function
+            known
+                .function
                 .set_attribute(Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, launch.shared_bytes as i32)
                 .map_err(refused)?;
+            known.shared_bytes = launch.shared_bytes;
         }
-        let shared_bytes = launch.shared_bytes.max(unasked);
-        let (file, kernel, defines) = (launch.file, launch.kernel, launch.defines.clone());
-        self.functions.push(Function { file, kernel, defines, function, shared_bytes });
-        Ok(self.functions.len() - 1)
+        Ok(i)
     }
 
     fn side_stream(&mut self) -> Result<&mut SideStream> {
@@ -136,22 +133,21 @@ impl Cuda {
         Ok(self.side_stream.insert(side_stream))
     }
 
-    /// A file with its defines, loaded once for all its kernels.
-    fn module(&mut self, launch: &Launch) -> Result<Arc<CudaModule>> {
-        let known = self.modules.iter().find(|(file, defines, _)| *file == launch.file && *defines == launch.defines);
-        if let Some((_, _, module)) = known {
-            return Ok(module.clone());
-        }
-        let compiled = self.compiler.compile(launch.file, &launch.defines, &self.architecture)?;
+    /// A launch's kernel, compiled and loaded.
+    fn load(&self, launch: &Launch) -> Result<Function> {
+        let compiled = self.compiler.compile(launch.file, &launch.compiler_options(), &self.architecture)?;
         let refused = |e| {
             let (major, minor) = self.compiler.version();
-            failed(&format!("load kernels/{}.cu for {}", launch.file, self.architecture), e)
+            failed(&format!("load {} of kernels/{}.cu for {}", launch.kernel, launch.file, self.architecture), e)
                 .got(format!("a CUBIN of NVRTC {major}.{minor}, {}", self.compiler.path().display()))
                 .fix("update the NVIDIA driver, or use an NVRTC that is no newer than it (STOCKPOT_NVRTC)")
         };
         let module = self.stream.context().load_module(Ptx::from_binary(compiled.cubin)).map_err(refused)?;
-        self.modules.push((launch.file, launch.defines.clone(), module.clone()));
-        Ok(module)
+        let missing = |e| failed(&format!("find {} in kernels/{}.cu", launch.kernel, launch.file), e);
+        let function = module.load_function(launch.kernel).map_err(missing)?;
+        let own = function.shared_size_bytes().map_err(missing)? as u32;
+        let (file, kernel, defines) = (launch.file, launch.kernel, launch.defines.clone());
+        Ok(Function { file, kernel, defines, function, shared_bytes: SHARED_BYTES.saturating_sub(own) })
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Launch {
     pub file: &'static str,
     /// Name of the `extern "C" __global__` entry.
     pub kernel: &'static str,
-    /// Passed as `-DNAME=VALUE`; part of the key of the compile cache.
+    /// Compile-time constants: name, value.
     pub defines: Vec<(&'static str, String)>,
     /// Blocks along x, y and z.
     pub grid: [u32; 3],
@@ -35,6 +35,16 @@ pub struct Launch {
     pub shared_bytes: u32,
     /// In the order of the kernel's parameters.
     pub args: Vec<Arg>,
+}
+
+impl Launch {
+    /// What every executor passes to its compiler, and what compiled kernels are cached by: `-DKERNEL_<kernel>`, which
+    /// selects the only kernel of the file that is compiled, then `-DNAME=VALUE` for each define.
+    pub fn compiler_options(&self) -> Vec<String> {
+        let mut options = vec![format!("-DKERNEL_{}", self.kernel)];
+        options.extend(self.defines.iter().map(|(name, value)| format!("-D{name}={value}")));
+        options
+    }
 }
 
 /// Runs launches and owns the memory they work on. Everything is queued, and done in the order in which it was queued,

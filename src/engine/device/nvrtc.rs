@@ -1,4 +1,4 @@
-//! NVRTC, NVIDIA's run-time compiler: a kernel's embedded source, its defines and an architecture to a CUBIN. The library
+//! NVRTC, NVIDIA's run-time compiler: a kernel's embedded source, its options and an architecture to a CUBIN. The library
 //! is looked for (`nvrtc/find.rs`), never linked, and needs neither GPU nor driver; what it makes is kept on disk
 //! (`nvrtc/cache.rs`).
 //!
@@ -189,14 +189,14 @@ impl Nvrtc {
         }
     }
 
-    /// Compiles an embedded kernel file for an architecture such as "sm_80", or takes what was compiled before from the
-    /// cache.
+    /// Compiles one kernel of an embedded file for an architecture such as "sm_80", or reads the CUBIN from the cache.
+    /// `launch_options` are those of [`Launch::compiler_options`](super::Launch::compiler_options).
     ///
     /// # Errors
     /// NVRTC's log, when it refuses the source.
-    pub fn compile(&self, file: &str, defines: &[(&str, String)], architecture: &str) -> Result<Compiled> {
+    pub fn compile(&self, file: &str, launch_options: &[String], architecture: &str) -> Result<Compiled> {
         let source = source(&format!("{file}.cu"));
-        let options = options(defines, architecture);
+        let options = options(launch_options, architecture);
         let key = cache::Key {
             source,
             headers: &headers(),
@@ -260,11 +260,11 @@ fn headers() -> Vec<(&'static str, &'static str)> {
     SOURCES.iter().copied().filter(|(name, _)| name.ends_with(".cuh")).collect()
 }
 
-fn options(defines: &[(&str, String)], architecture: &str) -> Vec<String> {
+fn options(launch_options: &[String], architecture: &str) -> Vec<String> {
     let fixed = ["--std=c++17", "-default-device", "-lineinfo", "--ptxas-options=-v"];
     let mut options: Vec<String> = fixed.map(String::from).into();
     options.push(format!("--gpu-architecture={architecture}"));
-    options.extend(defines.iter().map(|(name, value)| format!("-D{name}={value}")));
+    options.extend_from_slice(launch_options);
     options
 }
 

@@ -29,8 +29,17 @@ pub(super) struct Layer {
     pub hidden: Buffer,
     /// (R, C) the MLP's output product, `olmo2` only
     pub down: Buffer,
-    /// (R) f32 each: attention's norm, MLP's norm, queries' norm, keys' norm
-    pub rstd: [Buffer; 4],
+    pub rstd: Rstd,
+}
+
+/// 1 / sqrt(mean(x^2) + epsilon) of each row x that a layer's norms read: (R) f32 for each norm.
+pub(super) struct Rstd {
+    pub attention: Buffer,
+    pub mlp: Buffer,
+    /// `olmo2` only
+    pub query: Buffer,
+    /// `olmo2` only
+    pub key: Buffer,
 }
 
 /// Gradients of activations; one set serves all layers.
@@ -147,7 +156,8 @@ impl Activations {
             let (gate_up, hidden, down) = (alloc(2 * f)?, alloc(f)?, alloc(if olmo2 { c } else { 0 })?);
             let mut statistics = |width: usize| device.alloc(DType::F32, rows * width);
             let lse = statistics(config.heads)?;
-            let rstd = [statistics(1)?, statistics(1)?, statistics(1)?, statistics(1)?];
+            let mut rstd = || statistics(1);
+            let rstd = Rstd { attention: rstd()?, mlp: rstd()?, query: rstd()?, key: rstd()? };
             planned.push(Layer { qkv, normed, attended, lse, inner, middle, gate_up, hidden, down, rstd });
         }
         Ok(Activations {

@@ -109,7 +109,7 @@ impl Model {
         let (dstream, dinner) = (d.stream.matrix(rows, c), d.inner.matrix(rows, c));
 
         let down = a.down.matrix(rows, c);
-        device.run(&self.norm_backward(p, &down, &w.feed_forward_norm, &a.rstd[1], &dstream, &dinner, false))?;
+        device.run(&self.norm_backward(p, &down, &w.feed_forward_norm, &a.rstd.mlp, &dstream, &dinner, false))?;
         let middle = a.middle.matrix(rows, c);
         let dgate_up = self.mlp_backward(device, p, &dinner)?;
         device.run(&weight_gradient(&dgate_up, &middle, p.grad(&w.gate_up, dgate_up.cols(), c)))?;
@@ -117,14 +117,14 @@ impl Model {
         device.run(&input_gradient(&dgate_up, product, dstream.clone(), Epilogue::Accumulate))?;
 
         let inner = a.inner.matrix(rows, c);
-        device.run(&self.norm_backward(p, &inner, &w.attention_norm, &a.rstd[0], &dstream, &dinner, false))?;
+        device.run(&self.norm_backward(p, &inner, &w.attention_norm, &a.rstd.attention, &dstream, &dinner, false))?;
         let (normed, dnormed) = (a.normed.matrix(rows, qk), d.normed.matrix(rows, qk));
         self.attention_backward(device, p, &dinner, &normed, &dnormed)?;
         device.run(&self.rope(dnormed.clone(), p.shape, true))?;
         let (qkv, dqkv) =
             (a.qkv.matrix(rows, qk + self.config.kv_width()), d.qkv.matrix(rows, qk + self.config.kv_width()));
         let (q_norm, k_norm) = w.qk_norm.as_ref().expect("olmo2 has norms of queries and keys");
-        for (cols, norm, rstd) in [(0..q_width, q_norm, &a.rstd[2]), (q_width..qk, k_norm, &a.rstd[3])] {
+        for (cols, norm, rstd) in [(0..q_width, q_norm, &a.rstd.query), (q_width..qk, k_norm, &a.rstd.key)] {
             let (x, dout) = (qkv.col_range(cols.clone()), dnormed.col_range(cols.clone()));
             device.run(&self.norm_backward(p, &x, norm, rstd, &dout, &dqkv.col_range(cols), false))?;
         }
@@ -143,7 +143,7 @@ impl Model {
         let product = self.weight(&w.gate_up, dgate_up.cols(), c);
         device.run(&input_gradient(&dgate_up, product, dinner.clone(), Epilogue::Store))?;
         let middle = a.middle.matrix(rows, c);
-        device.run(&self.norm_backward(p, &middle, &w.feed_forward_norm, &a.rstd[1], &dinner, &dstream, true))?;
+        device.run(&self.norm_backward(p, &middle, &w.feed_forward_norm, &a.rstd.mlp, &dinner, &dstream, true))?;
 
         let (qkv, dqkv) =
             (a.qkv.matrix(rows, qk + self.config.kv_width()), d.qkv.matrix(rows, qk + self.config.kv_width()));
@@ -152,7 +152,7 @@ impl Model {
         device.run(&self.rope(drotated, p.shape, true))?;
         device.run(&weight_gradient(&dqkv, &a.normed.matrix(rows, c), p.grad(&w.qkv, dqkv.cols(), c)))?;
         device.run(&input_gradient(&dqkv, self.weight(&w.qkv, dqkv.cols(), c), dinner.clone(), Epilogue::Store))?;
-        device.run(&self.norm_backward(p, &p.x, &w.attention_norm, &a.rstd[0], &dinner, &dstream, true))
+        device.run(&self.norm_backward(p, &p.x, &w.attention_norm, &a.rstd.attention, &dinner, &dstream, true))
     }
 
     /// From the gradient of the MLP's output product to that of its packed gate and up, (R, 2F).

@@ -106,20 +106,20 @@ impl Model {
         let (q, k) = (normed.col_range(0..q_width), normed.col_range(q_width..qk));
 
         device.run(&linear(x, self.weight(&w.qkv, qkv.cols(), c), qkv.clone(), Epilogue::Store))?;
-        device.run(&self.rms_norm(&qkv.col_range(0..q_width), self.norm(q_norm), None, q.clone(), &a.rstd[2]))?;
-        device.run(&self.rms_norm(&qkv.col_range(q_width..qk), self.norm(k_norm), None, k.clone(), &a.rstd[3]))?;
+        device.run(&self.rms_norm(&qkv.col_range(0..q_width), self.norm(q_norm), None, q.clone(), &a.rstd.query))?;
+        device.run(&self.rms_norm(&qkv.col_range(q_width..qk), self.norm(k_norm), None, k.clone(), &a.rstd.key))?;
         device.run(&self.rope(normed, shape, false))?;
         device.run(&self.attention(shape, a, q, k, qkv.col_range(qk..qkv.cols())))?;
         let attended = a.attended.matrix(rows, q_width);
         let (inner, middle) = (a.inner.matrix(rows, c), a.middle.matrix(rows, c));
         device.run(&linear(&attended, self.weight(&w.attention_out, c, q_width), inner.clone(), Epilogue::Store))?;
-        device.run(&self.rms_norm(&inner, self.norm(&w.attention_norm), Some(x), middle.clone(), &a.rstd[0]))?;
+        device.run(&self.rms_norm(&inner, self.norm(&w.attention_norm), Some(x), middle.clone(), &a.rstd.attention))?;
 
         let (gate_up, hidden, down) = (a.gate_up.matrix(rows, 2 * f), a.hidden.matrix(rows, f), a.down.matrix(rows, c));
         device.run(&linear(&middle, self.weight(&w.gate_up, 2 * f, c), gate_up.clone(), Epilogue::Store))?;
         device.run(&SwiGlu { gate_up, out: hidden.clone() })?;
         device.run(&linear(&hidden, self.weight(&w.down, c, f), down.clone(), Epilogue::Store))?;
-        device.run(&self.rms_norm(&down, self.norm(&w.feed_forward_norm), Some(&middle), out.clone(), &a.rstd[1]))
+        device.run(&self.rms_norm(&down, self.norm(&w.feed_forward_norm), Some(&middle), out.clone(), &a.rstd.mlp))
     }
 
     /// h = x + o_proj(attention(norm(x))), out = h + down(silu(gate n) * up n) with n = norm(h)
@@ -137,7 +137,7 @@ impl Model {
         let qkv = a.qkv.matrix(rows, qk + self.config.kv_width());
         let normed = a.normed.matrix(rows, c);
 
-        device.run(&self.rms_norm(x, self.norm(&w.attention_norm), None, normed.clone(), &a.rstd[0]))?;
+        device.run(&self.rms_norm(x, self.norm(&w.attention_norm), None, normed.clone(), &a.rstd.attention))?;
         device.run(&linear(&normed, self.weight(&w.qkv, qkv.cols(), c), qkv.clone(), Epilogue::Store))?;
         device.run(&self.rope(qkv.col_range(0..qk), shape, false))?;
         let (q, k) = (qkv.col_range(0..q_width), qkv.col_range(q_width..qk));
@@ -148,7 +148,7 @@ impl Model {
 
         let inner = a.inner.matrix(rows, c);
         let (gate_up, hidden) = (a.gate_up.matrix(rows, 2 * f), a.hidden.matrix(rows, f));
-        device.run(&self.rms_norm(&middle, self.norm(&w.feed_forward_norm), None, inner.clone(), &a.rstd[1]))?;
+        device.run(&self.rms_norm(&middle, self.norm(&w.feed_forward_norm), None, inner.clone(), &a.rstd.mlp))?;
         device.run(&linear(&inner, self.weight(&w.gate_up, 2 * f, c), gate_up.clone(), Epilogue::Store))?;
         device.run(&SwiGlu { gate_up, out: hidden.clone() })?;
         device.run(&linear(&hidden, self.weight(&w.down, c, f), out.clone(), Epilogue::Residual(middle)))

@@ -17,7 +17,7 @@ pub(super) struct Key<'a> {
     pub source: &'a str,
     /// (name, text)
     pub headers: &'a [(&'a str, &'a str)],
-    /// Defines and architecture among them.
+    /// The kernel, its defines and the architecture among them.
     pub options: &'a [String],
     /// Its version and build.
     pub nvrtc: &'a str,
