@@ -2,7 +2,7 @@
 //! was asked to launch is written down. Sizes are the real ones, since nothing is allocated.
 
 use crate::cases;
-use crate::lab::Lab;
+use crate::harness::Lab;
 use rayon::prelude::*;
 use std::any::Any;
 use std::collections::BTreeSet;
