@@ -35,6 +35,12 @@ for program in stockpot tests/kernels; do
   [ -x "$folder/$program" ] || { echo "benches/prepare_gpu.sh: no $program was built" >&2; exit 1; }
 done
 
+# The tests that gpu.sh names are there: a filter that finds none would pass.
+for tests in cuda:: cuda::every_case cuda::memory_that_the_gpu_has_not; do
+  [[ $("$folder/tests/kernels" "$tests" --list) == *": test"* ]] ||
+    { echo "benches/prepare_gpu.sh: no test is named $tests" >&2; exit 1; }
+done
+
 # A tokenizer for trainings: the quickstart's study, as short as can be, makes one.
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

@@ -1,7 +1,8 @@
-//! The kernels, merges and whole trainings on the GPU cuda:0: the cases and bounds of the host executor, and equal bits
-//! each time. Without a GPU these are skipped, unless `STOCKPOT_REQUIRE_CUDA=1` (benches/gpu.sh). `STOCKPOT_CASES` names a
-//! part of the cases' names: others are left out. With `STOCKPOT_STAND_IN=1` the host executor stands in for the GPU: a rehearsal of
-//! this program and of what calls it.
+//! The kernels, merges and whole trainings on the GPU cuda:0: the cases and bounds of the host
+//! executor, and equal bits each time. Without a GPU these are skipped, unless
+//! `STOCKPOT_REQUIRE_CUDA=1` (benches/gpu.sh). `STOCKPOT_CASES` names a part of the cases' names:
+//! others are left out. With `STOCKPOT_STAND_IN=1` the host executor stands in for the GPU: a
+//! rehearsal of this program and of what calls it.
 
 use crate::nvrtc::recorder;
 use crate::simt::{Mode, Simt};

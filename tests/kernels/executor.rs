@@ -1,5 +1,6 @@
-//! The executor of kernels (tests/simt), on small kernels of its own (tests/simt/kernels): each gives the right result in
-//! every mode, and each bug planted in it is reported by the modes that promise to.
+//! The executor of kernels (tests/simt), on small kernels of its own (tests/simt/kernels): each
+//! gives the right result in every mode, and each bug planted in it is reported by the modes that
+//! promise to.
 
 use crate::simt::{Build, Mode, Order, Patch, Simt, run_sanitized};
 use half::bf16;

@@ -1,4 +1,5 @@
-//! The kernels: on the host executor (tests/simt), through NVRTC (tests/nvrtc) and on a GPU (cuda.rs).
+//! The kernels: on the host executor (tests/simt), through NVRTC (tests/nvrtc) and on a GPU
+//! (cuda.rs).
 
 mod cuda;
 mod executor;
@@ -9,11 +10,10 @@ mod ops;
 mod study;
 mod tiles;
 mod tolerances;
+mod train;
 
 #[path = "../support/cases.rs"]
 mod cases;
-#[path = "../support/common.rs"]
-mod common;
 #[path = "../support/harness.rs"]
 mod harness;
 #[path = "../support/merging_on.rs"]
@@ -24,5 +24,11 @@ mod nvrtc;
 mod reference;
 #[path = "../simt/mod.rs"]
 mod simt;
+#[path = "../support/studies.rs"]
+mod studies;
+#[path = "../support/texts.rs"]
+mod texts;
 #[path = "../support/training_on.rs"]
 mod training_on;
+#[path = "../support/trees.rs"]
+mod trees;

@@ -1,5 +1,6 @@
-//! Merges put into a model on a device that runs kernels (the host executor): the bits of the CPU from any memory,
-//! copies beside launches that wait for each other, and checkpoints that must be refused by name.
+//! Merges put into a model on a device that runs kernels (the host executor): the bits of the CPU
+//! from any memory, copies beside launches that wait for each other, and checkpoints that must be
+//! refused by name.
 
 use crate::merging_on::*;
 use crate::simt::{Mode, Simt};

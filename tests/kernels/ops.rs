@@ -1,6 +1,6 @@
-//! Every kernel on the host executor (tests/simt): every case of tests/cases against the f64 reference, with operands in
-//! bf16 as on a GPU, and bit for bit the same in every mode. Kernels that are written for f32 too meet the bounds that
-//! the CPU meets.
+//! Every kernel on the host executor (tests/simt): every case of tests/support/cases.rs against the
+//! f64 reference, with operands in bf16 as on a GPU, and bit for bit the same in every mode.
+//! Kernels that are written for f32 too meet the bounds that the CPU meets.
 
 use crate::cases::{self, Case};
 use crate::simt::{Build, Mode, Simt, run_sanitized};

@@ -1,9 +1,8 @@
-//! Whole models and a whole study on the host executor: the same launches as on a GPU, from documents to the report,
-//! beside the CPU device and within what bf16 honestly loses.
+//! Whole studies on the host executor: the same launches as on a GPU, from documents to the report.
 
-use crate::common::*;
 use crate::simt::{Mode, Simt};
-use crate::training_on::{self, is_training_on_the_cpu_but_for_bf16, small, trained};
+use crate::studies::{PARTITIONS, study_toml, write_study};
+use crate::trees::{assert_same_tree, tree};
 use serde_json::Value;
 use std::any::Any;
 use std::fs;
@@ -14,28 +13,6 @@ use stockpot::engine::device::{Buffer, DType, Device, DeviceSpec, Executor, Fetc
 use stockpot::engine::model::{Architecture, Batch, Config, MemoryPlan};
 use stockpot::error::{Error, Result};
 use stockpot::study::{self, Options, Phase, Study};
-
-#[test]
-fn training_on_kernels_is_training_on_the_cpu_but_for_bf16() {
-    is_training_on_the_cpu_but_for_bf16(|| Simt::bf16(Mode::FORWARD));
-}
-
-#[test]
-fn a_gradient_that_is_not_finite_changes_nothing() {
-    training_on::a_gradient_that_is_not_finite_changes_nothing(Simt::bf16(Mode::FORWARD));
-}
-
-#[test]
-fn training_has_the_same_bits_in_every_order_and_with_activations_computed_again() {
-    let config = small(Architecture::Olmo2, false);
-    let one = trained(Simt::bf16(Mode::FORWARD), &config, false);
-    for (mode, recompute) in [(Mode::FORWARD, true), (Mode::REVERSE, false), (Mode::EARLY, false)] {
-        let other = trained(Simt::bf16(mode), &config, recompute);
-        assert!(one.gradient == other.gradient, "{mode:?} recompute {recompute}: other gradients");
-        assert!(one.weights == other.weights, "{mode:?} recompute {recompute}: other weights");
-        assert!(one.losses == other.losses, "{mode:?} recompute {recompute}: other losses");
-    }
-}
 
 /// [`write_study`] with a model that kernels take, and few steps.
 fn write_small_study(directory: &Path) {

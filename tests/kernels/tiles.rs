@@ -1,8 +1,9 @@
-//! The matrix product's kernel with a tile of choice. Shapes as small as those of tests/cases all get the smallest
-//! tile; here each tile of the table takes its turn, with rows on boundaries of 16 bytes whose ends are not whole
-//! vectors, on the host executor (simt_gemm.rs) and on a GPU (cuda.rs). All of them must give the same bits.
+//! The matrix product's kernel with a tile of choice. Shapes as small as those of
+//! tests/support/cases.rs all get the smallest tile; here each tile of the table takes its turn,
+//! with rows on boundaries of 16 bytes whose ends are not whole vectors, on the host executor
+//! (gemm.rs) and on a GPU (cuda.rs). All of them must give the same bits.
 
-use crate::harness::Lab;
+use crate::harness::Harness;
 use crate::reference;
 use stockpot::engine::device::{Device, Host, Launch, Op, Operands};
 use stockpot::engine::ops::{Epilogue, Gemm, GemmTile};
@@ -44,25 +45,27 @@ const BOUND_BF16: f64 = 1.01 / 256.0;
 /// C of a product on `device`, after it was held against the reference.
 pub fn product(tile: &'static GemmTile, (ta, tb): (bool, bool), device: Device) -> Vec<u32> {
     let (m, n, k) = SHAPE;
-    let mut lab = Lab::new(device, GAP);
+    let mut harness = Harness::new(device, GAP);
     let numbers = |salt: usize, n: usize| (0..n).map(|i| ((i * i + salt) % 251) as f64 / 128.0 - 1.0).collect();
-    let [a, b, r] = [(1, m * k), (2, k * n), (3, m * n)].map(|(salt, n)| lab.rounded(numbers(salt, n)));
+    let [a, b, r] = [(1, m * k), (2, k * n), (3, m * n)].map(|(salt, n)| harness.rounded(numbers(salt, n)));
     let mut expected = reference::gemm(&a, &b, SHAPE, ta, tb);
     let (a_rows, a_cols) = if ta { (k, m) } else { (m, k) };
     let (b_rows, b_cols) = if tb { (n, k) } else { (k, n) };
-    let (a, b) = (lab.input("a", a_rows, a_cols, &a), lab.input("b", b_rows, b_cols, &b));
+    let (a, b) = (harness.input("a", a_rows, a_cols, &a), harness.input("b", b_rows, b_cols, &b));
     let (c, epilogue, bound) = match (ta, tb) {
-        (false, true) => (lab.output("c", m, n), Epilogue::Residual(lab.input("residual", m, n, &r)), BOUND_BF16),
-        (false, false) => (lab.output("c", m, n), Epilogue::Store, BOUND_BF16),
-        (true, false) => (lab.update_f32("c", m, n, &r), Epilogue::Accumulate, BOUND_F32),
-        (true, true) => (lab.output_f32("c", m, n), Epilogue::Store, BOUND_F32),
+        (false, true) => {
+            (harness.output("c", m, n), Epilogue::Residual(harness.input("residual", m, n, &r)), BOUND_BF16)
+        }
+        (false, false) => (harness.output("c", m, n), Epilogue::Store, BOUND_BF16),
+        (true, false) => (harness.update_f32("c", m, n, &r), Epilogue::Accumulate, BOUND_F32),
+        (true, true) => (harness.output_f32("c", m, n), Epilogue::Store, BOUND_F32),
     };
     if !matches!(epilogue, Epilogue::Store) {
         expected.iter_mut().zip(&r).for_each(|(x, r)| *x += r);
     }
     let op = Tiled(Gemm { a, b, c, transpose_a: ta, transpose_b: tb, epilogue }, tile);
     assert!(op.launches()[0].defines.contains(&("VECTOR", "8".into())), "rows on boundaries");
-    let (_, c) = lab.run(&op).into_iter().next().expect("C");
+    let (_, c) = harness.run(&op).into_iter().next().expect("C");
     let largest = expected.iter().fold(0.1f64, |a, b| a.max(b.abs()));
     for (i, (&got, want)) in c.iter().zip(&expected).enumerate() {
         let near = (got - want).abs() <= bound * largest;

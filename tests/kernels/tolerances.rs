@@ -1,14 +1,14 @@
-//! What kernels must compute, whoever runs them: the cases with the bounds of bf16, on the host executor (simt_kernels.rs)
-//! and on a GPU (cuda.rs).
+//! What kernels must compute, whoever runs them: the cases with the bounds of bf16, on the host
+//! executor (ops.rs) and on a GPU (cuda.rs).
 
 use crate::cases::{Built, Case, TOLERANCES};
-use crate::harness::Lab;
+use crate::harness::{Harness, Role};
 use std::collections::BTreeMap;
 use std::fmt;
 use stockpot::engine::device::{DType, Device};
 
 /// How far a kernel's outputs may be from the f64 reference computed from the operands' bf16 values, as `bound` in
-/// tests/cases: f32 outputs, and bf16 outputs.
+/// tests/support/cases.rs: f32 outputs, and bf16 outputs.
 struct Bound {
     op: &'static str,
     f32: f64,
@@ -83,14 +83,20 @@ pub struct Output {
     pub reason: &'static str,
 }
 
+/// The element types of the outputs declared so far.
+fn output_types(harness: &Harness) -> Vec<(&'static str, DType)> {
+    let outputs = harness.tensors.iter().filter(|t| t.role == Role::Output);
+    outputs.map(|t| (t.name, t.buffer.dtype())).collect()
+}
+
 /// Runs a case on a device of kernels, and gives that back: on a GPU it holds kernels that are loaded. An error is what the
-/// executor or the lab reported.
+/// executor or the harness reported.
 pub fn run(case: &Case, device: Device) -> Result<(Vec<Output>, Device), String> {
     let compute = device.compute_dtype();
-    let mut lab = Lab::new(device, case.gap);
-    let Built { op, expected } = (case.build)(&mut lab);
-    let types = lab.output_types();
-    let outputs = lab.try_run(&*op).map_err(|e| format!("{} {compute:?}: {e}", case.name))?;
+    let mut harness = Harness::new(device, case.gap);
+    let Built { op, expected } = (case.build)(&mut harness);
+    let types = output_types(&harness);
+    let outputs = harness.try_run(&*op).map_err(|e| format!("{} {compute:?}: {e}", case.name))?;
     assert_eq!(outputs.len(), expected.len(), "{}", case.name);
     let mut checked = Vec::new();
     for ((name, values), (expected_name, want)) in outputs.into_iter().zip(expected) {
@@ -110,7 +116,7 @@ pub fn run(case: &Case, device: Device) -> Result<(Vec<Output>, Device), String>
         }
         checked.push(Output { name, values, dtype, error, bound, reason });
     }
-    Ok((checked, lab.device))
+    Ok((checked, harness.device))
 }
 
 impl Output {

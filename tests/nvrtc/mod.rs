@@ -1,6 +1,8 @@
-//! The NVRTC gate, which needs no GPU: every kernel in every configuration that training, scoring and the cases of
-//! tests/kernels.rs launch compiles for every architecture, spills nothing, fits the GPU, and takes the arguments that its
-//! op gives. `table.md` holds the registers and the occupancy of what ships; `STOCKPOT_UPDATE=1` writes it anew.
+//! The NVRTC gate, a module of tests/kernels, which needs no GPU: every kernel in every
+//! configuration that training, scoring and the cases of tests/support/cases.rs launch compiles for
+//! every architecture, spills nothing, fits the GPU, and takes the arguments that its op gives.
+//! `table.md` holds the registers and the occupancy of what ships; `STOCKPOT_UPDATE=1` writes it
+//! again.
 //!
 //! Without NVRTC the gate is skipped, unless `STOCKPOT_REQUIRE_NVRTC=1` (.ci/run).
 

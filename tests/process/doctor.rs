@@ -1,7 +1,7 @@
-//! `stockpot doctor` on machines that lack one thing or another: it says what and how to get it, and never panics. The
-//! tests that need an NVRTC find it themselves and say so when there is none.
+//! `stockpot doctor` on machines that lack one thing or another: it says what and how to get it,
+//! and never panics. The tests that need an NVRTC find it themselves and say so when there is none.
 
-use crate::common::{Outcome, command};
+use crate::binary::{Outcome, command};
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};

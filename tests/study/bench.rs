@@ -1,6 +1,6 @@
 //! `stockpot bench --model`: every row of the timings, predicted without a GPU.
 
-use crate::common::*;
+use crate::binary::stockpot;
 use serde_json::Value;
 
 fn predict(arguments: &[&str]) -> Value {

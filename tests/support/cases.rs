@@ -1,7 +1,7 @@
-//! Every op at awkward shapes with three kinds of input, and what the f64 reference says must come out. Ones find
-//! wrong indices, ramps wrong movement, random numbers wrong arithmetic.
+//! Every op at awkward shapes with three kinds of input, and what the f64 reference says must come
+//! out. Ones find wrong indices, ramps wrong movement, random numbers wrong arithmetic.
 
-use crate::harness::Lab;
+use crate::harness::Harness;
 use crate::reference::{self, AdamWConstants};
 use stockpot::engine::device::DType;
 use stockpot::engine::ops::merge::Merge;
@@ -66,7 +66,7 @@ impl Fill {
     }
 }
 
-/// An op on a lab's memory, and what its outputs must hold.
+/// An op on a harness's memory, and what its outputs must hold.
 pub struct Built {
     pub op: Box<dyn Op>,
     pub expected: Vec<(&'static str, Vec<f64>)>,
@@ -76,7 +76,7 @@ pub struct Case {
     pub name: String,
     /// Elements between rows of its matrices.
     pub gap: usize,
-    pub build: Box<dyn Fn(&mut Lab) -> Built + Send + Sync>,
+    pub build: Box<dyn Fn(&mut Harness) -> Built + Send + Sync>,
 }
 
 fn built(op: impl Op + 'static, expected: Vec<(&'static str, Vec<f64>)>) -> Built {
@@ -95,7 +95,7 @@ pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for fill in FILLS {
         for gap in [0, 5, ALIGNED_GAP] {
-            let mut add = |name: String, build: Box<dyn Fn(&mut Lab) -> Built + Send + Sync>| {
+            let mut add = |name: String, build: Box<dyn Fn(&mut Harness) -> Built + Send + Sync>| {
                 cases.push(Case { name: format!("{name} {fill:?} gap {gap}"), gap, build });
             };
             for shape in
@@ -110,42 +110,48 @@ pub fn all() -> Vec<Case> {
                 for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
                     for epilogue in (0..5).filter(|e| shape.0 < 300 || *e == 4) {
                         let name = format!("gemm {shape:?} transposes {ta} {tb} epilogue {epilogue}");
-                        add(name, Box::new(move |lab| gemm(lab, fill, shape, ta, tb, epilogue)));
+                        add(name, Box::new(move |harness| gemm(harness, fill, shape, ta, tb, epilogue)));
                     }
                 }
             }
             for (r, c) in SHAPES.into_iter().filter(|(_, c)| gap != ALIGNED_GAP || c % 8 == 0) {
                 for flag in [false, true] {
                     let name = |op: &str| format!("{op} {r} x {c} {flag}");
-                    add(name("rms_norm_forward"), Box::new(move |lab| norm(lab, fill, r, c, flag)));
-                    add(name("rms_norm_backward"), Box::new(move |lab| norm_backward(lab, fill, r, c, flag)));
-                    add(name("cross_entropy"), Box::new(move |lab| cross_entropy(lab, fill, r, c, flag)));
+                    add(name("rms_norm_forward"), Box::new(move |harness| norm(harness, fill, r, c, flag)));
+                    add(name("rms_norm_backward"), Box::new(move |harness| norm_backward(harness, fill, r, c, flag)));
+                    add(name("cross_entropy"), Box::new(move |harness| cross_entropy(harness, fill, r, c, flag)));
                 }
                 let name = |op: &str| format!("{op} {r} x {c}");
-                add(name("swiglu_forward"), Box::new(move |lab| swiglu(lab, fill, r, c)));
-                add(name("swiglu_backward"), Box::new(move |lab| swiglu_backward(lab, fill, r, c)));
-                add(name("embedding_forward"), Box::new(move |lab| embedding(lab, fill, r, c)));
-                add(name("embedding_backward"), Box::new(move |lab| embedding_backward(lab, fill, r, c)));
+                add(name("swiglu_forward"), Box::new(move |harness| swiglu(harness, fill, r, c)));
+                add(name("swiglu_backward"), Box::new(move |harness| swiglu_backward(harness, fill, r, c)));
+                add(name("embedding_forward"), Box::new(move |harness| embedding(harness, fill, r, c)));
+                add(name("embedding_backward"), Box::new(move |harness| embedding_backward(harness, fill, r, c)));
                 for accumulate in [false, true] {
                     let name = format!("loss_sum {r} x {c} accumulate {accumulate}");
-                    add(name, Box::new(move |lab| loss_sum(lab, fill, r, c, accumulate)));
+                    add(name, Box::new(move |harness| loss_sum(harness, fill, r, c, accumulate)));
                 }
             }
             if fill == Fill::Random && gap == 0 {
                 // More rows than the kernel looks through at once.
-                add("embedding_backward 1100 x 8".into(), Box::new(move |lab| embedding_backward(lab, fill, 1100, 8)));
+                add(
+                    "embedding_backward 1100 x 8".into(),
+                    Box::new(move |harness| embedding_backward(harness, fill, 1100, 8)),
+                );
                 // Rows that a whole block computes, more of them than blocks; a vocabulary for the larger block.
-                add("rms_norm_forward 9 x 9000".into(), Box::new(move |lab| norm(lab, fill, 9, 9000, false)));
+                add("rms_norm_forward 9 x 9000".into(), Box::new(move |harness| norm(harness, fill, 9, 9000, false)));
                 add(
                     "rms_norm_backward 300 x 1032".into(),
-                    Box::new(move |lab| norm_backward(lab, fill, 300, 1032, false)),
+                    Box::new(move |harness| norm_backward(harness, fill, 300, 1032, false)),
                 );
-                add("cross_entropy 2 x 17001".into(), Box::new(move |lab| cross_entropy(lab, fill, 2, 17_001, true)));
+                add(
+                    "cross_entropy 2 x 17001".into(),
+                    Box::new(move |harness| cross_entropy(harness, fill, 2, 17_001, true)),
+                );
             }
             for (b, t, heads, d) in [(1, 1, 1, 8), (2, 31, 3, 24), (1, 67, 2, 2), (3, 127, 5, 64)] {
                 for inverse in [false, true] {
                     let name = format!("rope {b} x {t} heads {heads} x {d} inverse {inverse}");
-                    add(name, Box::new(move |lab| rope(lab, fill, (b, t, heads, d), inverse)));
+                    add(name, Box::new(move |harness| rope(harness, fill, (b, t, heads, d), inverse)));
                 }
             }
             for (batch, context, heads, kv_heads, head_width) in [
@@ -159,8 +165,8 @@ pub fn all() -> Vec<Case> {
                 (1, 321, 2, 1, 64),
             ] {
                 let s = AttentionShape { batch, context, heads, kv_heads, head_width };
-                add(format!("attention_forward {s:?}"), Box::new(move |lab| attention(lab, fill, s)));
-                add(format!("attention_backward {s:?}"), Box::new(move |lab| attention_backward(lab, fill, s)));
+                add(format!("attention_forward {s:?}"), Box::new(move |harness| attention(harness, fill, s)));
+                add(format!("attention_backward {s:?}"), Box::new(move |harness| attention_backward(harness, fill, s)));
             }
         }
         // One element, less than a vector's row, a tile of the kernel and one, many tiles.
@@ -171,76 +177,80 @@ pub fn all() -> Vec<Case> {
                     for (wide, copy) in [(false, false), (false, true), (true, false), (true, true)] {
                         let pool = if wide { "f32" } else { "compute" };
                         let name = format!("merge {i} pool {pool} copy {copy} {p} {fill:?} gap {gap}");
-                        let build = Box::new(move |lab: &mut Lab| merge(lab, fill, p, terms, wide, copy));
+                        let build = Box::new(move |harness: &mut Harness| merge(harness, fill, p, terms, wide, copy));
                         cases.push(Case { name, gap, build });
                     }
                 }
             }
         }
         for p in [1, 31, 1025, 100_003] {
-            let mut add = |name: String, build: Box<dyn Fn(&mut Lab) -> Built + Send + Sync>| {
+            let mut add = |name: String, build: Box<dyn Fn(&mut Harness) -> Built + Send + Sync>| {
                 cases.push(Case { name: format!("{name} {p} {fill:?}"), gap: 0, build });
             };
             for max_norm in [0.5, f32::INFINITY] {
-                add(format!("grad_norm max {max_norm}"), Box::new(move |lab| grad_norm(lab, fill, p, max_norm)));
+                add(
+                    format!("grad_norm max {max_norm}"),
+                    Box::new(move |harness| grad_norm(harness, fill, p, max_norm)),
+                );
             }
             if fill == Fill::Ones {
-                add("fill".into(), Box::new(move |lab| fill_with(lab, p)));
+                add("fill".into(), Box::new(move |harness| fill_with(harness, p)));
             }
             if p == 1 {
                 for (step, finite) in [(1, true), (2, false), (1000, true)] {
                     let name = format!("adamw_step {step} finite {finite}");
-                    add(name, Box::new(move |lab| adamw_step(lab, step, finite)));
+                    add(name, Box::new(move |harness| adamw_step(harness, step, finite)));
                 }
             }
             for (step, copy) in [(1, false), (1000, true)] {
                 let name = format!("adamw step {step} copy {copy}");
-                add(name, Box::new(move |lab| adamw(lab, fill, p, step, copy)));
+                add(name, Box::new(move |harness| adamw(harness, fill, p, step, copy)));
             }
         }
     }
     cases
 }
 
-fn gemm(lab: &mut Lab, fill: Fill, shape: (usize, usize, usize), ta: bool, tb: bool, epilogue: usize) -> Built {
+fn gemm(harness: &mut Harness, fill: Fill, shape: (usize, usize, usize), ta: bool, tb: bool, epilogue: usize) -> Built {
     let (m, n, k) = shape;
-    let [a, b, r] = [(1, m * k), (2, k * n), (3, m * n)].map(|(salt, n)| lab.rounded(fill.values(salt, n)));
+    let [a, b, r] = [(1, m * k), (2, k * n), (3, m * n)].map(|(salt, n)| harness.rounded(fill.values(salt, n)));
     let product = reference::gemm(&a, &b, shape, ta, tb);
     let sum: Vec<f64> = product.iter().zip(&r).map(|(x, y)| x + y).collect();
     let (a_rows, a_cols) = if ta { (k, m) } else { (m, k) };
     let (b_rows, b_cols) = if tb { (n, k) } else { (k, n) };
-    let (a, b) = (lab.input("a", a_rows, a_cols, &a), lab.input("b", b_rows, b_cols, &b));
+    let (a, b) = (harness.input("a", a_rows, a_cols, &a), harness.input("b", b_rows, b_cols, &b));
     let (c, epilogue, expected) = match epilogue {
-        0 => (lab.output("c", m, n), Epilogue::Store, product),
-        1 => (lab.update("c", m, n, &r), Epilogue::Accumulate, sum),
-        2 => (lab.output("c", m, n), Epilogue::Residual(lab.input("residual", m, n, &r)), sum),
-        3 => (lab.output_f32("c", m, n), Epilogue::Store, product),
-        _ => (lab.update_f32("c", m, n, &r), Epilogue::Accumulate, sum),
+        0 => (harness.output("c", m, n), Epilogue::Store, product),
+        1 => (harness.update("c", m, n, &r), Epilogue::Accumulate, sum),
+        2 => (harness.output("c", m, n), Epilogue::Residual(harness.input("residual", m, n, &r)), sum),
+        3 => (harness.output_f32("c", m, n), Epilogue::Store, product),
+        _ => (harness.update_f32("c", m, n, &r), Epilogue::Accumulate, sum),
     };
     built(Gemm { a, b, c, transpose_a: ta, transpose_b: tb, epilogue }, vec![("c", expected)])
 }
 
 const EPSILON: f32 = 1e-5;
 
-fn norm(lab: &mut Lab, fill: Fill, r: usize, c: usize, residual: bool) -> Built {
-    let (x, w, res) = (lab.rounded(fill.values(1, r * c)), fill.values(2, c), lab.rounded(fill.values(3, r * c)));
+fn norm(harness: &mut Harness, fill: Fill, r: usize, c: usize, residual: bool) -> Built {
+    let (x, w, res) =
+        (harness.rounded(fill.values(1, r * c)), fill.values(2, c), harness.rounded(fill.values(3, r * c)));
     let (mut out, rstd) = reference::rms_norm(&x, &w, EPSILON as f64);
     if residual {
         out.iter_mut().zip(&res).for_each(|(out, res)| *out += res);
     }
     let op = RmsNorm {
-        x: lab.input("x", r, c, &x),
-        weight: lab.input_f32("weight", 1, c, &w),
-        residual: residual.then(|| lab.input("residual", r, c, &res)),
-        out: lab.output("out", r, c),
-        rstd: lab.output_f32("rstd", 1, r),
+        x: harness.input("x", r, c, &x),
+        weight: harness.input_f32("weight", 1, c, &w),
+        residual: residual.then(|| harness.input("residual", r, c, &res)),
+        out: harness.output("out", r, c),
+        rstd: harness.output_f32("rstd", 1, r),
         epsilon: EPSILON,
     };
     built(op, vec![("out", out), ("rstd", rstd)])
 }
 
-fn norm_backward(lab: &mut Lab, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
-    let [x, dout, before] = [1, 3, 4].map(|salt| lab.rounded(fill.values(salt, r * c)));
+fn norm_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
+    let [x, dout, before] = [1, 3, 4].map(|salt| harness.rounded(fill.values(salt, r * c)));
     let (w, dw_before) = (fill.values(2, c), fill.values(5, c));
     let rstd: Vec<f64> = reference::rms_norm(&x, &w, 0.01).1.iter().map(|&x| x as f32 as f64).collect();
     let (mut dx, mut dw) = reference::rms_norm_backward(&x, &w, &rstd, &dout);
@@ -249,14 +259,14 @@ fn norm_backward(lab: &mut Lab, fill: Fill, r: usize, c: usize, accumulate: bool
         dx.iter_mut().zip(&before).for_each(|(x, y)| *x += y);
     }
     let op = RmsNormBackward {
-        x: lab.input("x", r, c, &x),
-        weight: lab.input_f32("weight", 1, c, &w),
-        rstd: lab.input_f32("rstd", 1, r, &rstd),
-        dout: lab.input("dout", r, c, &dout),
-        dx: if accumulate { lab.update("dx", r, c, &before) } else { lab.output("dx", r, c) },
+        x: harness.input("x", r, c, &x),
+        weight: harness.input_f32("weight", 1, c, &w),
+        rstd: harness.input_f32("rstd", 1, r, &rstd),
+        dout: harness.input("dout", r, c, &dout),
+        dx: if accumulate { harness.update("dx", r, c, &before) } else { harness.output("dx", r, c) },
         accumulate_dx: accumulate,
-        dweight: lab.update_f32("dweight", 1, c, &dw_before),
-        parts: lab.scratch(DType::F32, NORM_PARTS, c),
+        dweight: harness.update_f32("dweight", 1, c, &dw_before),
+        parts: harness.scratch(DType::F32, NORM_PARTS, c),
     };
     built(op, vec![("dx", dx), ("dweight", dw)])
 }
@@ -266,45 +276,45 @@ pub fn targets(rows: usize, vocabulary: usize) -> Vec<u32> {
     (0..rows).map(|r| if r % 5 == 3 { IGNORED } else { (r * 7 % vocabulary) as u32 }).collect()
 }
 
-fn cross_entropy(lab: &mut Lab, fill: Fill, r: usize, c: usize, gradient: bool) -> Built {
-    let logits = lab.rounded(fill.values(1, r * c).iter().map(|x| 8.0 * x).collect());
+fn cross_entropy(harness: &mut Harness, fill: Fill, r: usize, c: usize, gradient: bool) -> Built {
+    let logits = harness.rounded(fill.values(1, r * c).iter().map(|x| 8.0 * x).collect());
     let targets = targets(r, c);
     let losses = reference::cross_entropy(&logits, &targets);
     let mut expected = vec![("losses", losses)];
     let scale = 0.5f32;
     let matrix = if gradient {
         expected.insert(0, ("logits", reference::cross_entropy_gradient(&logits, &targets, scale as f64)));
-        lab.update("logits", r, c, &logits)
+        harness.update("logits", r, c, &logits)
     } else {
-        lab.input("logits", r, c, &logits)
+        harness.input("logits", r, c, &logits)
     };
     let op = CrossEntropy {
         logits: matrix,
-        targets: lab.tokens(&targets),
-        losses: lab.output_f32("losses", 1, r),
+        targets: harness.tokens(&targets),
+        losses: harness.output_f32("losses", 1, r),
         gradient_scale: gradient.then_some(scale),
     };
     built(op, expected)
 }
 
-fn fill_with(lab: &mut Lab, n: usize) -> Built {
-    let op = stockpot::engine::ops::Fill { x: lab.output_f32("x", 1, n), value: -0.75 };
+fn fill_with(harness: &mut Harness, n: usize) -> Built {
+    let op = stockpot::engine::ops::Fill { x: harness.output_f32("x", 1, n), value: -0.75 };
     built(op, vec![("x", vec![-0.75; n])])
 }
 
-fn swiglu(lab: &mut Lab, fill: Fill, r: usize, c: usize) -> Built {
-    let gate_up = lab.rounded(fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect());
-    let op = SwiGlu { gate_up: lab.input("gate_up", r, 2 * c, &gate_up), out: lab.output("out", r, c) };
+fn swiglu(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
+    let gate_up = harness.rounded(fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect());
+    let op = SwiGlu { gate_up: harness.input("gate_up", r, 2 * c, &gate_up), out: harness.output("out", r, c) };
     built(op, vec![("out", reference::swiglu(&gate_up, c))])
 }
 
-fn swiglu_backward(lab: &mut Lab, fill: Fill, r: usize, c: usize) -> Built {
-    let gate_up = lab.rounded(fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect());
-    let dout = lab.rounded(fill.values(2, r * c));
+fn swiglu_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
+    let gate_up = harness.rounded(fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect());
+    let dout = harness.rounded(fill.values(2, r * c));
     let op = SwiGluBackward {
-        gate_up: lab.input("gate_up", r, 2 * c, &gate_up),
-        dout: lab.input("dout", r, c, &dout),
-        dgate_up: lab.output("dgate_up", r, 2 * c),
+        gate_up: harness.input("gate_up", r, 2 * c, &gate_up),
+        dout: harness.input("dout", r, c, &dout),
+        dgate_up: harness.output("dgate_up", r, 2 * c),
     };
     built(op, vec![("dgate_up", reference::swiglu_backward(&gate_up, &dout, c))])
 }
@@ -317,34 +327,34 @@ fn repeated_tokens(rows: usize) -> Vec<u32> {
     (0..rows).map(|r| (r * 5 % 13 * 10) as u32).collect()
 }
 
-fn embedding(lab: &mut Lab, fill: Fill, r: usize, c: usize) -> Built {
+fn embedding(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
     let tokens = repeated_tokens(r);
-    let weight = lab.rounded(fill.values(1, VOCABULARY * c));
+    let weight = harness.rounded(fill.values(1, VOCABULARY * c));
     let op = Embedding {
-        tokens: lab.tokens(&tokens),
-        weight: lab.input("weight", VOCABULARY, c, &weight),
-        out: lab.output("out", r, c),
+        tokens: harness.tokens(&tokens),
+        weight: harness.input("weight", VOCABULARY, c, &weight),
+        out: harness.output("out", r, c),
     };
     built(op, vec![("out", reference::embedding(&tokens, &weight, c))])
 }
 
-fn embedding_backward(lab: &mut Lab, fill: Fill, r: usize, c: usize) -> Built {
+fn embedding_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
     let tokens = repeated_tokens(r);
-    let (dout, before) = (lab.rounded(fill.values(1, r * c)), fill.values(2, VOCABULARY * c));
+    let (dout, before) = (harness.rounded(fill.values(1, r * c)), fill.values(2, VOCABULARY * c));
     let op = EmbeddingBackward {
-        tokens: lab.tokens(&tokens),
-        dout: lab.input("dout", r, c, &dout),
-        dweight: lab.update_f32("dweight", VOCABULARY, c, &before),
+        tokens: harness.tokens(&tokens),
+        dout: harness.input("dout", r, c, &dout),
+        dweight: harness.update_f32("dweight", VOCABULARY, c, &before),
     };
     built(op, vec![("dweight", reference::embedding_backward(&tokens, &dout, &before, c))])
 }
 
-fn rope(lab: &mut Lab, fill: Fill, (b, t, heads, d): (usize, usize, usize, usize), inverse: bool) -> Built {
-    let x = lab.rounded(fill.values(1, b * t * heads * d));
+fn rope(harness: &mut Harness, fill: Fill, (b, t, heads, d): (usize, usize, usize, usize), inverse: bool) -> Built {
+    let x = harness.rounded(fill.values(1, b * t * heads * d));
     let table: Vec<f64> = rope_table(t, d, 10_000.0).iter().map(|&x| x as f64).collect();
     let op = Rope {
-        x: lab.update("x", b * t, heads * d, &x),
-        table: lab.input_f32("table", t, d, &table),
+        x: harness.update("x", b * t, heads * d, &x),
+        table: harness.input_f32("table", t, d, &table),
         head_width: d,
         inverse,
     };
@@ -352,55 +362,56 @@ fn rope(lab: &mut Lab, fill: Fill, (b, t, heads, d): (usize, usize, usize, usize
 }
 
 /// q, k, v and dout of an attention.
-fn heads(lab: &Lab, fill: Fill, s: AttentionShape) -> [Vec<f64>; 4] {
+fn heads(harness: &Harness, fill: Fill, s: AttentionShape) -> [Vec<f64>; 4] {
     let (wide, narrow) = (s.heads * s.head_width, s.kv_heads * s.head_width);
     let rows = s.batch * s.context;
-    [(1, wide), (2, narrow), (3, narrow), (4, wide)].map(|(salt, width)| lab.rounded(fill.values(salt, rows * width)))
+    [(1, wide), (2, narrow), (3, narrow), (4, wide)]
+        .map(|(salt, width)| harness.rounded(fill.values(salt, rows * width)))
 }
 
-fn attention(lab: &mut Lab, fill: Fill, s: AttentionShape) -> Built {
+fn attention(harness: &mut Harness, fill: Fill, s: AttentionShape) -> Built {
     let (rows, wide, narrow) = (s.batch * s.context, s.heads * s.head_width, s.kv_heads * s.head_width);
-    let [q, k, v, _] = heads(lab, fill, s);
+    let [q, k, v, _] = heads(harness, fill, s);
     let (out, lse) = reference::attention(&s, &q, &k, &v);
     let op = Attention {
         shape: s,
-        q: lab.input("q", rows, wide, &q),
-        k: lab.input("k", rows, narrow, &k),
-        v: lab.input("v", rows, narrow, &v),
-        out: lab.output("out", rows, wide),
-        lse: lab.output_f32("lse", s.batch * s.heads, s.context),
+        q: harness.input("q", rows, wide, &q),
+        k: harness.input("k", rows, narrow, &k),
+        v: harness.input("v", rows, narrow, &v),
+        out: harness.output("out", rows, wide),
+        lse: harness.output_f32("lse", s.batch * s.heads, s.context),
     };
     built(op, vec![("out", out), ("lse", lse)])
 }
 
-fn attention_backward(lab: &mut Lab, fill: Fill, s: AttentionShape) -> Built {
+fn attention_backward(harness: &mut Harness, fill: Fill, s: AttentionShape) -> Built {
     let (rows, wide, narrow) = (s.batch * s.context, s.heads * s.head_width, s.kv_heads * s.head_width);
-    let [q, k, v, dout] = heads(lab, fill, s);
+    let [q, k, v, dout] = heads(harness, fill, s);
     let (out, lse) = reference::attention(&s, &q, &k, &v);
     let g = reference::attention_backward(&s, &q, &k, &v, &dout);
     let op = AttentionBackward {
         shape: s,
-        q: lab.input("q", rows, wide, &q),
-        k: lab.input("k", rows, narrow, &k),
-        v: lab.input("v", rows, narrow, &v),
-        out: lab.input("out", rows, wide, &out),
-        lse: lab.input_f32("lse", s.batch * s.heads, s.context, &lse),
-        dout: lab.input("dout", rows, wide, &dout),
-        dq: lab.output("dq", rows, wide),
-        dk: lab.output("dk", rows, narrow),
-        dv: lab.output("dv", rows, narrow),
-        delta: lab.output_f32("delta", s.batch * s.heads, s.context),
+        q: harness.input("q", rows, wide, &q),
+        k: harness.input("k", rows, narrow, &k),
+        v: harness.input("v", rows, narrow, &v),
+        out: harness.input("out", rows, wide, &out),
+        lse: harness.input_f32("lse", s.batch * s.heads, s.context, &lse),
+        dout: harness.input("dout", rows, wide, &dout),
+        dq: harness.output("dq", rows, wide),
+        dk: harness.output("dk", rows, narrow),
+        dv: harness.output("dv", rows, narrow),
+        delta: harness.output_f32("delta", s.batch * s.heads, s.context),
     };
     built(op, vec![("dq", g.dq), ("dk", g.dk), ("dv", g.dv), ("delta", g.delta)])
 }
 
-fn grad_norm(lab: &mut Lab, fill: Fill, p: usize, max_norm: f32) -> Built {
+fn grad_norm(harness: &mut Harness, fill: Fill, p: usize, max_norm: f32) -> Built {
     let grads = fill.values(1, p);
     let expected = reference::grad_norm(&grads, max_norm as f64).to_vec();
     let op = GradNorm {
-        grads: lab.input_f32("grads", 1, p, &grads),
-        out: lab.output_f32("out", 1, GRAD_NORM_OUT),
-        parts: lab.scratch(DType::F64, 1, GRAD_NORM_PARTS),
+        grads: harness.input_f32("grads", 1, p, &grads),
+        out: harness.output_f32("out", 1, GRAD_NORM_OUT),
+        parts: harness.scratch(DType::F64, 1, GRAD_NORM_PARTS),
         max_norm,
     };
     built(op, vec![("out", expected)])
@@ -424,15 +435,15 @@ fn adamw_constants(step: u32) -> AdamWConstants {
     }
 }
 
-fn adamw_step(lab: &mut Lab, step: u32, finite: bool) -> Built {
+fn adamw_step(harness: &mut Harness, step: u32, finite: bool) -> Built {
     let c = adamw_constants(step);
     let before = [7.0, 8.0, 9.0];
     let expected = if finite { vec![c.decay, c.step_size, c.correction] } else { before.to_vec() };
     let op = AdamWStep {
-        norm: lab.input_f32("norm", 1, GRAD_NORM_OUT, &[2.0, 0.5, f64::from(finite)]),
-        rate: lab.input_f32("rate", 1, 1, &[RATE as f64]),
-        updates: lab.tokens(&[step - 1]),
-        constants: lab.update_f32("constants", 1, ADAMW_CONSTANTS, &before),
+        norm: harness.input_f32("norm", 1, GRAD_NORM_OUT, &[2.0, 0.5, f64::from(finite)]),
+        rate: harness.input_f32("rate", 1, 1, &[RATE as f64]),
+        updates: harness.tokens(&[step - 1]),
+        constants: harness.update_f32("constants", 1, ADAMW_CONSTANTS, &before),
         beta1: BETAS.0,
         beta2: BETAS.1,
         weight_decay: WEIGHT_DECAY,
@@ -440,7 +451,7 @@ fn adamw_step(lab: &mut Lab, step: u32, finite: bool) -> Built {
     built(op, vec![("constants", expected)])
 }
 
-fn adamw(lab: &mut Lab, fill: Fill, p: usize, step: u32, copy: bool) -> Built {
+fn adamw(harness: &mut Harness, fill: Fill, p: usize, step: u32, copy: bool) -> Built {
     let c = adamw_constants(step);
     let (params, grads, m) = (fill.values(1, p), fill.values(2, p), fill.values(3, p));
     let v: Vec<f64> = fill.values(4, p).iter().map(|x| x.abs()).collect();
@@ -456,13 +467,13 @@ fn adamw(lab: &mut Lab, fill: Fill, p: usize, step: u32, copy: bool) -> Built {
         expected.push(("compute", new));
     }
     let op = AdamW {
-        params: lab.update_f32("params", 1, p, &params),
-        grads: lab.input_f32("grads", 1, p, &grads),
-        m: lab.update_f32("m", 1, p, &m),
-        v: lab.update_f32("v", 1, p, &v),
-        compute: copy.then(|| lab.output("compute", 1, p)),
-        norm: lab.input_f32("norm", 1, GRAD_NORM_OUT, &[2.0, clip, 1.0]),
-        constants: lab.input_f32("constants", 1, ADAMW_CONSTANTS, &[c.decay, c.step_size, c.correction]),
+        params: harness.update_f32("params", 1, p, &params),
+        grads: harness.input_f32("grads", 1, p, &grads),
+        m: harness.update_f32("m", 1, p, &m),
+        v: harness.update_f32("v", 1, p, &v),
+        compute: copy.then(|| harness.output("compute", 1, p)),
+        norm: harness.input_f32("norm", 1, GRAD_NORM_OUT, &[2.0, clip, 1.0]),
+        constants: harness.input_f32("constants", 1, ADAMW_CONSTANTS, &[c.decay, c.step_size, c.correction]),
         beta1: BETAS.0,
         beta2: BETAS.1,
         epsilon: 1e-8,
@@ -470,15 +481,15 @@ fn adamw(lab: &mut Lab, fill: Fill, p: usize, step: u32, copy: bool) -> Built {
     built(op, expected)
 }
 
-fn loss_sum(lab: &mut Lab, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
+fn loss_sum(harness: &mut Harness, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
     let (losses, before) = (fill.values(1, r * c), fill.values(2, r));
     let sums = losses
         .chunks(c)
         .zip(&before)
         .map(|(row, before)| row.iter().sum::<f64>() + if accumulate { *before } else { 0.0 });
     let expected = vec![("out", sums.collect())];
-    let losses = lab.input_f32("losses", r, c, &losses);
-    built(LossSum { losses, out: lab.update_f64("out", &before), accumulate }, expected)
+    let losses = harness.input_f32("losses", r, c, &losses);
+    built(LossSum { losses, out: harness.update_f64("out", &before), accumulate }, expected)
 }
 
 /// Rows of the pools that are merged.
@@ -499,29 +510,29 @@ const MERGES: [&[(u32, f64)]; 5] = [
 ];
 
 /// Sum of the terms, as plainly as can be.
-fn merge(lab: &mut Lab, fill: Fill, p: usize, terms: &'static [(u32, f64)], wide: bool, copy: bool) -> Built {
+fn merge(harness: &mut Harness, fill: Fill, p: usize, terms: &'static [(u32, f64)], wide: bool, copy: bool) -> Built {
     // Zeros of both signs among them.
     let row =
         |k: u64| fill.values(k, p).into_iter().enumerate().map(move |(i, x)| if i % 11 == 5 { x * -0.0 } else { x });
     let values: Vec<f64> = (0..SLOTS as u64).flat_map(row).collect();
     let (values, pool) = if wide {
-        let pool = lab.input_f32("pool", SLOTS, p, &values);
+        let pool = harness.input_f32("pool", SLOTS, p, &values);
         (values, pool)
     } else {
-        let values = lab.rounded(values);
-        let pool = lab.input("pool", SLOTS, p, &values);
+        let values = harness.rounded(values);
+        let pool = harness.input("pool", SLOTS, p, &values);
         (values, pool)
     };
     let term = |i: usize, e: usize| terms[i].1 * values[terms[i].0 as usize * p + e];
     let sum = |e: usize| (1..terms.len()).fold(term(0, e), |sum, i| sum + term(i, e));
     let rounded: Vec<f64> = (0..p).map(|e| sum(e) as f32 as f64).collect();
-    let (out, copied) = (lab.output_f32("out", 1, p), copy.then(|| lab.output("copy", 1, p)));
+    let (out, copied) = (harness.output_f32("out", 1, p), copy.then(|| harness.output("copy", 1, p)));
     let mut expected = vec![("out", rounded.clone())];
     if copy {
-        expected.push(("copy", lab.rounded(rounded)));
+        expected.push(("copy", harness.rounded(rounded)));
     }
     let rows: Vec<u32> = terms.iter().map(|term| term.0).collect();
     let weights: Vec<f64> = terms.iter().map(|term| term.1).collect();
-    let op = Merge { pool, rows: lab.tokens(&rows), weights: lab.input_f64(&weights), out, copy: copied };
+    let op = Merge { pool, rows: harness.tokens(&rows), weights: harness.input_f64(&weights), out, copy: copied };
     built(op, expected)
 }

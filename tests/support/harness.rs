@@ -1,8 +1,6 @@
-//! Runs one op on any device with every operand between sentinels: nothing but the operand may be written, inputs stay
-//! as they are, and every element of an output is written (it holds NaN before).
-
-// Each test program uses a part of it.
-#![allow(dead_code)]
+//! Runs one op on any device with every operand between sentinels: nothing but the operand may be
+//! written, inputs stay as they are, and every element of an output is written (it holds NaN
+//! before).
 
 use half::bf16;
 use stockpot::engine::device::{Buffer, DType, Device, Matrix};
@@ -14,41 +12,37 @@ const GUARD: usize = 16;
 const SENTINEL: f32 = -776.0;
 
 #[derive(Clone, Copy, PartialEq)]
-enum Role {
+pub enum Role {
     Input,
     Output,
 }
 
-struct Tensor {
-    name: &'static str,
-    buffer: Buffer,
+pub struct Tensor {
+    pub name: &'static str,
+    pub buffer: Buffer,
     rows: usize,
     cols: usize,
     stride: usize,
-    role: Role,
+    pub role: Role,
     /// The buffer's bits as uploaded.
     before: Vec<f32>,
 }
 
-pub struct Lab {
+pub struct Harness {
     pub device: Device,
     /// Elements between the end of a row and the start of the next.
     gap: usize,
-    tensors: Vec<Tensor>,
+    /// Operands of the op to come.
+    pub tensors: Vec<Tensor>,
     /// Outputs in f64
     wide: Vec<(&'static str, Buffer)>,
     /// When set, every f32 operand begins at its first element: all of them overlap.
-    shared: Option<Buffer>,
+    pub shared: Option<Buffer>,
 }
 
-impl Lab {
-    pub fn new(device: Device, gap: usize) -> Lab {
-        Lab { device, gap, tensors: Vec::new(), wide: Vec::new(), shared: None }
-    }
-    /// A lab in which all operands of an op overlap.
-    pub fn overlapping(mut device: Device) -> Lab {
-        let shared = device.alloc(DType::F32, 1 << 22).expect("memory");
-        Lab { shared: Some(shared), ..Lab::new(device, 0) }
+impl Harness {
+    pub fn new(device: Device, gap: usize) -> Harness {
+        Harness { device, gap, tensors: Vec::new(), wide: Vec::new(), shared: None }
     }
     /// The values as an operand of the device's compute type holds them; what is expected is computed from these.
     pub fn rounded(&self, values: Vec<f64>) -> Vec<f64> {
@@ -135,12 +129,6 @@ impl Lab {
         let matrix = buffer.slice(GUARD..GUARD + rows * stride).matrix(rows, stride).col_range(0..cols);
         self.tensors.push(Tensor { name, buffer, rows, cols, stride, role, before });
         matrix
-    }
-
-    /// The element types of the outputs declared so far.
-    pub fn output_types(&self) -> Vec<(&'static str, DType)> {
-        let outputs = self.tensors.iter().filter(|t| t.role == Role::Output);
-        outputs.map(|t| (t.name, t.buffer.dtype())).collect()
     }
 
     /// All elements of a buffer of f32 or bf16.

@@ -1,8 +1,5 @@
-//! Merges put into a model on any device, for the host executor (merge_on_device.rs) and a GPU (cuda.rs), against the
-//! plainest f64 average and the CPU, bit for bit.
-
-// Each test program uses a part of it.
-#![allow(dead_code)]
+//! Merges put into a model on any device, for the host executor (tests/kernels/merger.rs) and a GPU
+//! (tests/kernels/cuda.rs), against the plainest f64 average and the CPU, bit for bit.
 
 use rand::{Rng, SeedableRng};
 use std::fs;
@@ -28,7 +25,8 @@ pub fn config() -> Config {
 
 /// Checkpoints and their weights as stored.
 pub struct Stored {
-    pub directory: TempDir,
+    /// Removed with this.
+    _directory: TempDir,
     pub paths: Vec<PathBuf>,
     pub weights: Vec<Vec<f32>>,
 }
@@ -50,7 +48,7 @@ impl Stored {
             paths.push(path);
             weights.push(values);
         }
-        Stored { directory, paths, weights }
+        Stored { _directory: directory, paths, weights }
     }
     pub fn pool(&self) -> Pool {
         Pool::open(&self.paths).expect("checkpoints that fit each other")

@@ -1,7 +1,9 @@
-//! An executor that computes each launch with the plain loops of this module, on memory of its own. It knows a launch's
-//! name, defines and arguments and nothing of the op it came from: what it can compute, a kernel can.
+//! An executor that computes each launch with the plain loops of reference.rs, on memory of its own.
+//! It knows a launch's name, defines and arguments and nothing of the op it came from: what it can
+//! compute, a kernel can.
 //!
-//! Sizes and strides are taken from the scalars, as a kernel does; they must agree with what the matrices say.
+//! Sizes and strides are taken from the scalars, as a kernel does; they must agree with what the
+//! matrices say.
 
 use crate::reference::{self, AdamWConstants, rms_norm};
 use std::any::Any;

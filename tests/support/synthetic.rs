@@ -1,7 +1,6 @@
-//! Made-up studies for the tests of the report: [`study`] has what every study has, [`rich`] every experiment, [`large`] the
-//! size of a real one. Values are invented; only the statistics of mixtures are computed from them.
-#![allow(dead_code)] // each test crate uses its own share
-
+//! Synthetic studies for the tests of the report: [`study`] has what every study has, [`rich`]
+//! every experiment, [`large`] the size of a real one. Values are invented; only the statistics of
+//! mixtures are computed from them.
 use std::collections::BTreeMap;
 use stockpot::analysis::*;
 

@@ -1,4 +1,5 @@
-//! A few steps of small models on any device, for the host executor (simt_study.rs) and a GPU (cuda.rs).
+//! A few steps of small models on any device, for the host executor (tests/kernels/train.rs) and a
+//! GPU (tests/kernels/cuda.rs).
 
 use stockpot::engine::device::Device;
 use stockpot::engine::model::{Activations, Architecture, Batch, Config, Inputs, Model, Table, initial_weights};

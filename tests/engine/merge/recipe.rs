@@ -1,7 +1,9 @@
-//! mergekit's recipes: the same averages as mergekit's own, alone and several in one pass; and every recipe that would
-//! mean something else here is refused by its field and line.
+//! mergekit's recipes: the same averages as mergekit's own, alone and several in one pass; and
+//! every recipe that would mean something else here is refused by its field and line.
 
-use crate::common::*;
+use crate::binary::stockpot;
+use crate::checkpoints::copy_directory;
+use crate::trees::{assert_same_tree, tree};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Weights that are said in words (uniform, by tokens, by base units, scaled) are those of the explicit list, bit for
-//! bit, and every merge says what was used.
+//! Weights that are said in words (uniform, by tokens, by base units, scaled) are those of the
+//! explicit list, bit for bit, and every merge says what was used.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -1,22 +1,23 @@
-//! Every op against plain loops in f64: on the CPU, through its launch, on any number of threads; every backward formula
-//! of the reference against finite differences.
+//! src/engine/ops: every op against plain loops in f64, on the CPU and through its launch, on any
+//! number of threads.
 
-use crate::cases::{self, Built, Case, Fill, TOLERANCES};
-use crate::harness::Lab;
-use crate::reference;
+mod dtype_convert;
+mod gradients;
+
+use crate::cases::{Built, Case, Fill, TOLERANCES};
+use crate::harness::Harness;
 use crate::reference_executor::Reference;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use stockpot::engine::device::{Access, Buffer, DType, Device, Matrix};
-use stockpot::engine::model::{Architecture, Config, Table};
+use crate::{cases, reference};
+use stockpot::engine::device::{Buffer, DType, Device, Matrix};
 use stockpot::engine::ops::*;
 
 type Outputs = Vec<(&'static str, Vec<f64>)>;
 
 /// Runs a case and holds its outputs against the reference.
 fn check(case: &Case, device: Device) -> Outputs {
-    let mut lab = Lab::new(device, case.gap);
-    let Built { op, expected } = (case.build)(&mut lab);
-    let outputs = lab.run(&*op);
+    let mut harness = Harness::new(device, case.gap);
+    let Built { op, expected } = (case.build)(&mut harness);
+    let outputs = harness.run(&*op);
     let tolerance = TOLERANCES.iter().find(|t| t.op == op.name()).expect("every op has a tolerance");
     let names = |list: &mut dyn Iterator<Item = &'static str>| list.collect::<Vec<_>>();
     assert_eq!(names(&mut outputs.iter().map(|o| o.0)), names(&mut expected.iter().map(|e| e.0)), "{}", case.name);
@@ -54,34 +55,15 @@ fn results_have_the_same_bits_on_any_number_of_threads() {
     let on = |threads: usize| -> Vec<Vec<u64>> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         let bits = |case: &Case| {
-            let mut lab = Lab::new(Device::cpu(), case.gap);
-            let built = (case.build)(&mut lab);
-            lab.run(&*built.op).into_iter().flat_map(|(_, values)| values).map(f64::to_bits).collect()
+            let mut harness = Harness::new(Device::cpu(), case.gap);
+            let built = (case.build)(&mut harness);
+            harness.run(&*built.op).into_iter().flat_map(|(_, values)| values).map(f64::to_bits).collect()
         };
         pool.install(|| cases::all().iter().filter(|case| case.name.contains("Random")).map(bits).collect())
     };
     let alone = on(1);
     for threads in [2, 7] {
         assert!(alone == on(threads), "{threads} threads");
-    }
-}
-
-#[test]
-fn operands_that_overlap_what_is_written_are_refused() {
-    for case in cases::all().iter().filter(|case| case.name.contains("Ones") && case.gap == 0) {
-        let mut lab = Lab::overlapping(Device::cpu());
-        let op = (case.build)(&mut lab).op;
-        let written_alone = |op: &dyn Op| {
-            let shared: Vec<Access> =
-                op.operands().iter().filter(|(m, _)| m.dtype() == DType::F32).map(|(_, access)| *access).collect();
-            shared.len() == 1 || shared.iter().all(|access| *access == Access::Read)
-        };
-        if written_alone(&*op) {
-            continue; // nothing of its type to overlap with
-        }
-        let refused = catch_unwind(AssertUnwindSafe(|| lab.device.run(&*op))).expect_err(&case.name);
-        let message = refused.downcast_ref::<String>().expect("a message");
-        assert!(message.contains("overlap"), "{}: {message}", case.name);
     }
 }
 
@@ -214,128 +196,10 @@ fn the_copy_of_the_weights_is_rounded_to_bf16() {
 }
 
 #[test]
-fn a_model_without_an_output_matrix_knows_nothing() {
-    for architecture in [Architecture::Olmo2, Architecture::Llama] {
-        let mut config = Config::preset("tiny", architecture, 50, 0).expect("a preset");
-        (config.width, config.heads, config.kv_heads, config.head_width) = (16, 2, 1, 8);
-        (config.layers, config.feed_forward, config.tied) = (2, 24, false);
-        let table = Table::new(&config);
-        let mut weights = Fill::Random.values(1, table.len);
-        weights[table.head.clone()].fill(0.0);
-        let tokens: Vec<u32> = (0..14).collect();
-        let targets = cases::targets(14, 50);
-        let loss = |weights: &[f64]| reference::model_loss(&config, weights, &tokens, &targets, 2, 7);
-        assert!((loss(&weights) - 50f64.ln()).abs() < 1e-12, "uniform over the vocabulary");
-        // A batch is the mean of its sequences: what each is scored by is its own tokens alone.
-        weights[table.head].copy_from_slice(&Fill::Random.values(2, 50 * 16));
-        let one = |b: usize| {
-            let rows = 7 * b..7 * b + 7;
-            let scored = targets[rows.clone()].iter().filter(|&&t| t != IGNORED).count() as f64;
-            scored * reference::model_loss(&config, &weights, &tokens[rows.clone()], &targets[rows], 1, 7)
-        };
-        let scored = targets.iter().filter(|&&t| t != IGNORED).count() as f64;
-        assert!((loss(&weights) - (one(0) + one(1)) / scored).abs() < 1e-12);
-    }
-}
-
-#[test]
 fn every_op_has_a_case_and_a_tolerance() {
     let names: Vec<&str> =
-        cases::all().iter().map(|case| (case.build)(&mut Lab::new(Device::cpu(), 0)).op.name()).collect();
+        cases::all().iter().map(|case| (case.build)(&mut Harness::new(Device::cpu(), 0)).op.name()).collect();
     for tolerance in &TOLERANCES {
         assert!(names.contains(&tolerance.op), "{} has no case", tolerance.op);
     }
-}
-
-/// d f / d x by central differences.
-fn finite_differences(x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
-    const STEP: f64 = 1e-5;
-    let (mut x, n) = (x.to_vec(), x.len());
-    let mut slope = |i: usize| {
-        let at = x[i];
-        x[i] = at + STEP;
-        let above = f(&x);
-        x[i] = at - STEP;
-        let below = f(&x);
-        x[i] = at;
-        (above - below) / (2.0 * STEP)
-    };
-    (0..n).map(&mut slope).collect()
-}
-
-/// Holds `gradient` against the slopes of `f`. Central differences with a step of 1e-5 in f64 err by about 1e-10 of the
-/// third derivative and 1e-11 of f; what is compared here is of order 1.
-fn is_gradient(what: &str, gradient: &[f64], x: &[f64], f: impl Fn(&[f64]) -> f64) {
-    let slopes = finite_differences(x, f);
-    assert_eq!(gradient.len(), slopes.len());
-    for (i, (got, want)) in gradient.iter().zip(&slopes).enumerate() {
-        assert!((got - want).abs() <= 1e-8 * want.abs().max(1.0), "{what}[{i}] is {got}, slope {want}");
-    }
-}
-
-fn dot(x: &[f64], y: &[f64]) -> f64 {
-    x.iter().zip(y).map(|(x, y)| x * y).sum()
-}
-
-#[test]
-fn the_products_of_a_linear_layer_are_its_gradients() {
-    let (m, n, k) = (5, 7, 3);
-    let (x, w, dy) = (Fill::Random.values(1, m * k), Fill::Random.values(2, n * k), Fill::Random.values(3, m * n));
-    let loss = |x: &[f64], w: &[f64]| dot(&reference::gemm(x, w, (m, n, k), false, true), &dy);
-    is_gradient("dx", &reference::gemm(&dy, &w, (m, k, n), false, false), &x, |x| loss(x, &w));
-    is_gradient("dw", &reference::gemm(&dy, &x, (n, k, m), true, false), &w, |w| loss(&x, w));
-}
-
-#[test]
-fn rms_norm_backward_is_the_gradient() {
-    let (rows, n) = (3, 7);
-    let (x, w, dout) = (Fill::Random.values(1, rows * n), Fill::Random.values(2, n), Fill::Random.values(3, rows * n));
-    let loss = |x: &[f64], w: &[f64]| dot(&reference::rms_norm(x, w, 0.01).0, &dout);
-    let (dx, dw) = reference::rms_norm_backward(&x, &w, &reference::rms_norm(&x, &w, 0.01).1, &dout);
-    is_gradient("dx", &dx, &x, |x| loss(x, &w));
-    is_gradient("dweight", &dw, &w, |w| loss(&x, w));
-}
-
-#[test]
-fn the_inverse_rotation_is_the_gradient_of_the_rotation() {
-    let (rows, cols, width) = (6, 24, 8);
-    let table = reference::rope_table(3, width, 10_000.0);
-    let (x, dout) = (Fill::Random.values(1, rows * cols), Fill::Random.values(2, rows * cols));
-    let dx = reference::rope(&dout, cols, &table, width, true);
-    is_gradient("dx", &dx, &x, |x| dot(&reference::rope(x, cols, &table, width, false), &dout));
-}
-
-#[test]
-fn swiglu_backward_is_the_gradient() {
-    let (rows, n) = (3, 5);
-    let (x, dout) = (Fill::Random.values(1, rows * 2 * n), Fill::Random.values(2, rows * n));
-    is_gradient("dgate_up", &reference::swiglu_backward(&x, &dout, n), &x, |x| dot(&reference::swiglu(x, n), &dout));
-}
-
-#[test]
-fn attention_backward_is_the_gradient() {
-    let s = AttentionShape { batch: 2, context: 5, heads: 4, kv_heads: 2, head_width: 8 };
-    let wide = s.batch * s.context * s.heads * s.head_width;
-    let [q, k, v, dout] = [(1, wide), (2, wide / 2), (3, wide / 2), (4, wide)].map(|(i, n)| Fill::Random.values(i, n));
-    let loss = |q: &[f64], k: &[f64], v: &[f64]| dot(&reference::attention(&s, q, k, v).0, &dout);
-    let g = reference::attention_backward(&s, &q, &k, &v, &dout);
-    is_gradient("dq", &g.dq, &q, |q| loss(q, &k, &v));
-    is_gradient("dk", &g.dk, &k, |k| loss(&q, k, &v));
-    is_gradient("dv", &g.dv, &v, |v| loss(&q, &k, v));
-}
-
-#[test]
-fn cross_entropy_gradient_is_the_gradient() {
-    let (rows, n) = (5, 11);
-    let (x, targets) = (Fill::Random.values(1, rows * n), cases::targets(rows, n));
-    let gradient = reference::cross_entropy_gradient(&x, &targets, 0.3);
-    is_gradient("logits", &gradient, &x, |x| 0.3 * reference::cross_entropy(x, &targets).iter().sum::<f64>());
-}
-
-#[test]
-fn embedding_backward_is_the_gradient() {
-    let (tokens, n) = ([2, 0, 2, 1], 3);
-    let (weight, dout) = (Fill::Random.values(1, 4 * n), Fill::Random.values(2, tokens.len() * n));
-    let gradient = reference::embedding_backward(&tokens, &dout, &vec![0.0; weight.len()], n);
-    is_gradient("dweight", &gradient, &weight, |w| dot(&reference::embedding(&tokens, w, n), &dout));
 }

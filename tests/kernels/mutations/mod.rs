@@ -1,5 +1,6 @@
-//! The executor's proof that it would notice: each row plants a bug in a kernel, and a case of tests/cases must then fail
-//! on the host executor. A row whose text no longer stands in the kernel exactly once fails as stale.
+//! The executor's proof that it would notice: each row plants a bug in a kernel, and a case of
+//! tests/support/cases.rs must then fail on the host executor. A row whose text no longer stands in
+//! the kernel exactly once fails as stale.
 
 mod attention;
 mod elementwise;

@@ -1,4 +1,4 @@
-//! Bugs to plant in kernels: each a change of text, and a case of tests/cases that must then fail.
+//! Bugs to plant in kernels: each a change of text, and a case of tests/support/cases.rs that must then fail.
 
 /// Which modes of the host executor must find it.
 #[derive(Clone, Copy, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Mutation {
     /// Stands in the file exactly once.
     pub from: &'static str,
     pub to: &'static str,
-    /// Name of the case in tests/cases.
+    /// Name of the case in tests/support/cases.rs.
     pub case: &'static str,
     pub by: By,
 }

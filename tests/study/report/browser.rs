@@ -1,6 +1,7 @@
-//! The report in a real browser: `tests/browser/check.mjs` drives a headless Chromium through the page of a made-up study
-//! on a desk, a phone, in dark mode and on paper. Needs Chromium and Node; without them this test says loudly that it skips,
-//! or fails where STOCKPOT_REQUIRE_BROWSER is set, as in .ci/run. Screenshots stay in target/tmp/browser, to be looked at.
+//! The report in a real browser: `tests/browser/check.mjs` drives a headless Chromium through the
+//! page of a synthetic study on a desk, a phone, in dark mode and on paper. Needs Chromium and Node;
+//! without them this test says loudly that it skips, or fails where STOCKPOT_REQUIRE_BROWSER is
+//! set, as in .ci/run. Screenshots stay in target/tmp/browser, to be looked at.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
