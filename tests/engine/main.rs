@@ -3,6 +3,7 @@
 mod checkpoint;
 mod data;
 mod device;
+mod eval;
 mod layers;
 mod merge;
 mod model;

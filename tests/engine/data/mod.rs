@@ -18,7 +18,7 @@ use stockpot::engine::data::*;
 use stockpot::error::{Error, Result};
 use tempfile::TempDir;
 
-fn temp() -> TempDir {
+pub fn temp() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
@@ -83,7 +83,7 @@ fn load(directory: &Path, json: serde_json::Value) -> Result<Tokenizer> {
 }
 
 /// A shard of the given documents, each a list of tokens; document i is said to have 10 i bytes of text.
-fn shard(directory: &Path, documents: &[Vec<u32>]) -> Shard {
+pub fn shard(directory: &Path, documents: &[Vec<u32>]) -> Shard {
     Shard::write(directory, &small_tokenizer(), |writer| {
         documents.iter().enumerate().try_for_each(|(i, tokens)| writer.add_tokens(tokens, 10 * i as u64))
     })
