@@ -84,19 +84,19 @@ step_facts() {
 }
 
 # With what the tests print: how far each output is off at most.
-step_tests() { "$binaries/tests/cuda" --test-threads 1 --nocapture; }
+step_tests() { "$binaries/tests/kernels" cuda:: --test-threads 1 --nocapture; }
 
-sanitize() { # TOOL [FILTER OF TESTS...]
+sanitize() { # TOOL TESTS [OPTIONS...]
   on_gpu && needs compute-sanitizer || return
-  STOCKPOT_CASES=${CASES-Random} compute-sanitizer --tool "$1" --error-exitcode 1 "$binaries/tests/cuda" \
+  STOCKPOT_CASES=${CASES-Random} compute-sanitizer --tool "$1" --error-exitcode 1 "$binaries/tests/kernels" \
     --test-threads 1 --nocapture "${@:2}"
 }
 # One test asks for more memory than there is: an error that is meant.
-step_memcheck() { sanitize memcheck --skip memory_that_the_gpu_has_not; }
+step_memcheck() { sanitize memcheck cuda:: --skip memory_that_the_gpu_has_not; }
 # Races, barriers and unset memory are a kernel's own: its cases show them.
-step_racecheck() { sanitize racecheck every_case; }
-step_synccheck() { sanitize synccheck every_case; }
-step_initcheck() { sanitize initcheck every_case; }
+step_racecheck() { sanitize racecheck cuda::every_case; }
+step_synccheck() { sanitize synccheck cuda::every_case; }
+step_initcheck() { sanitize initcheck cuda::every_case; }
 
 # Runs a study twice and compares every byte, but for the lock, which holds a process id.
 twice() { # STUDY NAME

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what benches/gpu.sh runs on a machine without cargo, stripped, in one folder:
 #   benches/prepare_gpu.sh FOLDER
-# leaves FOLDER/stockpot, FOLDER/tests/cuda, FOLDER/tokenizer.json and FOLDER/build.txt.
+# leaves FOLDER/stockpot, FOLDER/tests/kernels, FOLDER/tokenizer.json and FOLDER/build.txt.
 set -euo pipefail
 [ $# = 1 ] || { echo "usage: benches/prepare_gpu.sh FOLDER" >&2; exit 2; }
 mkdir -p "$1/tests"
@@ -28,11 +28,17 @@ collect() { # NAME PROGRAM TO
 cargo build --release --bin stockpot --message-format=json | executables bin | while read -r name program; do
   collect "$name" "$program" "$folder/$name"
 done
-cargo test --release --no-run --test cuda --message-format=json | executables test | while read -r name program; do
+cargo test --release --no-run --test kernels --message-format=json | executables test | while read -r name program; do
   collect "$name" "$program" "$folder/tests/$name"
 done
-for program in stockpot tests/cuda; do
+for program in stockpot tests/kernels; do
   [ -x "$folder/$program" ] || { echo "benches/prepare_gpu.sh: no $program was built" >&2; exit 1; }
+done
+
+# The tests that gpu.sh names are there: a filter that finds none would pass.
+for tests in cuda:: cuda::every_case cuda::memory_that_the_gpu_has_not; do
+  [[ $("$folder/tests/kernels" "$tests" --list) == *": test"* ]] ||
+    { echo "benches/prepare_gpu.sh: no test is named $tests" >&2; exit 1; }
 done
 
 # A tokenizer for trainings: the quickstart's study, as short as can be, makes one.

@@ -1,5 +1,5 @@
 //! The runtime: kernels and their launches, models, training, merging and scoring. It knows no study: nothing here uses
-//! the storeys above (`tests/engine` checks it).
+//! the storeys above (`tests/engine/layers.rs` checks it).
 
 pub mod checkpoint;
 pub mod data;

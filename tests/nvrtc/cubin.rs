@@ -1,4 +1,5 @@
-//! What a kernel takes of a GPU, as ptxas tells it in the log and as the CUBIN itself (an ELF file) holds it.
+//! What a kernel takes of a GPU, as ptxas tells it in the log and as the CUBIN itself (an ELF file)
+//! holds it.
 
 /// One kernel of a CUBIN.
 #[derive(Debug, Clone, PartialEq, Eq)]

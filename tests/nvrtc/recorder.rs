@@ -1,8 +1,9 @@
-//! Which kernels the real code launches, and how: a device without memory runs whole steps of every preset, and what it
-//! was asked to launch is written down. Sizes are the real ones, since nothing is allocated.
+//! Which kernels the real code launches, and how: a device without memory runs whole steps of every
+//! preset, and what it was asked to launch is written down. Sizes are the real ones, since nothing
+//! is allocated.
 
 use crate::cases;
-use crate::lab::Lab;
+use crate::harness::Harness;
 use rayon::prelude::*;
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -76,11 +77,11 @@ impl Executor for Recorder {
     }
 }
 
-/// What the cases of tests/kernels.rs launch: odd shapes and strides.
+/// What the cases of tests/support/cases.rs launch: odd shapes and strides.
 pub fn of_cases() -> BTreeSet<Configuration> {
     let launches = |case: &cases::Case| {
         let (device, _) = device(DType::Bf16);
-        (case.build)(&mut Lab::new(device, case.gap)).op.launches()
+        (case.build)(&mut Harness::new(device, case.gap)).op.launches()
     };
     let all = cases::all();
     let chosen = all.par_iter().filter(|case| case.name.contains("Ones") || case.name.contains("Random gap 0"));

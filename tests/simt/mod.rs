@@ -8,9 +8,6 @@
 //!
 //! Needs g++ (and addr2line, for the lines in messages); without it every test that uses it fails.
 
-// Each test program uses a part of it.
-#![allow(dead_code)]
-
 mod compile;
 mod library;
 mod memory;
@@ -57,8 +54,9 @@ impl Mode {
     pub const ALL: [Mode; 5] = [Mode::FORWARD, Mode::REVERSE, Mode::RANDOM, Mode::EARLY, Mode::HOOKED];
 }
 
-/// Runs an ignored test of this program in a process of its own that can use [`Build::Sanitized`]: the runtime of
-/// AddressSanitizer must be the first library that a process loads. Whether it passed, and what it said.
+/// Runs an ignored test of this program, named with its modules, in a process of its own that can use
+/// [`Build::Sanitized`]: the runtime of AddressSanitizer must be the first library that a process loads.
+/// Whether it passed, and what it said.
 pub fn run_sanitized(test: &str) -> (bool, String) {
     let runtime = Command::new("g++").arg("-print-file-name=libasan.so").output().expect("g++ starts").stdout;
     let child = Command::new(std::env::current_exe().expect("this program has a path"))

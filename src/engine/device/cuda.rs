@@ -207,7 +207,7 @@ impl Executor for Cuda {
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
         let [x, y, z] = launch.grid;
         // SAFETY: (1) the op gives its kernel's parameters in order, one slot of eight bytes each, as the kernel
-        // declares them (held by tests/kernels.rs, where the same launches run); the driver copies them before it
+        // declares them (held by tests/kernels/ops.rs, where the same launches run); the driver copies them before it
         // returns; (2) `Device::run` has checked that the operands lie on this device and that written ones overlap
         // nothing; (3) they stay allocated: memory is freed in the order of the stream, and recorded launches keep
         // theirs.

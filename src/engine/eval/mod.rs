@@ -3,5 +3,5 @@
 mod perplexity;
 mod scorer;
 
-pub use perplexity::{DomainScore, rows};
+pub use perplexity::{DomainScore, rows, score};
 pub use scorer::Scorer;

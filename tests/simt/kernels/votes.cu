@@ -1,4 +1,4 @@
-// out (64) from votes and shuffles of every kind; out[i] is computed again in tests/simt_executor.rs. Block 64.
+// out (64) from votes and shuffles of every kind; out[i] is computed again in tests/kernels/executor.rs. Block 64.
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(64) votes(u32* out) {

@@ -1,0 +1,73 @@
+//! src/engine/eval: a score is the nats of every token, each once, as plain loops in f64 find them.
+
+use crate::data::{shard, temp};
+use crate::model::reference::model_loss;
+use stockpot::engine::data::{Shard, eval_windows};
+use stockpot::engine::device::Device;
+use stockpot::engine::eval::{DomainScore, score};
+use stockpot::engine::model::{Activations, Architecture, Config, Model, Table, initial_weights};
+use stockpot::error::Result;
+
+const CONTEXT: usize = 16;
+
+fn config(architecture: Architecture) -> Config {
+    let mut config = Config::preset("tiny", architecture, 280, 0).expect("a preset");
+    (config.width, config.layers, config.heads, config.kv_heads, config.head_width) = (16, 2, 2, 1, 8);
+    (config.feed_forward, config.context, config.init_std) = (24, CONTEXT, 0.2);
+    config
+}
+
+/// Documents of no token, one, a window less one, a window, one more, and several windows.
+fn documents() -> Vec<Vec<u32>> {
+    let tokens = |(salt, n): (u32, u32)| (0..n).map(|i| 1 + (i * 37 + salt * 11) % 279).collect();
+    (0..).zip([0, 1, 15, 16, 17, 40]).map(tokens).collect()
+}
+
+/// The score, in passes of at most `rows` tokens, and what was said after each pass.
+fn scored(shard: &Shard, config: &Config, weights: &[f32], rows: usize) -> Result<(DomainScore, Vec<(u64, u64)>)> {
+    let mut device = Device::cpu();
+    let model = Model::new(&mut device, config, weights)?;
+    let acts = Activations::for_evaluation(&mut device, config, rows)?;
+    let mut said = Vec::new();
+    let score = score(&mut device, &model, &acts, shard, &mut |_, done, all| said.push((done, all)))?;
+    Ok((score, said))
+}
+
+#[test]
+fn a_score_is_the_nats_of_each_window_by_itself() {
+    let dir = temp();
+    let shard = shard(&dir.path().join("s"), &documents());
+    for architecture in [Architecture::Olmo2, Architecture::Llama] {
+        let config = config(architecture);
+        let weights = initial_weights(&config, 7);
+        let wide: Vec<f64> = weights.iter().map(|&w| f64::from(w)).collect();
+        let nats = |window: &[u32]| {
+            let inputs = [&[config.eos], &window[..window.len() - 1]].concat();
+            window.len() as f64 * model_loss(&config, &wide, &inputs, window, 1, window.len())
+        };
+        let documents = documents();
+        let windows = || documents.iter().flat_map(|d| eval_windows(d.len(), CONTEXT).map(|window| &d[window]));
+        let expected: f64 = windows().map(nats).sum();
+        // One window a pass, three, and all at once.
+        for (rows, passes) in [(CONTEXT, 7), (3 * CONTEXT, 3), (2048, 1)] {
+            let (score, said) = scored(&shard, &config, &weights, rows).expect("a score");
+            assert!((score.nats / expected - 1.0).abs() < 1e-6, "{rows} rows: {}, expected {expected}", score.nats);
+            assert_eq!((score.documents, score.tokens, score.bytes), (6, 89, 150));
+            let count = windows().count() as u64;
+            assert!(said.len() == passes && said.last() == Some(&(count, count)), "{rows} rows: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn what_has_no_score_is_refused() {
+    let (dir, config) = (temp(), config(Architecture::Llama));
+    let mut weights = initial_weights(&config, 7);
+    let refused = |shard: &Shard, weights: &[f32], part: &str| {
+        let error = scored(shard, &config, weights, 2048).expect_err("no score").to_string();
+        assert!(error.contains(part), "{error}");
+    };
+    refused(&shard(&dir.path().join("empty"), &[vec![], vec![]]), &weights, "there is no text to score");
+    weights[Table::new(&config).final_norm.start] = f32::NAN;
+    refused(&shard(&dir.path().join("s"), &documents()), &weights, "look for weights that are not finite");
+}

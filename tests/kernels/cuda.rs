@@ -1,0 +1,204 @@
+//! The kernels, merges and whole trainings on the GPU cuda:0: the cases and bounds of the host
+//! executor, and equal bits each time. Without a GPU these are skipped, unless
+//! `STOCKPOT_REQUIRE_CUDA=1` (benches/gpu.sh). `STOCKPOT_CASES` names a part of the cases' names:
+//! others are left out. With `STOCKPOT_STAND_IN=1` the host executor stands in for the GPU: a
+//! rehearsal of this program and of what calls it.
+
+use crate::nvrtc::recorder;
+use crate::simt::{Mode, Simt};
+use crate::tolerances::{Worst, bits, run};
+use crate::training_on::{self, is_training_on_the_cpu_but_for_bf16, small, trained};
+use crate::{cases, merging_on, tiles};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::time::Instant;
+use stockpot::engine::device::nvrtc::Nvrtc;
+use stockpot::engine::device::{DType, Device, Repeat};
+use stockpot::engine::model::Architecture;
+use stockpot::engine::ops::{Fill, GEMM_TILES};
+use stockpot::error::Result;
+
+/// Whether there is a GPU to test on; `false` is a skip, which is said loudly.
+fn has_gpu() -> bool {
+    let Err(missing) = open() else { return true };
+    let required = std::env::var_os("STOCKPOT_REQUIRE_CUDA").is_some_and(|value| value == "1");
+    assert!(!required, "STOCKPOT_REQUIRE_CUDA is set, but: {missing}");
+    // Past libtest, which would swallow what a passing test prints.
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, no GPU: {missing}\n");
+    false
+}
+
+/// Whether this is a rehearsal.
+fn stand_in() -> bool {
+    std::env::var_os("STOCKPOT_STAND_IN").is_some()
+}
+
+fn open() -> Result<Device> {
+    if stand_in() { Ok(Simt::bf16(Mode::FORWARD)) } else { Device::cuda(0) }
+}
+
+fn gpu() -> Device {
+    open().expect("a GPU, as a moment ago")
+}
+
+/// Compiles what the cases launch, on all cores: one after another, a hundred files take half a minute. They go to the
+/// cache on disk, from which the device then has them.
+fn compile_ahead(architecture: &str) {
+    let start = Instant::now();
+    let units: BTreeSet<_> = recorder::of_cases().into_iter().map(|c| (c.file, c.options)).collect();
+    let compiler = Nvrtc::find(None).expect("the device has found one");
+    units.par_iter().for_each(|(file, options)| {
+        compiler.compile(file, options, architecture).unwrap_or_else(|e| panic!("{e}"));
+    });
+    println!("{} kernels with their defines compiled in {:.1} s", units.len(), start.elapsed().as_secs_f64());
+}
+
+/// Failures that are collected before the rest is left out.
+const MOST_FAILURES: usize = 50;
+
+#[test]
+fn every_case_is_within_its_bound_and_has_the_same_bits_again() {
+    if !has_gpu() {
+        return;
+    }
+    let mut device = gpu();
+    if let Some(architecture) = device.name().strip_prefix("cuda ") {
+        compile_ahead(architecture);
+    }
+    let chosen = std::env::var("STOCKPOT_CASES").unwrap_or_default();
+    let (mut worst, mut failures) = (Worst::default(), vec![]);
+    for case in cases::all().into_iter().filter(|case| case.name.contains(&chosen)) {
+        let twice = run(&case, device).and_then(|(outputs, device)| Ok((outputs, run(&case, device)?)));
+        match twice {
+            Ok((outputs, (again, same_device))) => {
+                device = same_device;
+                worst.note(&case, &outputs);
+                failures.extend(outputs.iter().filter_map(|output| output.check(&case).err()));
+                if bits(&outputs) != bits(&again) {
+                    failures.push(format!("{}: other bits the second time", case.name));
+                }
+            }
+            Err(message) => {
+                failures.push(message);
+                // A fault is the context's end; another context may be had.
+                match open() {
+                    Ok(another) => device = another,
+                    Err(e) => {
+                        failures.push(format!("and then: {e}"));
+                        break;
+                    }
+                }
+            }
+        }
+        if failures.len() > MOST_FAILURES {
+            failures.push("and the rest was left out".into());
+            break;
+        }
+    }
+    print!("{worst}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_tile_of_the_product_gives_the_same_right_bits() {
+    if !has_gpu() {
+        return;
+    }
+    for layout in tiles::LAYOUTS {
+        let first = tiles::product(&GEMM_TILES[0], layout, gpu());
+        for tile in &GEMM_TILES {
+            assert!(first == tiles::product(tile, layout, gpu()), "{layout:?} {tile:?}: other bits");
+        }
+    }
+}
+
+#[test]
+fn training_is_training_on_the_cpu_but_for_bf16() {
+    if has_gpu() {
+        is_training_on_the_cpu_but_for_bf16(gpu);
+    }
+}
+
+#[test]
+fn training_has_the_same_bits_again_and_with_activations_computed_again() {
+    if !has_gpu() {
+        return;
+    }
+    let config = small(Architecture::Olmo2, false);
+    let one = trained(gpu(), &config, false);
+    for recompute in [false, true] {
+        let other = trained(gpu(), &config, recompute);
+        assert!(one.gradient == other.gradient, "recompute {recompute}: other gradients");
+        assert!(one.weights == other.weights, "recompute {recompute}: other weights");
+        assert!(one.losses == other.losses, "recompute {recompute}: other losses");
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_changes_nothing() {
+    if has_gpu() {
+        training_on::a_gradient_that_is_not_finite_changes_nothing(gpu());
+    }
+}
+
+#[test]
+fn copies_of_every_size_arrive_whole_and_in_order() {
+    if !has_gpu() {
+        return;
+    }
+    let mut device = gpu();
+    // Around a staging slot of 1 MiB, and more than all slots hold.
+    for len in [1, 3, 262_143, 262_144, 262_145, 6_000_000] {
+        let buffer = device.alloc(DType::U32, len).expect("memory");
+        assert!(device.to_vec::<u32>(&buffer).expect("download").iter().all(|&x| x == 0), "new memory is zero");
+        let pending: Vec<_> = (0..3u32)
+            .map(|round| {
+                let values: Vec<u32> = (0..len as u32).map(|i| i.wrapping_mul(2_654_435_761) ^ round).collect();
+                device.upload(&buffer, &values).expect("upload");
+                (values, device.fetch::<u32>(&buffer).expect("fetch"))
+            })
+            .collect();
+        for (values, pending) in pending {
+            assert!(pending.wait().expect("the copy") == values, "{len} elements");
+        }
+    }
+}
+
+#[test]
+fn merges_have_the_bits_of_the_cpu_whatever_the_memory() {
+    if has_gpu() {
+        merging_on::merges_have_the_bits_of_the_cpu(gpu);
+    }
+}
+
+#[test]
+fn recorded_launches_do_what_queued_ones_do() {
+    if !has_gpu() {
+        return;
+    }
+    let mut device = gpu();
+    let x = device.alloc(DType::F32, 1000).expect("memory");
+    let mut repeat = Repeat::default();
+    // The first time they run, the second time they are recorded, the third the record runs alone.
+    for _ in 0..4 {
+        device.upload(&x, &[0f32; 1000]).expect("upload");
+        let fill = |device: &mut Device| device.run(&Fill { x: x.vector(), value: 2.5 });
+        device.repeat(&mut repeat, fill).expect("the work");
+        assert_eq!(device.to_vec::<f32>(&x).expect("download"), [2.5; 1000]);
+    }
+}
+
+#[test]
+fn memory_that_the_gpu_has_not_is_an_error_with_a_remedy() {
+    if !has_gpu() {
+        return;
+    }
+    if stand_in() {
+        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: the host executor's memory has no bound of its own\n");
+        return;
+    }
+    let error = gpu().alloc(DType::F32, 1 << 44).map(|_| ()).expect_err("64 TiB");
+    let text = error.to_string();
+    assert!(text.contains("are free") && text.contains("micro_batch"), "{text}");
+}

@@ -1,0 +1,213 @@
+//! The NVRTC gate, a module of tests/kernels, which needs no GPU: every kernel in every
+//! configuration that training, scoring and the cases of tests/support/cases.rs launch compiles for
+//! every architecture, spills nothing, fits the GPU, and takes the arguments that its op gives.
+//! `table.md` holds the registers and the occupancy of what ships; `STOCKPOT_UPDATE=1` writes it
+//! again.
+//!
+//! Without NVRTC the gate is skipped, unless `STOCKPOT_REQUIRE_NVRTC=1` (.ci/run).
+
+mod cubin;
+pub mod recorder;
+
+use cubin::Usage;
+use rayon::prelude::*;
+use recorder::Configuration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::path::Path;
+use stockpot::engine::device::nvrtc::Nvrtc;
+
+/// What one multiprocessor has, and a block may take (CUDA C++ Programming Guide, compute capabilities).
+struct Architecture {
+    name: &'static str,
+    threads: u32,
+    blocks: u32,
+    shared_bytes: u32,
+    shared_bytes_per_block: u32,
+}
+
+const fn architecture(name: &'static str, threads: u32, blocks: u32, shared_kb: u32) -> Architecture {
+    let shared_bytes = shared_kb << 10;
+    // One KB of each block is the system's.
+    Architecture { name, threads, blocks, shared_bytes, shared_bytes_per_block: shared_bytes - SYSTEM_SHARED }
+}
+
+const SYSTEM_SHARED: u32 = 1 << 10;
+const ARCHITECTURES: [Architecture; 6] = [
+    architecture("sm_80", 2048, 32, 164),
+    architecture("sm_86", 1536, 16, 100),
+    architecture("sm_89", 1536, 24, 100),
+    architecture("sm_90a", 2048, 32, 228),
+    architecture("sm_100", 2048, 32, 228),
+    architecture("sm_120", 1536, 24, 100),
+];
+/// 32-bit registers of a multiprocessor; each warp takes them in units of 256.
+const REGISTERS: u32 = 65_536;
+const REGISTER_UNIT: u32 = 256;
+/// The release that `table.md` was measured with; `.ci/run` installs it.
+const PINNED: (u32, u32) = (13, 2);
+
+impl Architecture {
+    /// Blocks of a configuration that run side by side on one multiprocessor.
+    fn occupancy(&self, configuration: &Configuration, usage: &Usage) -> u32 {
+        let warps = configuration.block.div_ceil(32);
+        let registers = warps * (usage.registers * 32).next_multiple_of(REGISTER_UNIT);
+        let shared = usage.shared_bytes + configuration.shared_bytes + SYSTEM_SHARED;
+        let limits =
+            [self.threads / configuration.block, self.blocks, REGISTERS / registers, self.shared_bytes / shared];
+        limits.into_iter().min().expect("four limits")
+    }
+
+    /// What is wrong with a configuration on this architecture.
+    fn faults(&self, configuration: &Configuration, usage: &Usage) -> Vec<String> {
+        let shared = usage.shared_bytes + configuration.shared_bytes;
+        let checks = [
+            (usage.spilled > 0, format!("{} bytes of registers are spilled", usage.spilled)),
+            (usage.stack > 0, format!("{} bytes of local memory", usage.stack)),
+            (configuration.block > usage.most_threads, {
+                format!("{} threads, __launch_bounds__({})", configuration.block, usage.most_threads)
+            }),
+            (shared > self.shared_bytes_per_block, format!("{shared} bytes of shared memory")),
+            (self.occupancy(configuration, usage) == 0, "not one block fits a multiprocessor".into()),
+            (configuration.arguments != usage.parameters, {
+                format!("arguments of {:?} bytes, parameters of {:?}", configuration.arguments, usage.parameters)
+            }),
+        ];
+        checks.into_iter().filter_map(|(wrong, what)| wrong.then_some(what)).collect()
+    }
+}
+
+/// An NVRTC; `None` is a skip, which is said loudly.
+fn nvrtc() -> Option<Nvrtc> {
+    match Nvrtc::find(None) {
+        Ok(nvrtc) => Some(nvrtc),
+        Err(missing) if required() => panic!("STOCKPOT_REQUIRE_NVRTC is set, but: {}", missing.what()),
+        Err(missing) => {
+            // Past libtest, which would swallow what a passing test prints.
+            let (what, fix) = (missing.what(), missing.fix());
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("\n*** SKIPPED: no kernel was compiled. {what}\n*** {fix}\n\n"),
+            );
+            None
+        }
+    }
+}
+
+fn required() -> bool {
+    std::env::var_os("STOCKPOT_REQUIRE_NVRTC").is_some_and(|value| value == "1")
+}
+
+type Measured = BTreeMap<(Configuration, &'static str), Usage>;
+
+/// Every configuration on every architecture, and what is wrong with them.
+fn measure(nvrtc: &Nvrtc, configurations: &BTreeSet<Configuration>) -> (Measured, Vec<String>) {
+    // One compilation serves every block, shared memory and arguments that a kernel is launched with.
+    let mut units: BTreeMap<_, Vec<&Configuration>> = BTreeMap::new();
+    for c in configurations {
+        units.entry((c.file, &c.options)).or_default().push(c);
+    }
+    let jobs: Vec<_> =
+        units.into_values().flat_map(|unit| ARCHITECTURES.iter().map(move |a| (unit.clone(), a))).collect();
+    let done: Vec<_> = jobs.into_par_iter().map(|(unit, a)| measure_unit(nvrtc, &unit, a)).collect();
+    let (measured, faults): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+    (measured.into_iter().flatten().collect(), faults.into_iter().flatten().collect())
+}
+
+/// The configurations of one kernel and one set of defines.
+fn measure_unit(nvrtc: &Nvrtc, unit: &[&Configuration], a: &Architecture) -> (Measured, Vec<String>) {
+    let (mut measured, mut faults) = (Measured::new(), vec![]);
+    let first = unit[0];
+    let place = format!("{} {} [{}]", a.name, first.kernel, first.flags());
+    let compiled = match nvrtc.compile(first.file, &first.options, a.name) {
+        Ok(compiled) => compiled,
+        Err(e) => return (measured, vec![format!("{place}: {e}")]),
+    };
+    match compiled.log.matches("Compiling entry function").count() {
+        1 => {}
+        kernels => faults.push(format!("{place}: {kernels} kernels are compiled, not the one that is named")),
+    }
+    // Among them that wgmma was serialized.
+    faults.extend(compiled.log.lines().filter(|line| line.contains("warning")).map(String::from));
+    for &c in unit {
+        match Usage::of(c.kernel, &compiled.log, &compiled.cubin) {
+            None => faults.push(format!("{place}: no such kernel in\n{}", compiled.log)),
+            Some(usage) => {
+                faults.extend(a.faults(c, &usage).iter().map(|fault| format!("{place}: {fault}")));
+                measured.insert((c.clone(), a.name), usage);
+            }
+        }
+    }
+    (measured, faults)
+}
+
+/// The committed table: registers and blocks side by side on one multiprocessor, for each architecture.
+fn table(shipped: &BTreeSet<Configuration>, measured: &Measured) -> String {
+    let (major, minor) = PINNED;
+    let mut text = format!(
+        "# Kernels as NVRTC {major}.{minor} compiles them\n\n\
+         Written by `STOCKPOT_UPDATE=1 cargo test --release --test kernels nvrtc`, held by the same test: what training and scoring \
+         of the presets launch.\nA cell is registers of a thread / blocks side by side on a multiprocessor. Shared memory is \
+         static and dynamic, in bytes a block.\nSpills and local memory are 0 everywhere: anything else fails the test.\n\n"
+    );
+    let names = ARCHITECTURES.map(|a| a.name).join(" | ");
+    writeln!(text, "| kernel | configuration | threads | shared | {names} |").expect("text");
+    writeln!(text, "|---|---|--:|--:|{}", "--:|".repeat(ARCHITECTURES.len())).expect("text");
+    for c in shipped {
+        let usage = |a: &Architecture| &measured[&(c.clone(), a.name)];
+        let cells = ARCHITECTURES.each_ref().map(|a| format!("{} / {}", usage(a).registers, a.occupancy(c, usage(a))));
+        let shared = usage(&ARCHITECTURES[0]).shared_bytes + c.shared_bytes;
+        let (kernel, flags, threads) = (c.kernel, c.flags(), c.block);
+        writeln!(text, "| {kernel} | {flags} | {threads} | {shared} | {} |", cells.join(" | ")).expect("text");
+    }
+    text
+}
+
+#[test]
+fn every_kernel_compiles_and_fits_every_architecture() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let shipped = recorder::of_presets();
+    let (measured, faults) = measure(&nvrtc, &shipped.union(&recorder::of_cases()).cloned().collect());
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+    if nvrtc.version() != PINNED {
+        assert!(!required(), "NVRTC {:?}, the table is of {PINNED:?}", nvrtc.version());
+        eprintln!("NVRTC {:?}: the table of {PINNED:?} is not compared", nvrtc.version());
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvrtc/table.md");
+    let now = table(&shipped, &measured);
+    if std::env::var_os("STOCKPOT_UPDATE").is_some() {
+        std::fs::write(&path, &now).expect("the table can be written");
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    let changed = |a: &str, b: &str| {
+        let b: BTreeSet<&str> = b.lines().collect();
+        a.lines().filter(|line| !b.contains(line)).collect::<Vec<_>>().join("\n")
+    };
+    assert!(
+        committed == now,
+        "tests/nvrtc/table.md differs. If that is meant: STOCKPOT_UPDATE=1\ncommitted:\n{}\nmeasured:\n{}",
+        changed(&committed, &now),
+        changed(&now, &committed)
+    );
+}
+
+#[test]
+fn a_kernel_that_does_not_compile_is_an_error_with_the_compilers_words() {
+    let Some(nvrtc) = nvrtc() else { return };
+    // Without most of its defines.
+    let options = ["-DKERNEL_rope", "-DHEAD_WIDTH=nonsense"].map(String::from);
+    let error = nvrtc.compile("rope", &options, "sm_80").expect_err("it cannot compile");
+    let text = error.to_string();
+    assert!(text.contains("kernels/rope.cu") && text.contains("HEAD_WIDTH") && text.contains("error"), "{text}");
+}
+
+#[test]
+fn architectures_are_those_of_the_device_or_older_ones_that_it_runs() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let of = |major, minor| nvrtc.architecture((major, minor));
+    assert_eq!(of(8, 0).as_deref(), Some("sm_80"));
+    assert_eq!(of(8, 9).as_deref(), Some("sm_89"));
+    assert_eq!(of(9, 0).as_deref(), Some("sm_90a"));
+    assert_eq!(of(99, 0), None);
+}

@@ -1,0 +1,48 @@
+//! The binary as a user runs it: what it says, its exit codes, and what it survives.
+
+mod command_line;
+mod disk;
+mod doctor;
+mod eval;
+mod kills;
+mod merge;
+mod study;
+mod train;
+
+#[path = "../support/binary.rs"]
+mod binary;
+#[path = "../support/checkpoints.rs"]
+mod checkpoints;
+#[path = "../support/runs.rs"]
+mod runs;
+#[path = "../support/studies.rs"]
+mod studies;
+#[path = "../support/texts.rs"]
+mod texts;
+#[path = "../support/trees.rs"]
+mod trees;
+
+use binary::stockpot;
+use checkpoints::write_tokenizer;
+use runs::fresh;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+use texts::MODEL;
+
+/// A small model, trained for a step: (directory that holds `model` and text, its tokenizer beside it).
+fn trained() -> TempDir {
+    let dir = fresh();
+    write_tokenizer(&dir.path().join("tokenizer.json"));
+    train_model(dir.path(), "model", MODEL);
+    dir
+}
+
+fn train_model(dir: &Path, out: &str, model: &str) {
+    let text = format!(
+        "files = [\"law.jsonl\"]\ntokenizer = \"tokenizer.json\"\n\n[model]\n{model}\n\
+         [training]\nsteps = 1\nbatch = 2\nlearning_rate = 1e-3\n"
+    );
+    fs::write(dir.join("train.toml"), text).expect("settings");
+    stockpot(dir, &["train", "--config", "train.toml", "--device", "cpu", "--out", out]).done();
+}

@@ -1,0 +1,538 @@
+//! Every op at awkward shapes with three kinds of input, and what the f64 reference says must come
+//! out. Ones find wrong indices, ramps wrong movement, random numbers wrong arithmetic.
+
+use crate::harness::Harness;
+use crate::reference::{self, AdamWConstants};
+use stockpot::engine::device::DType;
+use stockpot::engine::ops::merge::Merge;
+use stockpot::engine::ops::*;
+
+/// How far f32 may be from the f64 reference: `bound` times the larger of 0.1 and the largest expected magnitude.
+pub struct Tolerance {
+    pub op: &'static str,
+    pub bound: f64,
+    pub reason: &'static str,
+}
+
+const fn row(op: &'static str, bound: f64, reason: &'static str) -> Tolerance {
+    Tolerance { op, bound, reason }
+}
+
+/// One unit in the last place of an f32 near 1 is 1.2e-7. Bounds are about three times the worst error seen with AVX2.
+pub const TOLERANCES: [Tolerance; 18] = [
+    row("gemm", 2e-6, "sums of up to 300 products; the error of a sum grows as the square root of its length"),
+    row("rms_norm_forward", 5e-7, "one sum of squares, then three roundings"),
+    row("rms_norm_backward", 2e-6, "a difference of two terms of the same size; dweight sums up to 700 rows"),
+    row("rope", 3e-7, "two products and a sum"),
+    row("swiglu_forward", 4e-7, "exp within 2 units, a quotient and two products"),
+    row("swiglu_backward", 8e-7, "as forward, with three more roundings"),
+    row("attention_forward", 1.5e-6, "scores of up to 64 products in an exponent, a weighted mean of up to 321 values"),
+    row("attention_backward", 2.5e-6, "products of the forward's errors, differences of two terms of the same size"),
+    row("cross_entropy", 2e-7, "a sum of up to 1009 exponentials in 16 lanes, one logarithm"),
+    row("cross_entropy_gradient", 5e-7, "as the loss; the gradient itself is a quotient and a difference"),
+    row("embedding_forward", 0.0, "a copy"),
+    row("embedding_backward", 7e-7, "sums of up to 85 rows"),
+    row("grad_norm", 1e-7, "sums in f64, rounded once"),
+    row("fill", 0.0, "a copy"),
+    row("loss_sum", 1e-14, "sums in f64, in another order"),
+    row("merge", 0.0, "the same roundings in the same order"),
+    row("adamw_step", 1e-7, "computed in f64, rounded once"),
+    row("adamw", 3e-7, "eight roundings in a row, on values below 2"),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fill {
+    Ones,
+    Ramp,
+    Random,
+}
+pub const FILLS: [Fill; 3] = [Fill::Ones, Fill::Ramp, Fill::Random];
+
+impl Fill {
+    /// `n` numbers that f32 holds exactly; `salt` tells operands apart.
+    pub fn values(self, salt: u64, n: usize) -> Vec<f64> {
+        let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut random = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f64 / (1u64 << 23) as f64 - 1.0
+        };
+        match self {
+            Fill::Ones => vec![1.0; n],
+            Fill::Ramp => (0..n).map(|i| ((i as u64 + 3 * salt) % 61) as f64 / 64.0 - 0.25).collect(),
+            Fill::Random => (0..n).map(|_| random()).collect(),
+        }
+    }
+}
+
+/// An op on a harness's memory, and what its outputs must hold.
+pub struct Built {
+    pub op: Box<dyn Op>,
+    pub expected: Vec<(&'static str, Vec<f64>)>,
+}
+
+pub struct Case {
+    pub name: String,
+    /// Elements between rows of its matrices.
+    pub gap: usize,
+    pub build: Box<dyn Fn(&mut Harness) -> Built + Send + Sync>,
+}
+
+fn built(op: impl Op + 'static, expected: Vec<(&'static str, Vec<f64>)>) -> Built {
+    Built { op: Box::new(op), expected }
+}
+
+/// Rows and columns: single, one below a warp, one above a tile, primes, whole vectors of 8, and enough for several
+/// chunks.
+const SHAPES: [(usize, usize); 9] =
+    [(1, 1), (1, 31), (31, 1), (65, 17), (3, 127), (9, 8), (34, 776), (67, 513), (700, 97)];
+
+/// A gap that leaves rows on boundaries of 16 bytes; used where rows are whole vectors.
+const ALIGNED_GAP: usize = 8;
+
+pub fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for fill in FILLS {
+        for gap in [0, 5, ALIGNED_GAP] {
+            let mut add = |name: String, build: Box<dyn Fn(&mut Harness) -> Built + Send + Sync>| {
+                cases.push(Case { name: format!("{name} {fill:?} gap {gap}"), gap, build });
+            };
+            for shape in
+                [(1, 1, 1), (1, 31, 7), (31, 1, 65), (65, 67, 31), (127, 33, 257), (136, 72, 200), (300, 1100, 67)]
+            {
+                if shape.0 == 300 && (fill != Fill::Random || gap > 0) {
+                    continue; // several tiles: slow in the reference, and random numbers find all that the others do
+                }
+                if gap == ALIGNED_GAP && shape != (136, 72, 200) {
+                    continue;
+                }
+                for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+                    for epilogue in (0..5).filter(|e| shape.0 < 300 || *e == 4) {
+                        let name = format!("gemm {shape:?} transposes {ta} {tb} epilogue {epilogue}");
+                        add(name, Box::new(move |harness| gemm(harness, fill, shape, ta, tb, epilogue)));
+                    }
+                }
+            }
+            for (r, c) in SHAPES.into_iter().filter(|(_, c)| gap != ALIGNED_GAP || c % 8 == 0) {
+                for flag in [false, true] {
+                    let name = |op: &str| format!("{op} {r} x {c} {flag}");
+                    add(name("rms_norm_forward"), Box::new(move |harness| norm(harness, fill, r, c, flag)));
+                    add(name("rms_norm_backward"), Box::new(move |harness| norm_backward(harness, fill, r, c, flag)));
+                    add(name("cross_entropy"), Box::new(move |harness| cross_entropy(harness, fill, r, c, flag)));
+                }
+                let name = |op: &str| format!("{op} {r} x {c}");
+                add(name("swiglu_forward"), Box::new(move |harness| swiglu(harness, fill, r, c)));
+                add(name("swiglu_backward"), Box::new(move |harness| swiglu_backward(harness, fill, r, c)));
+                add(name("embedding_forward"), Box::new(move |harness| embedding(harness, fill, r, c)));
+                add(name("embedding_backward"), Box::new(move |harness| embedding_backward(harness, fill, r, c)));
+                for accumulate in [false, true] {
+                    let name = format!("loss_sum {r} x {c} accumulate {accumulate}");
+                    add(name, Box::new(move |harness| loss_sum(harness, fill, r, c, accumulate)));
+                }
+            }
+            if fill == Fill::Random && gap == 0 {
+                // More rows than the kernel looks through at once.
+                add(
+                    "embedding_backward 1100 x 8".into(),
+                    Box::new(move |harness| embedding_backward(harness, fill, 1100, 8)),
+                );
+                // Rows that a whole block computes, more of them than blocks; a vocabulary for the larger block.
+                add("rms_norm_forward 9 x 9000".into(), Box::new(move |harness| norm(harness, fill, 9, 9000, false)));
+                add(
+                    "rms_norm_backward 300 x 1032".into(),
+                    Box::new(move |harness| norm_backward(harness, fill, 300, 1032, false)),
+                );
+                add(
+                    "cross_entropy 2 x 17001".into(),
+                    Box::new(move |harness| cross_entropy(harness, fill, 2, 17_001, true)),
+                );
+            }
+            for (b, t, heads, d) in [(1, 1, 1, 8), (2, 31, 3, 24), (1, 67, 2, 2), (3, 127, 5, 64)] {
+                for inverse in [false, true] {
+                    let name = format!("rope {b} x {t} heads {heads} x {d} inverse {inverse}");
+                    add(name, Box::new(move |harness| rope(harness, fill, (b, t, heads, d), inverse)));
+                }
+            }
+            for (batch, context, heads, kv_heads, head_width) in [
+                (1, 1, 1, 1, 8),
+                (2, 31, 2, 1, 16),
+                (1, 65, 4, 2, 24),
+                (2, 67, 3, 3, 32),
+                (1, 257, 2, 2, 8),
+                (1, 130, 2, 1, 128),
+                (2, 64, 4, 2, 32),
+                (1, 321, 2, 1, 64),
+            ] {
+                let s = AttentionShape { batch, context, heads, kv_heads, head_width };
+                add(format!("attention_forward {s:?}"), Box::new(move |harness| attention(harness, fill, s)));
+                add(format!("attention_backward {s:?}"), Box::new(move |harness| attention_backward(harness, fill, s)));
+            }
+        }
+        // One element, less than a vector's row, a tile of the kernel and one, many tiles.
+        for p in [1, 31, 2049, 100_003] {
+            for (i, terms) in MERGES.into_iter().enumerate().filter(|(i, _)| p < 10_000 || *i == CANCELLING) {
+                // Rows as they come, and rows of whole vectors, of which the last is used in part.
+                for gap in [0, 8 - p % 8] {
+                    for (wide, copy) in [(false, false), (false, true), (true, false), (true, true)] {
+                        let pool = if wide { "f32" } else { "compute" };
+                        let name = format!("merge {i} pool {pool} copy {copy} {p} {fill:?} gap {gap}");
+                        let build = Box::new(move |harness: &mut Harness| merge(harness, fill, p, terms, wide, copy));
+                        cases.push(Case { name, gap, build });
+                    }
+                }
+            }
+        }
+        for p in [1, 31, 1025, 100_003] {
+            let mut add = |name: String, build: Box<dyn Fn(&mut Harness) -> Built + Send + Sync>| {
+                cases.push(Case { name: format!("{name} {p} {fill:?}"), gap: 0, build });
+            };
+            for max_norm in [0.5, f32::INFINITY] {
+                add(
+                    format!("grad_norm max {max_norm}"),
+                    Box::new(move |harness| grad_norm(harness, fill, p, max_norm)),
+                );
+            }
+            if fill == Fill::Ones {
+                add("fill".into(), Box::new(move |harness| fill_with(harness, p)));
+            }
+            if p == 1 {
+                for (step, finite) in [(1, true), (2, false), (1000, true)] {
+                    let name = format!("adamw_step {step} finite {finite}");
+                    add(name, Box::new(move |harness| adamw_step(harness, step, finite)));
+                }
+            }
+            for (step, copy) in [(1, false), (1000, true)] {
+                let name = format!("adamw step {step} copy {copy}");
+                add(name, Box::new(move |harness| adamw(harness, fill, p, step, copy)));
+            }
+        }
+    }
+    cases
+}
+
+fn gemm(harness: &mut Harness, fill: Fill, shape: (usize, usize, usize), ta: bool, tb: bool, epilogue: usize) -> Built {
+    let (m, n, k) = shape;
+    let [a, b, r] = [(1, m * k), (2, k * n), (3, m * n)].map(|(salt, n)| harness.rounded(fill.values(salt, n)));
+    let product = reference::gemm(&a, &b, shape, ta, tb);
+    let sum: Vec<f64> = product.iter().zip(&r).map(|(x, y)| x + y).collect();
+    let (a_rows, a_cols) = if ta { (k, m) } else { (m, k) };
+    let (b_rows, b_cols) = if tb { (n, k) } else { (k, n) };
+    let (a, b) = (harness.input("a", a_rows, a_cols, &a), harness.input("b", b_rows, b_cols, &b));
+    let (c, epilogue, expected) = match epilogue {
+        0 => (harness.output("c", m, n), Epilogue::Store, product),
+        1 => (harness.update("c", m, n, &r), Epilogue::Accumulate, sum),
+        2 => (harness.output("c", m, n), Epilogue::Residual(harness.input("residual", m, n, &r)), sum),
+        3 => (harness.output_f32("c", m, n), Epilogue::Store, product),
+        _ => (harness.update_f32("c", m, n, &r), Epilogue::Accumulate, sum),
+    };
+    built(Gemm { a, b, c, transpose_a: ta, transpose_b: tb, epilogue }, vec![("c", expected)])
+}
+
+const EPSILON: f32 = 1e-5;
+
+fn norm(harness: &mut Harness, fill: Fill, r: usize, c: usize, residual: bool) -> Built {
+    let (x, w, res) =
+        (harness.rounded(fill.values(1, r * c)), fill.values(2, c), harness.rounded(fill.values(3, r * c)));
+    let (mut out, rstd) = reference::rms_norm(&x, &w, EPSILON as f64);
+    if residual {
+        out.iter_mut().zip(&res).for_each(|(out, res)| *out += res);
+    }
+    let op = RmsNorm {
+        x: harness.input("x", r, c, &x),
+        weight: harness.input_f32("weight", 1, c, &w),
+        residual: residual.then(|| harness.input("residual", r, c, &res)),
+        out: harness.output("out", r, c),
+        rstd: harness.output_f32("rstd", 1, r),
+        epsilon: EPSILON,
+    };
+    built(op, vec![("out", out), ("rstd", rstd)])
+}
+
+fn norm_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
+    let [x, dout, before] = [1, 3, 4].map(|salt| harness.rounded(fill.values(salt, r * c)));
+    let (w, dw_before) = (fill.values(2, c), fill.values(5, c));
+    let rstd: Vec<f64> = reference::rms_norm(&x, &w, 0.01).1.iter().map(|&x| x as f32 as f64).collect();
+    let (mut dx, mut dw) = reference::rms_norm_backward(&x, &w, &rstd, &dout);
+    dw.iter_mut().zip(&dw_before).for_each(|(x, y)| *x += y);
+    if accumulate {
+        dx.iter_mut().zip(&before).for_each(|(x, y)| *x += y);
+    }
+    let op = RmsNormBackward {
+        x: harness.input("x", r, c, &x),
+        weight: harness.input_f32("weight", 1, c, &w),
+        rstd: harness.input_f32("rstd", 1, r, &rstd),
+        dout: harness.input("dout", r, c, &dout),
+        dx: if accumulate { harness.update("dx", r, c, &before) } else { harness.output("dx", r, c) },
+        accumulate_dx: accumulate,
+        dweight: harness.update_f32("dweight", 1, c, &dw_before),
+        parts: harness.scratch(DType::F32, NORM_PARTS, c),
+    };
+    built(op, vec![("dx", dx), ("dweight", dw)])
+}
+
+/// Every fifth row is not scored.
+pub fn targets(rows: usize, vocabulary: usize) -> Vec<u32> {
+    (0..rows).map(|r| if r % 5 == 3 { IGNORED } else { (r * 7 % vocabulary) as u32 }).collect()
+}
+
+fn cross_entropy(harness: &mut Harness, fill: Fill, r: usize, c: usize, gradient: bool) -> Built {
+    let logits = harness.rounded(fill.values(1, r * c).iter().map(|x| 8.0 * x).collect());
+    let targets = targets(r, c);
+    let losses = reference::cross_entropy(&logits, &targets);
+    let mut expected = vec![("losses", losses)];
+    let scale = 0.5f32;
+    let matrix = if gradient {
+        expected.insert(0, ("logits", reference::cross_entropy_gradient(&logits, &targets, scale as f64)));
+        harness.update("logits", r, c, &logits)
+    } else {
+        harness.input("logits", r, c, &logits)
+    };
+    let op = CrossEntropy {
+        logits: matrix,
+        targets: harness.tokens(&targets),
+        losses: harness.output_f32("losses", 1, r),
+        gradient_scale: gradient.then_some(scale),
+    };
+    built(op, expected)
+}
+
+fn fill_with(harness: &mut Harness, n: usize) -> Built {
+    let op = stockpot::engine::ops::Fill { x: harness.output_f32("x", 1, n), value: -0.75 };
+    built(op, vec![("x", vec![-0.75; n])])
+}
+
+fn swiglu(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
+    let gate_up = harness.rounded(fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect());
+    let op = SwiGlu { gate_up: harness.input("gate_up", r, 2 * c, &gate_up), out: harness.output("out", r, c) };
+    built(op, vec![("out", reference::swiglu(&gate_up, c))])
+}
+
+fn swiglu_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
+    let gate_up = harness.rounded(fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect());
+    let dout = harness.rounded(fill.values(2, r * c));
+    let op = SwiGluBackward {
+        gate_up: harness.input("gate_up", r, 2 * c, &gate_up),
+        dout: harness.input("dout", r, c, &dout),
+        dgate_up: harness.output("dgate_up", r, 2 * c),
+    };
+    built(op, vec![("dgate_up", reference::swiglu_backward(&gate_up, &dout, c))])
+}
+
+/// Rows of the table in the embedding's cases.
+const VOCABULARY: usize = 131;
+
+/// Thirteen tokens that come again and again, all over the vocabulary.
+fn repeated_tokens(rows: usize) -> Vec<u32> {
+    (0..rows).map(|r| (r * 5 % 13 * 10) as u32).collect()
+}
+
+fn embedding(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
+    let tokens = repeated_tokens(r);
+    let weight = harness.rounded(fill.values(1, VOCABULARY * c));
+    let op = Embedding {
+        tokens: harness.tokens(&tokens),
+        weight: harness.input("weight", VOCABULARY, c, &weight),
+        out: harness.output("out", r, c),
+    };
+    built(op, vec![("out", reference::embedding(&tokens, &weight, c))])
+}
+
+fn embedding_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
+    let tokens = repeated_tokens(r);
+    let (dout, before) = (harness.rounded(fill.values(1, r * c)), fill.values(2, VOCABULARY * c));
+    let op = EmbeddingBackward {
+        tokens: harness.tokens(&tokens),
+        dout: harness.input("dout", r, c, &dout),
+        dweight: harness.update_f32("dweight", VOCABULARY, c, &before),
+    };
+    built(op, vec![("dweight", reference::embedding_backward(&tokens, &dout, &before, c))])
+}
+
+fn rope(harness: &mut Harness, fill: Fill, (b, t, heads, d): (usize, usize, usize, usize), inverse: bool) -> Built {
+    let x = harness.rounded(fill.values(1, b * t * heads * d));
+    let table: Vec<f64> = rope_table(t, d, 10_000.0).iter().map(|&x| x as f64).collect();
+    let op = Rope {
+        x: harness.update("x", b * t, heads * d, &x),
+        table: harness.input_f32("table", t, d, &table),
+        head_width: d,
+        inverse,
+    };
+    built(op, vec![("x", reference::rope(&x, heads * d, &table, d, inverse))])
+}
+
+/// q, k, v and dout of an attention.
+fn heads(harness: &Harness, fill: Fill, s: AttentionShape) -> [Vec<f64>; 4] {
+    let (wide, narrow) = (s.heads * s.head_width, s.kv_heads * s.head_width);
+    let rows = s.batch * s.context;
+    [(1, wide), (2, narrow), (3, narrow), (4, wide)]
+        .map(|(salt, width)| harness.rounded(fill.values(salt, rows * width)))
+}
+
+fn attention(harness: &mut Harness, fill: Fill, s: AttentionShape) -> Built {
+    let (rows, wide, narrow) = (s.batch * s.context, s.heads * s.head_width, s.kv_heads * s.head_width);
+    let [q, k, v, _] = heads(harness, fill, s);
+    let (out, lse) = reference::attention(&s, &q, &k, &v);
+    let op = Attention {
+        shape: s,
+        q: harness.input("q", rows, wide, &q),
+        k: harness.input("k", rows, narrow, &k),
+        v: harness.input("v", rows, narrow, &v),
+        out: harness.output("out", rows, wide),
+        lse: harness.output_f32("lse", s.batch * s.heads, s.context),
+    };
+    built(op, vec![("out", out), ("lse", lse)])
+}
+
+fn attention_backward(harness: &mut Harness, fill: Fill, s: AttentionShape) -> Built {
+    let (rows, wide, narrow) = (s.batch * s.context, s.heads * s.head_width, s.kv_heads * s.head_width);
+    let [q, k, v, dout] = heads(harness, fill, s);
+    let (out, lse) = reference::attention(&s, &q, &k, &v);
+    let g = reference::attention_backward(&s, &q, &k, &v, &dout);
+    let op = AttentionBackward {
+        shape: s,
+        q: harness.input("q", rows, wide, &q),
+        k: harness.input("k", rows, narrow, &k),
+        v: harness.input("v", rows, narrow, &v),
+        out: harness.input("out", rows, wide, &out),
+        lse: harness.input_f32("lse", s.batch * s.heads, s.context, &lse),
+        dout: harness.input("dout", rows, wide, &dout),
+        dq: harness.output("dq", rows, wide),
+        dk: harness.output("dk", rows, narrow),
+        dv: harness.output("dv", rows, narrow),
+        delta: harness.output_f32("delta", s.batch * s.heads, s.context),
+    };
+    built(op, vec![("dq", g.dq), ("dk", g.dk), ("dv", g.dv), ("delta", g.delta)])
+}
+
+fn grad_norm(harness: &mut Harness, fill: Fill, p: usize, max_norm: f32) -> Built {
+    let grads = fill.values(1, p);
+    let expected = reference::grad_norm(&grads, max_norm as f64).to_vec();
+    let op = GradNorm {
+        grads: harness.input_f32("grads", 1, p, &grads),
+        out: harness.output_f32("out", 1, GRAD_NORM_OUT),
+        parts: harness.scratch(DType::F64, 1, GRAD_NORM_PARTS),
+        max_norm,
+    };
+    built(op, vec![("out", expected)])
+}
+
+const RATE: f32 = 0.01;
+const BETAS: (f32, f32) = (0.9, 0.95);
+const WEIGHT_DECAY: f32 = 0.1;
+
+/// The constants of AdamW's update `step`.
+fn adamw_constants(step: u32) -> AdamWConstants {
+    let (rate, b1, b2) = (RATE as f64, BETAS.0 as f64, BETAS.1 as f64);
+    AdamWConstants {
+        decay: 1.0 - rate * WEIGHT_DECAY as f64,
+        grad_weight: 1.0 - b1,
+        beta2: b2,
+        square_weight: 1.0 - b2,
+        step_size: rate / (1.0 - b1.powf(step as f64)),
+        correction: (1.0 - b2.powf(step as f64)).sqrt(),
+        epsilon: 1e-8f32 as f64,
+    }
+}
+
+fn adamw_step(harness: &mut Harness, step: u32, finite: bool) -> Built {
+    let c = adamw_constants(step);
+    let before = [7.0, 8.0, 9.0];
+    let expected = if finite { vec![c.decay, c.step_size, c.correction] } else { before.to_vec() };
+    let op = AdamWStep {
+        norm: harness.input_f32("norm", 1, GRAD_NORM_OUT, &[2.0, 0.5, f64::from(finite)]),
+        rate: harness.input_f32("rate", 1, 1, &[RATE as f64]),
+        updates: harness.tokens(&[step - 1]),
+        constants: harness.update_f32("constants", 1, ADAMW_CONSTANTS, &before),
+        beta1: BETAS.0,
+        beta2: BETAS.1,
+        weight_decay: WEIGHT_DECAY,
+    };
+    built(op, vec![("constants", expected)])
+}
+
+fn adamw(harness: &mut Harness, fill: Fill, p: usize, step: u32, copy: bool) -> Built {
+    let c = adamw_constants(step);
+    let (params, grads, m) = (fill.values(1, p), fill.values(2, p), fill.values(3, p));
+    let v: Vec<f64> = fill.values(4, p).iter().map(|x| x.abs()).collect();
+    let clip = 0.5;
+    let after: Vec<_> = (0..p).map(|i| reference::adamw(&c, params[i], clip * grads[i], m[i], v[i])).collect();
+    let new: Vec<f64> = after.iter().map(|a| a.0).collect();
+    let mut expected = vec![
+        ("params", new.clone()),
+        ("m", after.iter().map(|a| a.1).collect()),
+        ("v", after.iter().map(|a| a.2).collect()),
+    ];
+    if copy {
+        expected.push(("compute", new));
+    }
+    let op = AdamW {
+        params: harness.update_f32("params", 1, p, &params),
+        grads: harness.input_f32("grads", 1, p, &grads),
+        m: harness.update_f32("m", 1, p, &m),
+        v: harness.update_f32("v", 1, p, &v),
+        compute: copy.then(|| harness.output("compute", 1, p)),
+        norm: harness.input_f32("norm", 1, GRAD_NORM_OUT, &[2.0, clip, 1.0]),
+        constants: harness.input_f32("constants", 1, ADAMW_CONSTANTS, &[c.decay, c.step_size, c.correction]),
+        beta1: BETAS.0,
+        beta2: BETAS.1,
+        epsilon: 1e-8,
+    };
+    built(op, expected)
+}
+
+fn loss_sum(harness: &mut Harness, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
+    let (losses, before) = (fill.values(1, r * c), fill.values(2, r));
+    let sums = losses
+        .chunks(c)
+        .zip(&before)
+        .map(|(row, before)| row.iter().sum::<f64>() + if accumulate { *before } else { 0.0 });
+    let expected = vec![("out", sums.collect())];
+    let losses = harness.input_f32("losses", r, c, &losses);
+    built(LossSum { losses, out: harness.update_f64("out", &before), accumulate }, expected)
+}
+
+/// Rows of the pools that are merged.
+const SLOTS: usize = 5;
+
+/// Terms of merges: rows of the pool, each with its weight.
+const CANCELLING: usize = 3;
+const MERGES: [&[(u32, f64)]; 5] = [
+    // Rounded to f32, then to bf16: of ones, 1 + 2^-8 + 2^-40 becomes a tie, which goes down; rounded at once it goes up.
+    &[(1, 1.0), (3, 0.003_906_25), (0, 9.094_947_017_729_282e-13)],
+    &[(4, 1.0)],
+    // A third twice, so that nothing is left; fused with the sum, the product leaves what its rounding loses.
+    &[(2, 1.0 / 3.0), (2, -1.0 / 3.0)],
+    // In order, what the small terms add before the large one goes is lost; in any other order it is not.
+    &[(0, 1e15), (1, 0.7), (2, -0.3), (3, 1.1), (0, -1e15), (4, 0.1), (1, 1.0 / 7.0), (1, 1.0 / 7.0), (3, -0.9)],
+    // Not of sum 1, which would make sentinels of sentinels.
+    &[(3, 0.5), (1, -0.25), (4, 0.7)],
+];
+
+/// Sum of the terms, as plainly as can be.
+fn merge(harness: &mut Harness, fill: Fill, p: usize, terms: &'static [(u32, f64)], wide: bool, copy: bool) -> Built {
+    // Zeros of both signs among them.
+    let row =
+        |k: u64| fill.values(k, p).into_iter().enumerate().map(move |(i, x)| if i % 11 == 5 { x * -0.0 } else { x });
+    let values: Vec<f64> = (0..SLOTS as u64).flat_map(row).collect();
+    let (values, pool) = if wide {
+        let pool = harness.input_f32("pool", SLOTS, p, &values);
+        (values, pool)
+    } else {
+        let values = harness.rounded(values);
+        let pool = harness.input("pool", SLOTS, p, &values);
+        (values, pool)
+    };
+    let term = |i: usize, e: usize| terms[i].1 * values[terms[i].0 as usize * p + e];
+    let sum = |e: usize| (1..terms.len()).fold(term(0, e), |sum, i| sum + term(i, e));
+    let rounded: Vec<f64> = (0..p).map(|e| sum(e) as f32 as f64).collect();
+    let (out, copied) = (harness.output_f32("out", 1, p), copy.then(|| harness.output("copy", 1, p)));
+    let mut expected = vec![("out", rounded.clone())];
+    if copy {
+        expected.push(("copy", harness.rounded(rounded)));
+    }
+    let rows: Vec<u32> = terms.iter().map(|term| term.0).collect();
+    let weights: Vec<f64> = terms.iter().map(|term| term.1).collect();
+    let op = Merge { pool, rows: harness.tokens(&rows), weights: harness.input_f64(&weights), out, copy: copied };
+    built(op, expected)
+}

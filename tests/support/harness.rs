@@ -1,0 +1,173 @@
+//! Runs one op on any device with every operand between sentinels: nothing but the operand may be
+//! written, inputs stay as they are, and every element of an output is written (it holds NaN
+//! before).
+
+use half::bf16;
+use stockpot::engine::device::{Buffer, DType, Device, Matrix};
+use stockpot::engine::ops::Op;
+
+/// Elements before the first row and after the last.
+const GUARD: usize = 16;
+/// Exact in bf16 too.
+const SENTINEL: f32 = -776.0;
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Role {
+    Input,
+    Output,
+}
+
+pub struct Tensor {
+    pub name: &'static str,
+    pub buffer: Buffer,
+    rows: usize,
+    cols: usize,
+    stride: usize,
+    pub role: Role,
+    /// The buffer's bits as uploaded.
+    before: Vec<f32>,
+}
+
+pub struct Harness {
+    pub device: Device,
+    /// Elements between the end of a row and the start of the next.
+    gap: usize,
+    /// Operands of the op to come.
+    pub tensors: Vec<Tensor>,
+    /// Outputs in f64
+    wide: Vec<(&'static str, Buffer)>,
+    /// When set, every f32 operand begins at its first element: all of them overlap.
+    pub shared: Option<Buffer>,
+}
+
+impl Harness {
+    pub fn new(device: Device, gap: usize) -> Harness {
+        Harness { device, gap, tensors: Vec::new(), wide: Vec::new(), shared: None }
+    }
+    /// The values as an operand of the device's compute type holds them; what is expected is computed from these.
+    pub fn rounded(&self, values: Vec<f64>) -> Vec<f64> {
+        match self.device.compute_dtype() {
+            // By way of f32: `from_f64` (half 2.7) drops the lower bits first and so takes some values for ties.
+            DType::Bf16 => values.iter().map(|&x| bf16::from_f32(x as f32).to_f64()).collect(),
+            _ => values,
+        }
+    }
+    /// An operand of the device's compute type that is read.
+    pub fn input(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
+        self.tensor(name, (rows, cols), values, Role::Input, self.device.compute_dtype())
+    }
+    /// An operand of the device's compute type that is written.
+    pub fn output(&mut self, name: &'static str, rows: usize, cols: usize) -> Matrix {
+        self.tensor(name, (rows, cols), &vec![f64::NAN; rows * cols], Role::Output, self.device.compute_dtype())
+    }
+    /// An operand of the device's compute type that is read and written.
+    pub fn update(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
+        self.tensor(name, (rows, cols), values, Role::Output, self.device.compute_dtype())
+    }
+    /// As `input`, f32 on every device.
+    pub fn input_f32(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
+        self.tensor(name, (rows, cols), values, Role::Input, DType::F32)
+    }
+    /// As `output`, f32 on every device.
+    pub fn output_f32(&mut self, name: &'static str, rows: usize, cols: usize) -> Matrix {
+        self.tensor(name, (rows, cols), &vec![f64::NAN; rows * cols], Role::Output, DType::F32)
+    }
+    /// As `update`, f32 on every device.
+    pub fn update_f32(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
+        self.tensor(name, (rows, cols), values, Role::Output, DType::F32)
+    }
+    /// f64 that are read and written.
+    pub fn update_f64(&mut self, name: &'static str, values: &[f64]) -> Matrix {
+        let buffer = self.device.alloc(DType::F64, values.len()).expect("memory");
+        self.device.upload(&buffer, values).expect("upload");
+        self.wide.push((name, buffer.clone()));
+        buffer.vector()
+    }
+    /// f64 that are read.
+    pub fn input_f64(&mut self, values: &[f64]) -> Matrix {
+        let buffer = self.device.alloc(DType::F64, values.len()).expect("memory");
+        self.device.upload(&buffer, values).expect("upload");
+        buffer.vector()
+    }
+    /// Memory that kernels may use as they like.
+    pub fn scratch(&mut self, dtype: DType, rows: usize, cols: usize) -> Matrix {
+        self.device.alloc(dtype, rows * cols).expect("memory").matrix(rows, cols)
+    }
+    pub fn tokens(&mut self, values: &[u32]) -> Matrix {
+        let buffer = self.device.alloc(DType::U32, values.len()).expect("memory");
+        self.device.upload(&buffer, values).expect("upload");
+        buffer.vector()
+    }
+
+    fn tensor(
+        &mut self,
+        name: &'static str,
+        (rows, cols): (usize, usize),
+        values: &[f64],
+        role: Role,
+        dtype: DType,
+    ) -> Matrix {
+        assert_eq!(values.len(), rows * cols);
+        if let Some(shared) = &self.shared {
+            return shared.matrix(rows, cols);
+        }
+        // A vector has no gaps: it is one row.
+        let stride = cols + if rows > 1 { self.gap } else { 0 };
+        let mut before = vec![SENTINEL; 2 * GUARD + rows * stride];
+        for (r, row) in values.chunks(cols).enumerate() {
+            row.iter().enumerate().for_each(|(c, &x)| before[GUARD + r * stride + c] = x as f32);
+        }
+        let buffer = self.device.alloc(dtype, before.len()).expect("memory");
+        match dtype {
+            DType::Bf16 => {
+                let bits: Vec<bf16> = before.iter().map(|&x| bf16::from_f32(x)).collect();
+                self.device.upload(&buffer, &bits).expect("upload");
+                before.iter_mut().zip(bits).for_each(|(x, bits)| *x = bits.to_f32());
+            }
+            _ => self.device.upload(&buffer, &before).expect("upload"),
+        }
+        let matrix = buffer.slice(GUARD..GUARD + rows * stride).matrix(rows, stride).col_range(0..cols);
+        self.tensors.push(Tensor { name, buffer, rows, cols, stride, role, before });
+        matrix
+    }
+
+    /// All elements of a buffer of f32 or bf16.
+    fn read(&mut self, buffer: &Buffer) -> Vec<f32> {
+        match buffer.dtype() {
+            DType::Bf16 => {
+                self.device.to_vec::<bf16>(buffer).expect("download").into_iter().map(bf16::to_f32).collect()
+            }
+            _ => self.device.to_vec(buffer).expect("download"),
+        }
+    }
+
+    /// Runs the op and gives back what its outputs hold, in the order in which they were declared, those in f64 last.
+    pub fn run(&mut self, op: &dyn Op) -> Vec<(&'static str, Vec<f64>)> {
+        self.try_run(op).expect("an op that leaves what is not its own as it is")
+    }
+    /// As `run`; an error if the device reports one, or something was changed that should not be.
+    pub fn try_run(&mut self, op: &dyn Op) -> Result<Vec<(&'static str, Vec<f64>)>, String> {
+        self.device.run(op).map_err(|e| e.to_string())?;
+        let mut outputs = Vec::new();
+        for t in &std::mem::take(&mut self.tensors) {
+            let after = self.read(&t.buffer);
+            let mut values = Vec::new();
+            for (i, (before, after)) in t.before.iter().zip(&after).enumerate() {
+                let inside = (GUARD..GUARD + t.rows * t.stride).contains(&i) && (i - GUARD) % t.stride < t.cols;
+                if inside && t.role == Role::Output {
+                    values.push(f64::from(*after));
+                } else if before.to_bits() != after.to_bits() {
+                    return Err(format!("{}: `{}` changed at {i}", op.name(), t.name));
+                }
+            }
+            if t.role == Role::Output {
+                outputs.push((t.name, values));
+            }
+        }
+        for (name, buffer) in std::mem::take(&mut self.wide) {
+            let values: Vec<f64> = self.device.to_vec(&buffer).expect("download");
+            outputs.push((name, values));
+        }
+        Ok(outputs)
+    }
+}

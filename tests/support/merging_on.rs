@@ -1,0 +1,138 @@
+//! Merges put into a model on any device, for the host executor (tests/kernels/merger.rs) and a GPU
+//! (tests/kernels/cuda.rs), against the plainest f64 average and the CPU, bit for bit.
+
+use rand::{Rng, SeedableRng};
+use std::fs;
+use std::path::PathBuf;
+use stockpot::engine::checkpoint::{Reader, StorageDType, write_model};
+use stockpot::engine::device::Device;
+use stockpot::engine::merge::{Merger, Pool, WeightedSum};
+use stockpot::engine::model::{Architecture, Config, Model, Table};
+use stockpot::error::Result;
+use tempfile::TempDir;
+
+pub const BF16: StorageDType = StorageDType::Bf16;
+pub const F16: StorageDType = StorageDType::F16;
+pub const F32: StorageDType = StorageDType::F32;
+
+/// Two chunks of the readers and a part.
+pub fn config() -> Config {
+    let mut config = Config::preset("tiny", Architecture::Olmo2, 997, 0).expect("a preset");
+    (config.width, config.layers, config.heads, config.kv_heads, config.head_width) = (64, 1, 2, 1, 32);
+    (config.feed_forward, config.context) = (88, 24);
+    config
+}
+
+/// Checkpoints and their weights as stored.
+pub struct Stored {
+    /// Removed with this.
+    _directory: TempDir,
+    pub paths: Vec<PathBuf>,
+    pub weights: Vec<Vec<f32>>,
+}
+
+impl Stored {
+    pub fn new(dtypes: &[StorageDType]) -> Stored {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (mut paths, mut weights) = (Vec::new(), Vec::new());
+        for (k, dtype) in dtypes.iter().enumerate() {
+            let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(k as u64);
+            let mut random = || (rng.random::<f32>() - 0.5) * 2f32.powi(rng.random_range(-12..2));
+            let mut values: Vec<f32> = (0..Table::new(&config()).len).map(|_| random()).collect();
+            // Zeros of both signs among them.
+            values.iter_mut().step_by(13).for_each(|x| *x *= 0.0);
+            let path = directory.path().join(format!("module-{k}"));
+            fs::create_dir(&path).expect("a directory");
+            write_model(&path, &config(), &values, *dtype, None).expect("a checkpoint");
+            Reader::open(&path).expect("a checkpoint").read_weights(&mut values).expect("its weights");
+            paths.push(path);
+            weights.push(values);
+        }
+        Stored { _directory: directory, paths, weights }
+    }
+    pub fn pool(&self) -> Pool {
+        Pool::open(&self.paths).expect("checkpoints that fit each other")
+    }
+    /// Bytes of one of them in bf16.
+    pub fn bytes(&self) -> u64 {
+        2 * self.weights[0].len().next_multiple_of(8) as u64
+    }
+    /// The terms from the first to the last, rounded once.
+    pub fn average(&self, sum: &WeightedSum) -> Vec<u32> {
+        let term = |&(k, weight): &(usize, f64), i: usize| weight * f64::from(self.weights[k][i]);
+        let (first, others) = sum.terms.split_first().expect("a term");
+        let sum = |i: usize| others.iter().fold(term(first, i), |sum, other| sum + term(other, i));
+        (0..self.weights[0].len()).map(|i| (sum(i) as f32).to_bits()).collect()
+    }
+}
+
+pub fn sum(terms: &[(usize, f64)]) -> WeightedSum {
+    WeightedSum { terms: terms.to_vec() }
+}
+
+/// All pairs of `n` with odd weights, negative ones too, and each alone.
+pub fn pairs_and_singles(n: usize) -> Vec<WeightedSum> {
+    let pair = |i: usize, j: usize| sum(&[(i, 1.0 / 3.0 - j as f64), (j, j as f64 + 2.0 / 3.0)]);
+    let pairs = (0..n).flat_map(|i| (i + 1..n).map(move |j| pair(i, j)));
+    pairs.chain((0..n).map(|k| sum(&[(k, 1.0)]))).collect()
+}
+
+/// The bits of each sum's weights. `prefetches` as a scorer calls for between two of them; only then is looked at
+/// what was loaded.
+pub fn merged(
+    device: &mut Device,
+    pool: &Pool,
+    sums: &[WeightedSum],
+    budget: u64,
+    prefetches: usize,
+) -> Result<Vec<Vec<u32>>> {
+    let model = Model::without_weights(device, pool.config())?;
+    let mut merger = Merger::new(device, pool, sums, budget)?;
+    let mut results = vec![Vec::new(); sums.len()];
+    for position in 0..sums.len() {
+        merger.load(device, position, &model)?;
+        (0..prefetches).for_each(|_| merger.prefetch(device));
+        let weights: Vec<f32> = device.to_vec(&model.master)?;
+        if model.compute.dtype() == stockpot::engine::device::DType::Bf16 {
+            let copy: Vec<half::bf16> = device.to_vec(&model.compute)?;
+            let same = |(copy, &weight): (&half::bf16, &f32)| {
+                copy.is_nan() && weight.is_nan() || copy.to_bits() == half::bf16::from_f32(weight).to_bits()
+            };
+            assert!(copy.iter().zip(&weights).all(same), "the copy at {position} is not the weights rounded");
+        }
+        results[merger.order()[position]] = weights.into_iter().map(f32::to_bits).collect();
+    }
+    Ok(results)
+}
+
+/// Merges that fit the device's memory and others, from checkpoints of one type and of several.
+pub fn merges_have_the_bits_of_the_cpu(device: impl Fn() -> Device) {
+    for dtypes in [[BF16; 5], [F32, BF16, F16, F32, BF16]] {
+        let stored = Stored::new(&dtypes);
+        let pool = stored.pool();
+        let slot = stored.bytes() * if dtypes == [BF16; 5] { 1 } else { 2 };
+        let mut sums = pairs_and_singles(5);
+        let pairs = sums.len();
+        sums.push(sum(&[(0, 0.3), (0, 0.4), (2, -0.2), (4, 0.5)]));
+        // In an order of its own.
+        sums.push(sum(&[(3, 0.1), (1, 0.2), (4, 0.3), (0, 0.15), (2, 0.25)]));
+        let expected: Vec<Vec<u32>> = sums.iter().map(|m| stored.average(m)).collect();
+        let cpu = merged(&mut Device::cpu(), &pool, &sums, 0, 1).expect("merges");
+        assert!(cpu == expected, "{dtypes:?}: the CPU");
+        let same = |what: &str, count: usize, budget: u64, prefetches: usize| {
+            let ours = merged(&mut device(), &pool, &sums[..count], budget, prefetches).expect("merges");
+            let wrong: Vec<usize> = (0..count).filter(|&m| ours[m] != expected[m]).collect();
+            assert!(wrong.is_empty(), "{dtypes:?}, {what}, {prefetches} prefetches: {wrong:?} have other bits");
+        };
+        for prefetches in [0, 1, 5] {
+            same("all resident", sums.len(), u64::MAX, prefetches);
+            same("slots for three and a bit", pairs, 3 * slot + 100, prefetches);
+            same("slots for two, larger ones streamed", sums.len(), 2 * slot, prefetches);
+        }
+        // Several chunks; chunks of 8 elements are too many for the singles and pairs.
+        same("less than one slot", sums.len(), slot * 2 / 7, 1);
+        let last = std::slice::from_ref(&sums[pairs]);
+        let ours = merged(&mut device(), &pool, last, slot / 301, 1).expect("a merge");
+        assert!(ours[0] == expected[pairs], "{dtypes:?}: streamed in very small chunks");
+    }
+}
