@@ -5,6 +5,7 @@
 mod paths;
 
 use paths::{Path, Tests, paths};
+use std::collections::BTreeSet;
 use std::fs;
 
 /// A module of src and the modules that it may use, besides itself and the utilities.
@@ -27,15 +28,7 @@ const LAYERS: [Layer; 14] = [
     layer("analysis", &["engine"]),
     layer(
         "engine::eval",
-        &[
-            "engine::train",
-            "engine::merge",
-            "engine::checkpoint",
-            "engine::data",
-            "engine::model",
-            "engine::ops",
-            "engine::device",
-        ],
+        &["engine::merge", "engine::checkpoint", "engine::data", "engine::model", "engine::ops", "engine::device"],
     ),
     layer("engine::train", &["engine::checkpoint", "engine::data", "engine::model", "engine::ops", "engine::device"]),
     layer("engine::merge", &["engine::checkpoint", "engine::data", "engine::model", "engine::ops", "engine::device"]),
@@ -145,6 +138,43 @@ fn the_engine_uses_nothing_of_the_storeys_above() {
 fn layers_use_only_what_is_below_them() {
     let found: Vec<String> = sources().iter().flat_map(|s| forbidden(&s.file, &s.text, &names(&s.module))).collect();
     assert!(found.is_empty(), "arrows that the table of layers has not:\n{}", found.join("\n"));
+}
+
+/// Files (a folder with its `mod.rs` is one) that use each other, directly or by way of others; arrows are pairs of them.
+fn circles(arrows: &BTreeSet<(String, String)>) -> BTreeSet<String> {
+    let mut reached = arrows.clone();
+    loop {
+        let further = reached.iter().flat_map(|(from, by)| {
+            arrows.iter().filter(move |(next, _)| next == by).map(move |(_, to)| (from.clone(), to.clone()))
+        });
+        let all: BTreeSet<_> = reached.iter().cloned().chain(further).collect();
+        if all.len() == reached.len() {
+            return reached.into_iter().filter(|(from, to)| from == to).map(|(from, _)| from).collect();
+        }
+        reached = all;
+    }
+}
+
+#[test]
+fn no_two_files_of_a_layer_use_each_other() {
+    let sources = sources();
+    // The layer's own file holds only what it makes public.
+    let file = |segments: &[String]| {
+        let depth = if segments.first().is_some_and(|name| name == "engine") { 3 } else { 2 };
+        let name = segments.get(..depth)?.join("::");
+        sources.iter().any(|s| s.module.get(..depth).is_some_and(|m| m.join("::") == name)).then_some(name)
+    };
+    let mut arrows = BTreeSet::new();
+    for source in &sources {
+        let Some(from) = file(&source.module) else { continue };
+        for path in paths(&source.text, &names(&source.module), Tests::PassOver) {
+            arrows.extend(file(&path.segments).filter(|to| *to != from).map(|to| (from.clone(), to)));
+        }
+    }
+    assert!(arrows.len() > 150, "only {} arrows", arrows.len());
+    assert_eq!(circles(&arrows), BTreeSet::new());
+    let planted = [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d")].map(|(a, b)| (a.to_string(), b.to_string()));
+    assert_eq!(circles(&planted.into()), ["a", "b", "c"].map(String::from).into());
 }
 
 #[test]
