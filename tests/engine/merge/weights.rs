@@ -119,10 +119,10 @@ fn schemes_are_their_explicit_lists_bit_for_bit() {
                 }
             }
         };
-        // A module's weight is that of its partition times its share in it.
+        // A module's weight is that of its partition divided by its number of modules.
         let composed = |weights: &[f64]| {
             let modules = cut.iter().zip(weights).flat_map(|(p, w)| p.modules.iter().map(move |m| (m, w, p)));
-            explicit(modules.map(|(module, w, p)| (module.clone(), w * (1.0 / p.modules.len() as f64))).collect())
+            explicit(modules.map(|(module, w, p)| (module.clone(), w / p.modules.len() as f64)).collect())
         };
         let of = |partitions: &[MergePartition], scheme: Scheme, normalize: bool| {
             Weights::new(partitions, &scheme, normalize, scaled.clone()).unwrap()
@@ -165,7 +165,6 @@ fn schemes_are_their_explicit_lists_bit_for_bit() {
     }
 }
 
-/// Sizes for which (units / all units) * (1 / units) is not 1 / all units; no file is read to weigh units.
 /// Of any partitions of 1 to 8 units under any weights: `stockpot merge --partition` sums what a study's proxies do.
 #[test]
 fn merges_of_partitions_have_the_weights_of_a_studys_proxies_bit_for_bit() {
@@ -203,6 +202,7 @@ fn merges_of_partitions_have_the_weights_of_a_studys_proxies_bit_for_bit() {
     assert!(differed_by_a_reciprocal > 100, "shapes in which another order of operations would show");
 }
 
+/// Sizes for which (units / all units) * (1 / units) is not 1 / all units; no file is read to weigh units.
 #[test]
 fn a_micro_merge_gives_every_unit_the_very_same_weight() {
     let paths: Vec<PathBuf> = (0..60).map(|i| i.to_string().into()).collect();
@@ -236,7 +236,7 @@ fn merge_json_says_how_the_weights_came_to_be() {
     let p = Table::new(&config()).len;
     let path = |i: usize| paths[i].to_str().unwrap();
     let unit = |i: usize, tokens: u64| {
-        let (given, weight) = (0.625 * (1.0 / 3.0), 2.0 * (0.625 * (1.0 / 3.0)));
+        let (given, weight) = (0.625 / 3.0, 2.0 * (0.625 / 3.0));
         json!({"path": path(i), "weight": weight, "given": given, "partition": "p1", "tokens": tokens})
     };
     assert_eq!(
@@ -265,7 +265,7 @@ fn merge_json_says_how_the_weights_came_to_be() {
     // Divided by their sum, then shared out: what was given stays to be seen.
     let weights = Weights::new(&cut, &Scheme::Given(vec![1.0, 3.0]), true, None).unwrap();
     let seen: Vec<(f64, f64)> = weights.members.iter().map(|m| (m.given, m.weight)).collect();
-    assert_eq!((seen[0], seen[1]), ((1.0, 0.25), (3.0 * (1.0 / 3.0), 0.75 * (1.0 / 3.0))));
+    assert_eq!((seen[0], seen[1]), ((1.0, 0.25), (3.0 / 3.0, 0.75 / 3.0)));
     assert_eq!((weights.partitions[1].given, weights.partitions[1].weight, weights.normalized), (3.0, 0.75, true));
     // Schemes sum to 1: there is nothing to divide.
     assert!(!Weights::new(&cut, &Scheme::Uniform, true, None).unwrap().normalized);
