@@ -198,7 +198,7 @@ mod tests {
             std::process::exit(i32::from(unwatched[4096]));
         }
         let child = std::process::Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "checkpoint::mapping::tests::a_sigbus_elsewhere_still_ends_the_process"])
+            .args(["--exact", "engine::checkpoint::mapping::tests::a_sigbus_elsewhere_still_ends_the_process"])
             .env(CHILD, "1")
             .output()
             .expect("run");
