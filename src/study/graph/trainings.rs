@@ -48,6 +48,14 @@ pub struct Train {
     pub shuffle_seed: u64,
 }
 
+/// A training that is not a task yet.
+struct NewTraining {
+    stage: Stage,
+    role: Role,
+    /// Its key, and what it does.
+    training: (String, Train),
+}
+
 impl Mixture {
     /// Trainings of it at a scale.
     pub fn trainings(&self, scale: Scale) -> u64 {
@@ -70,28 +78,25 @@ impl Graph {
             }
             None => {
                 let (key, train) = seed(study, scale, &self.prepared, &self.device)?;
-                self.add_training(scale, Stage::Seed, Role::Seed, key.clone(), train, vec![]);
+                let training = NewTraining { stage: Stage::Seed, role: Role::Seed, training: (key.clone(), train) };
+                self.add_training(scale, training, vec![]);
                 key
             }
         };
         let inputs: Vec<usize> = self.training_by_key.get(&seed_key).copied().into_iter().collect();
-        for (stage, role, (key, train)) in self.trainings_after(study, scale, &seed_key)? {
-            self.add_training(scale, stage, role, key, train, inputs.clone());
+        for training in self.trainings_after(study, scale, &seed_key)? {
+            self.add_training(scale, training, inputs.clone());
         }
         Ok(())
     }
 
     /// Everything that is trained from the seed of this key.
-    fn trainings_after(
-        &self,
-        study: &Study,
-        scale: &ScaleSettings,
-        seed: &str,
-    ) -> Result<Vec<(Stage, Role, (String, Train))>> {
+    fn trainings_after(&self, study: &Study, scale: &ScaleSettings, seed: &str) -> Result<Vec<NewTraining>> {
         let after_seed = AfterSeed { study, scale, prepared: &self.prepared, device: &self.device, seed };
         let partitions: BTreeSet<&String> = study.partition.iter().map(|p| &p.name).collect();
-        let module = |name: &String, repeat| -> Result<_> {
-            Ok((Stage::Modules, Role::Module { partition: name.clone(), repeat }, after_seed.module(name, repeat)?))
+        let module = |name: &String, repeat| -> Result<NewTraining> {
+            let role = Role::Module { partition: name.clone(), repeat };
+            Ok(NewTraining { stage: Stage::Modules, role, training: after_seed.module(name, repeat)? })
         };
         let mut list = Vec::new();
         for name in partitions.iter().filter(|_| scale.has_modules) {
@@ -102,7 +107,7 @@ impl Graph {
             let of = study.units(name);
             for unit in 0..of {
                 let role = Role::Unit { partition: name.clone(), unit, of };
-                list.push((Stage::Modules, role, after_seed.base_unit(name, unit)?));
+                list.push(NewTraining { stage: Stage::Modules, role, training: after_seed.base_unit(name, unit)? });
             }
         }
         let most = self.mixtures.iter().map(|m| m.trainings(scale.scale)).max().unwrap_or(0);
@@ -114,22 +119,16 @@ impl Graph {
         }
         for (i, mixture) in self.mixtures.iter().enumerate() {
             for repeat in 0..mixture.trainings(scale.scale) {
-                list.push((Stage::Seq, Role::Seq { mixture: i, repeat }, after_seed.seq(mixture, repeat)?));
+                let role = Role::Seq { mixture: i, repeat };
+                list.push(NewTraining { stage: Stage::Seq, role, training: after_seed.seq(mixture, repeat)? });
             }
         }
         Ok(list)
     }
 
     /// Partitions of equal text make trainings of one key, which are one task.
-    fn add_training(
-        &mut self,
-        scale: &ScaleSettings,
-        stage: Stage,
-        role: Role,
-        key: String,
-        train: Train,
-        inputs: Vec<usize>,
-    ) {
+    fn add_training(&mut self, scale: &ScaleSettings, training: NewTraining, inputs: Vec<usize>) {
+        let NewTraining { stage, role, training: (key, train) } = training;
         let weights = SubjectWeights::Checkpoint(self.store.model(&key));
         let subject = self.add_subject(scale.scale, role, key.clone(), weights);
         let next = self.tasks.len();
