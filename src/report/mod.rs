@@ -1,4 +1,4 @@
-//! The report of a study: one struct ([`model::Report`]) that is report.json, and its forms for people: terminal text,
+//! The report of a study: one struct ([`Report`]) that is report.json, and its forms for people: terminal text,
 //! a self-contained HTML page with plots, CSV. Training and scoring are left to `study`, which fills the struct.
 
 mod csv;

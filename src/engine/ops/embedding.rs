@@ -13,7 +13,7 @@ const BACKWARD_BLOCK: usize = 128;
 /// Tokens of the vocabulary whose gradients one block of the kernel sums.
 const BLOCK_TOKENS: usize = 64;
 
-/// out[r] = weight[tokens[r]]
+/// `out[r] = weight[tokens[r]]`
 pub struct Embedding {
     /// (1, R) u32, each below V
     pub tokens: Matrix,
@@ -23,7 +23,7 @@ pub struct Embedding {
     pub out: Matrix,
 }
 
-/// dweight[tokens[r]] += dout[r], one row after the other.
+/// `dweight[tokens[r]] += dout[r]`, one row after the other.
 pub struct EmbeddingBackward {
     /// (1, R) u32
     pub tokens: Matrix,

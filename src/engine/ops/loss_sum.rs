@@ -4,7 +4,7 @@ use super::Op;
 use super::launch_args::{OperandLayout, expect_shape, flag, launch, number, stride};
 use crate::engine::device::{Host, Launch, Matrix, Operands};
 
-/// out[b] [+]= sum over t of losses[b][t], in f64.
+/// `out[b] [+]= sum over t of losses[b][t]`, in f64.
 pub struct LossSum {
     /// (B, T) f32
     pub losses: Matrix,

@@ -6,7 +6,7 @@ use super::simd::vectorized;
 use super::{Op, parallel};
 use crate::engine::device::{Host, Launch, Matrix, Operands};
 
-/// (x[d], x[d + D/2]) rotated by position * base^(-2d/D), for each head and d < D/2.
+/// `(x[d], x[d + D/2])` rotated by position * base^(-2d/D), for each head and d < D/2.
 pub struct Rope {
     /// (B*T, heads*D); row r has position r mod T
     pub x: Matrix,
