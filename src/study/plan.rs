@@ -1,6 +1,6 @@
 //! What a study will train, merge and score, and what that costs, before anything is run: sums over its tasks.
 
-use super::graph::{Graph, Role, Stage, SubjectWeights, Task, Work};
+use super::graph::{Graph, Role, Stage, SubjectWeights, Task, Work, stage_name};
 use super::mixtures::Mixture;
 use super::prepare::Prepared;
 use super::scale::{Scale, ScaleSettings};
@@ -164,11 +164,6 @@ fn largest_training(graph: &Graph, compute: DType) -> Result<MemoryPlan> {
     plans.into_iter().max_by_key(MemoryPlan::total).ok_or_else(|| Error::usage("the study trains nothing"))
 }
 
-/// A stage of a scale, as plans, clocks and the report name it.
-pub fn stage_name(scale: Scale, stage: Stage) -> String {
-    format!("{}{}", scale.prefix(), stage.name())
-}
-
 /// The study's cost by stage, and that of its mixtures both ways.
 pub fn cost(study: &Study, graph: &Graph) -> Cost {
     let small = graph.settings(Scale::Small);
@@ -180,8 +175,8 @@ pub fn cost(study: &Study, graph: &Graph) -> Cost {
         .filter_map(|(.., subject)| Some(graph.training(*subject)?.tokens))
         .sum();
     let merges = small_roles.filter(|(_, role, _)| matches!(role, Role::Merged { proxy: MERGED, repeat: 0, .. }));
-    let merging_flops =
-        (merges.count() as u64 * graph.prepared.scored_tokens()) as f64 * small.config.forward_flops_per_token();
+    let merging_flops = (merges.count() as u64).saturating_mul(graph.prepared.scored_tokens()) as f64
+        * small.config.forward_flops_per_token();
     let naive = |s: &ScaleSettings| {
         let tokens: u64 = graph.mixtures.iter().map(|m| s.unit_tokens(m.units(study))).sum();
         tokens as f64 * s.config.training_flops_per_token()

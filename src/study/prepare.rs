@@ -114,7 +114,8 @@ impl Prepared {
 
     /// Tokens scored per model.
     pub fn scored_tokens(&self) -> u64 {
-        self.manifest.domains.iter().map(|d| d.shard.tokens - d.shard.documents).sum()
+        let tokens = self.manifest.domains.iter().map(|d| d.shard.tokens - d.shard.documents);
+        tokens.fold(0, u64::saturating_add)
     }
 
     /// How many held-out documents of each late source are not scored.

@@ -2,11 +2,12 @@
 //! says the rest.
 
 use super::clock;
-use super::graph::{Graph, Role, Stage, Task};
+use super::graph::{Graph, Role, Stage, Task, Train, WeightSegment, stage_name};
 use super::history;
-use super::plan::{self, stage_name};
+use super::mixtures::Mixture;
+use super::plan;
 use super::prepare::{self, Prepared};
-use super::scale::Scale;
+use super::scale::{Scale, ScaleSettings};
 use super::settings::Study;
 use super::shards;
 use super::store::Store;
@@ -72,7 +73,7 @@ pub fn write(study: &Study, settings: &str, graph: &Graph) -> Result<Report> {
 fn assemble(study: &Study, settings: &str, graph: &Graph) -> Result<Report> {
     let prepared = &graph.prepared;
     let cost = plan::cost(study, graph);
-    let parameters = |s: &super::scale::ScaleSettings| Table::new(&s.config).len as u64;
+    let parameters = |s: &ScaleSettings| Table::new(&s.config).len as u64;
     let target = graph.scales.iter().find(|s| s.scale == Scale::Target);
     let mut report = Report {
         study: study.name.clone(),
@@ -109,7 +110,7 @@ fn assemble(study: &Study, settings: &str, graph: &Graph) -> Result<Report> {
 /// The mixtures, without scores.
 fn mixtures(study: &Study, graph: &Graph) -> Result<Vec<MixtureInfo>> {
     let small = graph.settings(Scale::Small);
-    let info = |mixture: &super::mixtures::Mixture| {
+    let info = |mixture: &Mixture| {
         let text = mixture.members.keys().map(|name| Ok(graph.prepared.partition(name)?.train.tokens));
         Ok(MixtureInfo {
             id: mixture.id.clone(),
@@ -125,7 +126,7 @@ fn mixtures(study: &Study, graph: &Graph) -> Result<Vec<MixtureInfo>> {
 }
 
 /// A segment, without scores.
-fn segment(segment: &super::graph::WeightSegment) -> Segment {
+fn segment(segment: &WeightSegment) -> Segment {
     Segment {
         from: segment.from.clone().unwrap_or_else(|| "seed".into()),
         to: segment.to.clone(),
@@ -214,7 +215,7 @@ fn individual<'a>(
 }
 
 fn trainings(graph: &Graph) -> Result<Vec<TrainingInfo>> {
-    let info = |(task, train): (&Task, &super::graph::Train)| {
+    let info = |(task, train): (&Task, &Train)| {
         let rows = train::read_metrics(&graph.store.model(&task.key))?;
         let role = match task.stage {
             Stage::Modules => "module",

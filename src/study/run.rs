@@ -2,15 +2,16 @@
 //! independent.
 
 use super::clock::{Clock, SpentWork};
-use super::graph::{Graph, Member, Stage, Task, Train, Work};
+use super::graph::{Graph, Member, Stage, Task, Train, Work, stage_name};
 use super::history::{self, PriorModels};
-use super::plan::{Plan, stage_name};
+use super::plan::Plan;
 use super::prepare;
 use super::report;
 use super::scale::ScaleSettings;
+use super::score::score_all;
 use super::settings::Study;
 use super::store::Store;
-use super::workers::Workers;
+use super::workers::Resources;
 use crate::analysis::Report;
 use crate::engine::data::{self, Shard, Stream};
 use crate::engine::device::DeviceSpec;
@@ -87,12 +88,13 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
         let plan = pool.install(|| Plan::of(study, &graph))?;
         clock.planned(history::name(&graph), plan.hours)?;
     }
-    let work = Run { graph: &graph, options, progress: &progress, clock: &clock };
+    let resources = Resources { threads: options.threads, spec: &options.spec, progress: &progress, clock: &clock };
+    let run = Run { graph: &graph, resources: &resources };
     for settings in &graph.scales {
         for stage in Stage::ALL.into_iter().filter(|stage| Phase::of(*stage) <= options.until) {
             match stage {
-                Stage::Scoring => work.score_all(settings.scale)?,
-                _ => work.train_all(settings, stage)?,
+                Stage::Scoring => score_all(&graph, settings.scale, &resources)?,
+                _ => run.train_all(settings, stage)?,
             }
         }
     }
@@ -121,16 +123,10 @@ fn open_store(store: &Store, spec: &DeviceSpec, progress: &Progress) -> Result<(
     Ok(())
 }
 
-/// A run at work: what every stage needs.
-pub struct Run<'a> {
-    /// All of the study's tasks.
-    pub graph: &'a Graph,
-    /// What to run on.
-    pub options: &'a Options,
-    /// Where progress is shown.
-    pub progress: &'a Progress,
-    /// Where the time of each piece of work is noted.
-    pub clock: &'a Clock,
+/// Trainings at work.
+struct Run<'a> {
+    graph: &'a Graph,
+    resources: &'a Resources<'a>,
 }
 
 impl Run<'_> {
@@ -147,8 +143,7 @@ impl Run<'_> {
             Stage::Seed => Start { weights: initial_weights(&scale.config, first.shuffle_seed), optimizer: None },
             _ => self.seed(scale)?,
         });
-        let (threads, is_shared) = (self.options.threads, self.options.spec.is_shared());
-        let workers = Workers::new(threads, is_shared, missing.len(), Table::new(&scale.config).len);
+        let workers = self.resources.workers(missing.len(), Table::new(&scale.config).len);
         let each = |(): &mut (), (task, train): &(&Task, &Train)| {
             self.train_one(scale, task, train, start.clone(), workers.workers)
         };
@@ -161,7 +156,7 @@ impl Run<'_> {
         let directory = self.graph.seed_directory(scale.scale)?;
         let start = train::read_start(directory, &scale.config, None)?;
         if start.optimizer.is_none() {
-            self.progress.line(&format!(
+            self.resources.progress.line(&format!(
                 "{}: the seed has no optimizer state; modules and SEQ start with moments of zero",
                 directory.display()
             ));
@@ -204,10 +199,11 @@ impl Run<'_> {
             let (seconds, steps) = lap.take();
             let seconds = seconds / side_by_side as f64;
             let (stage, key) = (stage_name(task.scale, task.stage), task.key.clone());
-            self.clock.spent(SpentWork { stage, key, seconds, flops: steps as f64 * flops })
+            self.resources.clock.spent(SpentWork { stage, key, seconds, flops: steps as f64 * flops })
         };
         let mut written = Ok(());
-        train::train_observed(&task.name, &self.options.spec, &run, self.progress, &mut |step| {
+        let Resources { spec, progress, .. } = self.resources;
+        train::train_observed(&task.name, spec, &run, progress, &mut |step| {
             lap.steps += 1;
             if step % graph.checkpoint_every == 0 && written.is_ok() {
                 written = spent(&mut lap);

@@ -1,11 +1,9 @@
 //! Scoring: every model and merge of a scale on the domains on which it has no score yet.
 
 use super::clock::SpentWork;
-use super::graph::{Graph, Stage, SubjectWeights, Task, Work};
-use super::plan::stage_name;
-use super::run::Run;
+use super::graph::{Graph, Stage, SubjectWeights, Task, Work, stage_name};
 use super::scale::Scale;
-use super::workers::Workers;
+use super::workers::Resources;
 use crate::engine::data::Shard;
 use crate::engine::eval::Scorer;
 use crate::engine::merge::{Pool, WeightedSum, check_weights};
@@ -31,54 +29,55 @@ enum ScoreJob {
     Merge(usize),
 }
 
-impl Run<'_> {
-    /// Scores every model of a scale on the domains on which it has no score yet.
-    pub(super) fn score_all(&self, scale: Scale) -> Result<()> {
-        let Run { graph, options, progress, clock } = *self;
-        let missing = missing(graph, scale);
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let config = &graph.settings(scale).config;
-        let domains = &graph.prepared.manifest.domains;
-        let shards: Vec<Shard> =
-            domains.iter().map(|d| Shard::open(&graph.store.shard(&d.shard.hash))).collect::<Result<_>>()?;
-        let is_merge = |i: &usize| matches!(graph.subjects[missing[*i].subject].weights, SubjectWeights::Merge(_));
-        let (merged, trained): (Vec<usize>, Vec<usize>) = (0..missing.len()).partition(is_merge);
-        let pool = pool_of(graph, merged.iter().map(|&i| missing[i].subject))?;
-        let jobs: Vec<ScoreJob> =
-            trained.into_iter().map(ScoreJob::Checkpoint).chain((0..merged.len()).map(ScoreJob::Merge)).collect();
-        let (task, done) = (progress.task("scoring", jobs.len() as u64), AtomicU64::new(0));
-        let spec = &options.spec;
-        let workers = Workers::new(options.threads, spec.is_shared(), jobs.len(), Table::new(config).len);
-        let begin = || Scorer::new(spec, config, pool.as_ref().map(|(pool, sums)| (pool, &sums[..])));
-        workers.run(&jobs, begin, |scorer, job| {
-            let begun = Instant::now();
-            let Missing { task: scoring, subject, domains: lacking } = match job {
-                ScoreJob::Merge(position) => &missing[merged[scorer.load_merge(*position)?]],
-                ScoreJob::Checkpoint(i) => &missing[*i],
-            };
-            if let SubjectWeights::Checkpoint(directory) = &graph.subjects[*subject].weights {
-                scorer.load_checkpoint(directory)?;
-            }
-            let mut tokens = 0;
-            for &d in lacking {
-                let score = scorer
-                    .score(&shards[d], &mut |_, _| {})
-                    .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", scoring.name, domains[d].name)))?;
-                tokens += score.tokens;
-                let json = serde_json::to_vec(&score).expect("a struct of numbers");
-                files::write_atomic(&graph.score_path(*subject, d), |f| f.write_all(&json))?;
-            }
-            let (stage, key) = (stage_name(scale, Stage::Scoring), scoring.key.clone());
-            let seconds = begun.elapsed().as_secs_f64() / workers.workers as f64;
-            clock.spent(SpentWork { stage, key, seconds, flops: tokens as f64 * config.forward_flops_per_token() })?;
-            task.update(done.fetch_add(1, Ordering::Relaxed) + 1, &scoring.name);
-            Ok(())
-        })?;
-        task.finish(&format!("{} models on {} domains", jobs.len(), domains.len()));
-        Ok(())
+/// Scores every model of a scale on the domains on which it has no score yet.
+pub fn score_all(graph: &Graph, scale: Scale, resources: &Resources) -> Result<()> {
+    let missing = missing(graph, scale);
+    if missing.is_empty() {
+        return Ok(());
     }
+    let config = &graph.settings(scale).config;
+    let domains = &graph.prepared.manifest.domains;
+    let shards: Vec<Shard> =
+        domains.iter().map(|d| Shard::open(&graph.store.shard(&d.shard.hash))).collect::<Result<_>>()?;
+    let is_merge = |i: &usize| matches!(graph.subjects[missing[*i].subject].weights, SubjectWeights::Merge(_));
+    let (merged, trained): (Vec<usize>, Vec<usize>) = (0..missing.len()).partition(is_merge);
+    let pool = pool_of(graph, merged.iter().map(|&i| missing[i].subject))?;
+    let jobs: Vec<ScoreJob> =
+        trained.into_iter().map(ScoreJob::Checkpoint).chain((0..merged.len()).map(ScoreJob::Merge)).collect();
+    let (task, done) = (resources.progress.task("scoring", jobs.len() as u64), AtomicU64::new(0));
+    let workers = resources.workers(jobs.len(), Table::new(config).len);
+    let begin = || Scorer::new(resources.spec, config, pool.as_ref().map(|(pool, sums)| (pool, &sums[..])));
+    workers.run(&jobs, begin, |scorer, job| {
+        let begun = Instant::now();
+        let Missing { task: scoring, subject, domains: lacking } = match job {
+            ScoreJob::Merge(position) => &missing[merged[scorer.load_merge(*position)?]],
+            ScoreJob::Checkpoint(i) => &missing[*i],
+        };
+        if let SubjectWeights::Checkpoint(directory) = &graph.subjects[*subject].weights {
+            scorer.load_checkpoint(directory)?;
+        }
+        let mut tokens = 0;
+        for &d in lacking {
+            let score = scorer
+                .score(&shards[d], &mut |_, _| {})
+                .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", scoring.name, domains[d].name)))?;
+            tokens += score.tokens;
+            let json = serde_json::to_vec(&score).expect("a struct of numbers");
+            files::write_atomic(&graph.score_path(*subject, d), |f| f.write_all(&json))?;
+        }
+        let (stage, key) = (stage_name(scale, Stage::Scoring), scoring.key.clone());
+        let seconds = begun.elapsed().as_secs_f64() / workers.workers as f64;
+        resources.clock.spent(SpentWork {
+            stage,
+            key,
+            seconds,
+            flops: tokens as f64 * config.forward_flops_per_token(),
+        })?;
+        task.update(done.fetch_add(1, Ordering::Relaxed) + 1, &scoring.name);
+        Ok(())
+    })?;
+    task.finish(&format!("{} models on {} domains", jobs.len(), domains.len()));
+    Ok(())
 }
 
 fn missing<'a>(graph: &'a Graph, scale: Scale) -> Vec<Missing<'a>> {

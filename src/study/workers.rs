@@ -1,9 +1,31 @@
 //! Independent jobs on a fixed number of workers, each with a thread pool of its own. Results do not depend on how many
 //! workers or threads there are, because no op's do.
 
+use super::clock::Clock;
+use crate::engine::device::DeviceSpec;
 use crate::error::{Error, Kind, Result};
+use crate::progress::Progress;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What all work of a run shares.
+pub struct Resources<'a> {
+    /// Threads of the CPU, shared out among workers.
+    pub threads: usize,
+    /// Where to compute.
+    pub spec: &'a DeviceSpec,
+    /// What the user sees.
+    pub progress: &'a Progress,
+    /// What was spent on what.
+    pub clock: &'a Clock,
+}
+
+impl Resources<'_> {
+    /// Workers for `jobs` jobs on models of `parameters` parameters; on a shared device jobs go one after the other.
+    pub fn workers(&self, jobs: usize, parameters: usize) -> Workers {
+        Workers::new(self.threads, self.spec.is_shared(), jobs, parameters)
+    }
+}
 
 /// How a machine's threads are shared out.
 #[derive(Debug, Clone, Copy)]

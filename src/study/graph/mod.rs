@@ -42,7 +42,7 @@ impl Stage {
     /// All of them, in order.
     pub const ALL: [Stage; 4] = [Stage::Seed, Stage::Modules, Stage::Seq, Stage::Scoring];
 
-    /// As plans, clocks and the report name it.
+    /// Its name, of whichever scale.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Seed => "seed",
@@ -51,6 +51,11 @@ impl Stage {
             Stage::Scoring => "scoring",
         }
     }
+}
+
+/// A stage of a scale, as plans, clocks and the report name it.
+pub fn stage_name(scale: Scale, stage: Stage) -> String {
+    format!("{}{}", scale.prefix(), stage.name())
 }
 
 /// What a model is to the study. Mixtures, lambdas, samples and segments are positions in the graph's lists.
@@ -335,5 +340,133 @@ impl Graph {
             Some(SubjectWeights::Checkpoint(directory)) => Ok(directory),
             _ => Err(Error::usage("the study has no seed")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Everything that a study can ask for at once: base units, repeats, a larger model with modules, lambdas, laws, segments.
+    const SETTINGS: &str = "
+        name = \"s\"
+        [model]
+        preset = \"tiny\"
+        [tokenizer]
+        vocabulary = 300
+        [seed]
+        files = [\"seed\"]
+        training = { steps = 7, batch = 2, learning_rate = 1e-3 }
+        [module]
+        training = { steps = 2, batch = 2, learning_rate = 1e-3 }
+        [evaluation]
+        tokens = 1000
+        [mixtures]
+        pairs = \"all\"
+        repeats = 2
+        repeated = 1
+        [proxies]
+        lambdas = [1.0, 1.5]
+        laws = 12
+        [connectivity]
+        pairs = 3
+        points = 5
+        [target]
+        mixtures = 2
+        modules = true
+        model = { preset = \"tiny\", width = 128 }
+        seed = { training = { steps = 9, batch = 2, learning_rate = 1e-3 } }
+        module = { training = { steps = 3, batch = 2, learning_rate = 1e-3 } }
+        [[partition]]
+        name = \"a\"
+        files = [\"a\"]
+        units = 3
+        [[partition]]
+        name = \"b\"
+        files = [\"b\"]
+        [[partition]]
+        name = \"c\"
+        files = [\"c\"]
+        [[ood]]
+        name = \"o\"
+        files = [\"o\"]
+    ";
+
+    fn graph() -> Graph {
+        let study: Study = toml::from_str(SETTINGS).expect("a study");
+        let prepared = Prepared::expected(&study).expect("it is complete");
+        Graph::new(&study, Store { root: "out".into() }, prepared, "cpu").expect("its tasks")
+    }
+
+    #[test]
+    fn tasks_are_unique_and_read_only_what_earlier_stages_make() {
+        let graph = graph();
+        let names: BTreeSet<(Stage, &str)> = graph.tasks.iter().map(|t| (t.stage, t.key.as_str())).collect();
+        assert_eq!(names.len(), graph.tasks.len(), "a key twice in one stage");
+        let results: Vec<PathBuf> = graph.tasks.iter().flat_map(|task| graph.results(task)).collect();
+        assert_eq!(results.iter().collect::<BTreeSet<_>>().len(), results.len(), "two tasks write one file");
+        for (i, task) in graph.tasks.iter().enumerate() {
+            for &input in &task.inputs {
+                assert!(input < i && graph.tasks[input].stage < task.stage, "{} reads {input}", task.name);
+                assert_eq!(graph.tasks[input].scale, task.scale, "{} reads another scale's {input}", task.name);
+            }
+            assert_eq!(task.inputs.is_empty(), task.stage == Stage::Seed, "{}", task.name);
+            assert!(task.tokens > 0 && task.flops > 0.0, "{} costs nothing", task.name);
+        }
+    }
+
+    /// A scoring reads the checkpoints that its model is made of, and nothing else.
+    #[test]
+    fn scorings_read_the_checkpoints_of_their_models() {
+        let graph = graph();
+        let checkpoint = |subject: usize| match &graph.subjects[subject].weights {
+            SubjectWeights::Checkpoint(path) => path.clone(),
+            SubjectWeights::Merge(_) => panic!("a merge of a merge"),
+        };
+        for (task, subject) in graph.scorings() {
+            let needed: Vec<PathBuf> = match &subject.weights {
+                SubjectWeights::Checkpoint(path) => vec![path.clone()],
+                SubjectWeights::Merge(terms) => terms.iter().map(|term| checkpoint(term.0)).collect(),
+            };
+            let read: Vec<PathBuf> = task.inputs.iter().flat_map(|&i| graph.results(&graph.tasks[i])).collect();
+            assert_eq!(read, needed, "{}", task.name);
+        }
+        assert!(graph.scorings().any(|(_, subject)| matches!(subject.weights, SubjectWeights::Merge(_))));
+    }
+
+    #[test]
+    fn roles_are_all_there_and_models_that_coincide_are_one() {
+        let graph = graph();
+        let count = |wanted: fn(&Role) -> bool| {
+            let of = |scale| graph.roles.iter().filter(|(s, role, _)| *s == scale && wanted(role)).count();
+            (of(Scale::Small), of(Scale::Target))
+        };
+        // One pair is trained twice, so two modules are.
+        assert_eq!(count(|r| matches!(r, Role::Module { .. })), (3 + 2, 3));
+        assert_eq!(count(|r| matches!(r, Role::Unit { .. })), (3, 0));
+        assert_eq!(count(|r| matches!(r, Role::Seq { .. })), (3 + 1, 2));
+        assert_eq!(count(|r| matches!(r, Role::Merged { proxy: "merged", .. })), (3 + 1, 2));
+        // Two of the pairs hold the partition of three units.
+        assert_eq!(count(|r| matches!(r, Role::Merged { proxy: "micro", .. })), (2, 0));
+        assert_eq!(count(|r| matches!(r, Role::Scaled { .. })), (3 * 2, 0));
+        assert_eq!(count(|r| matches!(r, Role::Sample(_))), (12, 0));
+        assert_eq!(count(|r| matches!(r, Role::Point { .. })), ((3 + 3) * 5, 0));
+        let small = |role: &Role| graph.subject(Scale::Small, role).expect("a model");
+        let module = |name: &str| small(&Role::Module { partition: name.into(), repeat: 0 });
+        let WeightSegment { from, to, .. } = &graph.segments[0];
+        assert_eq!(small(&Role::Point { segment: 0, point: 0 }), module(from.as_deref().expect("a partition")));
+        assert_eq!(small(&Role::Point { segment: 0, point: 4 }), module(to));
+        for mixture in 0..3 {
+            let merged = small(&Role::Merged { proxy: "merged", mixture, repeat: 0 });
+            assert_eq!(small(&Role::Scaled { mixture, lambda: 0 }), merged, "a lambda of 1");
+            assert_ne!(small(&Role::Scaled { mixture, lambda: 1 }), merged);
+        }
+        // The middle between the modules of b and c is the merge of that pair, whose weights are equal.
+        let pair = graph.mixtures.iter().position(|m| m.id == "b+c").expect("a pair");
+        let between = |s: &WeightSegment| s.from.as_deref() == Some("b") && s.to == "c";
+        let segment = graph.segments.iter().position(between).expect("a segment");
+        let merged = small(&Role::Merged { proxy: "merged", mixture: pair, repeat: 0 });
+        assert_eq!(small(&Role::Point { segment, point: 2 }), merged);
     }
 }

@@ -3,6 +3,7 @@
 
 mod history;
 mod mixtures;
+mod plan;
 mod prepare;
 mod proxies;
 mod report;
