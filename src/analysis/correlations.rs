@@ -1,4 +1,4 @@
-//! All correlations of a study: group x domain x proxy, each by `correlate` over the mixtures scored both ways.
+//! All correlations of a study: group x domain x proxy, each by `statistics` over the mixtures scored both ways.
 
 use super::averages::average_names;
 use super::proxies::{PROXIES, Proxy};

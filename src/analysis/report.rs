@@ -180,7 +180,7 @@ pub struct Correlation {
     pub n: usize,
     /// Pearson's r.
     pub pearson: Option<f64>,
-    /// 95% percentile bootstrap over partitions (see `correlate::bootstrap`).
+    /// 95% percentile bootstrap over partitions (see `statistics::bootstrap`).
     pub pearson_low: Option<f64>,
     /// The upper end of that interval.
     pub pearson_high: Option<f64>,

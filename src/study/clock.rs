@@ -28,7 +28,7 @@ struct Planned {
     hours: BTreeMap<String, f64>,
 }
 
-/// SpentWork on one model: its training, from one checkpoint to the next, or its scoring.
+/// Work on one model: its training, from one checkpoint to the next, or its scoring.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SpentWork {
     /// "seed", "modules", "seq" or "scoring", those of the larger model with "target " before

@@ -3,7 +3,7 @@
 //!
 //! Members are partitions. One that was cut into base units has a module for each of them; `shares` says what each weighs.
 
-use super::shares::{PoolModel, Share, macro_of_merges, micro_merge, scaled_merge};
+use super::shares::{PoolModel, Share, Terms, macro_of_merges, micro_merge, scaled_merge};
 use super::weighted_sum::{check_weights, normalized};
 use crate::engine::checkpoint::TrainerState;
 use crate::error::{Error, Result};
@@ -133,31 +133,13 @@ impl Weights {
         if let Some(lambda) = lambda.filter(|lambda| !lambda.is_finite()) {
             return Err(Error::usage("lambda must be a finite number").got(lambda.to_string()));
         }
-        let terms = |weights: &[f64]| {
-            let share = |(p, weight): (&MergePartition, &f64)| Share { weight: *weight, units: p.modules.len() };
-            let shares: Vec<Share> = partitions.iter().zip(weights).map(share).collect();
-            // Not by way of the partitions' weights, so that all are the very same number.
-            if *scheme == Scheme::Units { micro_merge(&shares) } else { macro_of_merges(&shares) }
-        };
-        let (as_used, as_given) = (terms(&used), terms(&given));
-        let mut members = Vec::with_capacity(as_used.len() + 1);
-        let scaled_terms = match lambda {
+        let (as_given, as_used) = (terms(partitions, scheme, &given), terms(partitions, scheme, &used));
+        let as_used = match lambda {
             Some(lambda) => scaled_merge(as_used, lambda),
             None => as_used,
         };
-        let mut as_given = as_given.into_iter();
-        for (model, weight) in scaled_terms {
-            let (path, given, partition, tokens) = match (model, &scaled) {
-                (PoolModel::Seed, Some(scaled)) => (&scaled.seed, weight, None, None),
-                (PoolModel::Unit(i, unit), _) => {
-                    let given = as_given.next().map_or(weight, |(_, given)| given);
-                    let tokens = tokens.as_ref().map(|t| t[i][unit]);
-                    (&partitions[i].modules[unit], given, partitions[i].name.clone(), tokens)
-                }
-                _ => unreachable!("merges of units, and of the seed of a scaled merge"),
-            };
-            members.push(MergeMember { path: path.clone(), weight, given, partition, tokens });
-        }
+        let seed = scaled.as_ref().map(|scaled| &*scaled.seed);
+        let members = members(partitions, seed, as_given, as_used, tokens.as_deref());
         let named = |(i, partition): (usize, &MergePartition)| {
             Some(PartitionWeight {
                 name: partition.name.clone()?,
@@ -175,6 +157,42 @@ impl Weights {
     pub fn terms(&self) -> Vec<(PathBuf, f64)> {
         self.members.iter().map(|m| (m.path.clone(), m.weight)).collect()
     }
+}
+
+/// What each module weighs when the partitions have these weights.
+fn terms(partitions: &[MergePartition], scheme: &Scheme, weights: &[f64]) -> Terms {
+    let share = |(p, weight): (&MergePartition, &f64)| Share { weight: *weight, units: p.modules.len() };
+    let shares: Vec<Share> = partitions.iter().zip(weights).map(share).collect();
+    match scheme {
+        // Not by way of the partitions' weights, so that all are the very same number.
+        Scheme::Units => micro_merge(&shares),
+        _ => macro_of_merges(&shares),
+    }
+}
+
+/// The members of a merge, with their weights as given and as used; the seed, which was given none, comes first.
+fn members(
+    partitions: &[MergePartition],
+    seed: Option<&Path>,
+    as_given: Terms,
+    as_used: Terms,
+    tokens: Option<&[Vec<u64>]>,
+) -> Vec<MergeMember> {
+    let mut as_given = as_given.into_iter();
+    let member = |(model, weight): (PoolModel, f64)| match (model, seed) {
+        (PoolModel::Unit(i, unit), _) => MergeMember {
+            path: partitions[i].modules[unit].clone(),
+            weight,
+            given: as_given.next().map_or(weight, |(_, given)| given),
+            partition: partitions[i].name.clone(),
+            tokens: tokens.map(|tokens| tokens[i][unit]),
+        },
+        (PoolModel::Seed, Some(seed)) => {
+            MergeMember { path: seed.to_path_buf(), weight, given: weight, partition: None, tokens: None }
+        }
+        _ => unreachable!("merges of units, and of the seed of a scaled merge"),
+    };
+    as_used.into_iter().map(member).collect()
 }
 
 /// Refuses no partitions, one without modules, and two of one name.

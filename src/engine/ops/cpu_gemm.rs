@@ -21,6 +21,7 @@ unsafe impl Send for View<'_> {}
 unsafe impl Sync for View<'_> {}
 
 impl<'a> View<'a> {
+    /// All rows of an operand.
     pub fn of(rows: Rows<'a, f32>) -> View<'a> {
         View {
             first: rows.as_ptr(),
@@ -36,15 +37,18 @@ impl<'a> View<'a> {
         assert!(fits(values.len(), rows, cols, stride), "a view reaches past its slice");
         View { first: values.as_ptr(), rows, cols, row_stride: stride, col_stride: 1, life: PhantomData }
     }
+    /// These rows and columns of it.
     pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> View<'a> {
         assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
         assert!(cols.start <= cols.end && cols.end <= self.cols, "columns {cols:?} of {}", self.cols);
         let first = self.first.wrapping_add(rows.start * self.row_stride + cols.start * self.col_stride);
         View { first, rows: rows.len(), cols: cols.len(), ..self }
     }
+    /// These rows of it.
     pub fn row_block(self, rows: Range<usize>) -> View<'a> {
         self.block(rows, 0..self.cols)
     }
+    /// The same numbers with rows and columns exchanged; nothing is copied.
     pub fn transposed(self) -> View<'a> {
         View { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
@@ -71,17 +75,21 @@ pub struct ViewMut<'a> {
 }
 
 impl<'a> ViewMut<'a> {
+    /// All rows of an operand that is written.
     pub fn of(rows: &'a mut RowsMut<f32>) -> ViewMut<'a> {
         let (count, cols, stride) = (rows.rows(), rows.cols(), rows.stride());
         ViewMut { first: rows.as_mut_ptr(), rows: count, cols, stride, life: PhantomData }
     }
+    /// (rows, cols) of a slice whose rows begin `stride` elements apart.
     pub fn slice(values: &'a mut [f32], rows: usize, cols: usize, stride: usize) -> ViewMut<'a> {
         assert!(fits(values.len(), rows, cols, stride), "a view reaches past its slice");
         ViewMut { first: values.as_mut_ptr(), rows, cols, stride, life: PhantomData }
     }
+    /// The same view for a shorter time.
     pub fn reborrow(&mut self) -> ViewMut<'_> {
         ViewMut { first: self.first, rows: self.rows, cols: self.cols, stride: self.stride, life: PhantomData }
     }
+    /// These rows and columns of it.
     pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> ViewMut<'a> {
         assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
         assert!(cols.start <= cols.end && cols.end <= self.cols, "columns {cols:?} of {}", self.cols);

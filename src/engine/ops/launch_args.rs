@@ -59,10 +59,12 @@ fn count(n: usize) -> u32 {
     u32::try_from(n).expect("a kernel's counts and strides fit 32 bits")
 }
 
+/// A count as a kernel's u32.
 pub fn number(n: usize) -> Arg {
     Arg::U32(count(n))
 }
 
+/// Elements between two rows of a matrix, as a kernel's u32.
 pub fn stride(m: &Matrix) -> Arg {
     number(m.stride())
 }
@@ -78,6 +80,7 @@ pub fn type_of(m: &Matrix) -> String {
     .into()
 }
 
+/// A define's value: 1 or 0.
 pub fn flag(on: bool) -> String {
     u32::from(on).to_string()
 }
