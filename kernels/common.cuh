@@ -1,8 +1,8 @@
 // What kernels share: bf16, vectors of up to 16 bytes, reductions over a warp and a block. Sums are f32 in a fixed
 // order.
 //
-// A compilation has one kernel: the launch defines KERNEL_<name> (Launch::compiler_options), and each file has its kernels
-// in one chain of #if defined(KERNEL_<name>), which ends in an #error. Kernels of a file may so need different defines.
+// A compilation builds one kernel. The launch names it by the macro KERNEL_<name> (Launch::compiler_options), and a file
+// that has no kernel of that name stops at an #error. So each kernel needs only its own defines.
 #pragma once
 #include "ptx.cuh"
 

@@ -38,8 +38,8 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// What every executor passes to its compiler, and what compiled kernels are cached by: `-DKERNEL_<kernel>`, which
-    /// selects the only kernel of the file that is compiled, then `-DNAME=VALUE` for each define.
+    /// The options that every executor's compiler gets: `-DKERNEL_<kernel>`, which selects the one kernel of the file that
+    /// is compiled, then `-DNAME=VALUE` for each define. They are part of the key of every cache of compiled kernels.
     pub fn compiler_options(&self) -> Vec<String> {
         let mut options = vec![format!("-DKERNEL_{}", self.kernel)];
         options.extend(self.defines.iter().map(|(name, value)| format!("-D{name}={value}")));
