@@ -375,7 +375,7 @@ mod tests {
         [target]
         mixtures = 2
         modules = true
-        model = { preset = \"tiny\", width = 128 }
+        model = { preset = \"tiny\", width = 192 }
         seed = { training = { steps = 9, batch = 2, learning_rate = 1e-3 } }
         module = { training = { steps = 3, batch = 2, learning_rate = 1e-3 } }
         [[partition]]
