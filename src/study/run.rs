@@ -2,7 +2,7 @@
 //! independent.
 
 use super::clock::{Clock, SpentWork};
-use super::graph::{Graph, Member, Stage, Task, Train, Work, stage_name};
+use super::graph::{Graph, Member, Stage, Task, Train, stage_name};
 use super::history::{self, PriorModels};
 use super::plan::Plan;
 use super::prepare;
@@ -132,12 +132,10 @@ struct Run<'a> {
 impl Run<'_> {
     /// Trains what is missing of a stage of a scale: the seed from initial weights, all else from the seed.
     fn train_all(&self, scale: &ScaleSettings, stage: Stage) -> Result<()> {
-        let trainings = self.graph.stage(scale.scale, stage).filter_map(|task| match &task.work {
-            Work::Train(train) => Some((task, train)),
-            Work::Score(_) => None,
-        });
-        let missing: Vec<(&Task, &Train)> =
-            trainings.filter(|(task, _)| !self.graph.store.model(&task.key).exists()).collect();
+        let is_missing = |task: &Task| {
+            (task.scale, task.stage) == (scale.scale, stage) && !self.graph.store.model(&task.key).exists()
+        };
+        let missing: Vec<(&Task, &Train)> = self.graph.trainings().filter(|(task, _)| is_missing(task)).collect();
         let Some((_, first)) = missing.first() else { return Ok(()) };
         let start = Arc::new(match stage {
             Stage::Seed => Start { weights: initial_weights(&scale.config, first.shuffle_seed), optimizer: None },

@@ -23,7 +23,9 @@ pub struct Resources<'a> {
 impl Resources<'_> {
     /// Workers for `jobs` jobs on models of `parameters` parameters; on a shared device jobs go one after the other.
     pub fn workers(&self, jobs: usize, parameters: usize) -> Workers {
-        Workers::new(self.threads, self.spec.is_shared(), jobs, parameters)
+        let side_by_side = parameters <= SMALL && !self.spec.is_shared();
+        let workers = if side_by_side { self.threads.min(jobs).max(1) } else { 1 };
+        Workers { workers, threads_each: (self.threads / workers).max(1) }
     }
 }
 
@@ -40,13 +42,6 @@ pub struct Workers {
 const SMALL: usize = 4_000_000;
 
 impl Workers {
-    /// For `jobs` jobs on models of `parameters` parameters; on a shared device they go one after the other.
-    pub fn new(threads: usize, is_shared: bool, jobs: usize, parameters: usize) -> Workers {
-        let side_by_side = parameters <= SMALL && !is_shared;
-        let workers = if side_by_side { threads.min(jobs).max(1) } else { 1 };
-        Workers { workers, threads_each: (threads / workers).max(1) }
-    }
-
     /// Runs all jobs, each with what `begin` made once for its worker; results in the order of the jobs. One worker
     /// takes the jobs in their order. After an error no new job is begun, those under way end.
     pub fn run<J: Sync, S, R: Send>(

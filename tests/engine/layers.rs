@@ -1,6 +1,5 @@
 //! The layers of ARCHITECTURE.md: which module of src may use which others. Each path of each
-//! source is held against one table; what only tests compile is free, but for the rule of the
-//! engine.
+//! source is checked against one table; what only tests compile is free, except in the engine.
 
 mod paths;
 

@@ -1,4 +1,4 @@
-//! No two types of the program have one name: whoever reads a name, or looks for it, finds one definition.
+//! No two types of the program have the same name, so a name has one definition.
 
 use std::collections::BTreeMap;
 use std::fs;

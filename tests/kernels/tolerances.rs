@@ -1,4 +1,4 @@
-//! What kernels must compute, whoever runs them: the cases with the bounds of bf16, on the host
+//! What kernels must compute on every executor: the cases with the bounds of bf16, on the host
 //! executor (ops.rs) and on a GPU (cuda.rs).
 
 use crate::cases::{Built, Case, TOLERANCES};

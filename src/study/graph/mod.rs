@@ -216,6 +216,12 @@ impl Graph {
         for (_, _, subject) in self.roles.iter().filter(|(s, role, _)| *s == scale.scale && role.is_scored()) {
             is_wanted[*subject] = true;
         }
+        // Two model sizes with the same settings are one model, which is scored once.
+        for task in &self.tasks {
+            if let Work::Score(subject) = task.work {
+                is_wanted[subject] = false;
+            }
+        }
         let trained = |subject: &usize| self.training_by_key.get(&self.subjects[*subject].key).copied();
         let task = |(i, subject): (usize, &Subject)| Task {
             scale: scale.scale,
@@ -394,7 +400,11 @@ mod tests {
     ";
 
     fn graph() -> Graph {
-        let study: Study = toml::from_str(SETTINGS).expect("a study");
+        graph_of(SETTINGS)
+    }
+
+    fn graph_of(settings: &str) -> Graph {
+        let study: Study = toml::from_str(settings).expect("a study");
         let prepared = Prepared::expected(&study).expect("it is complete");
         Graph::new(&study, Store { root: "out".into() }, prepared, "cpu").expect("its tasks")
     }
@@ -414,6 +424,22 @@ mod tests {
             assert_eq!(task.inputs.is_empty(), task.stage == Stage::Seed, "{}", task.name);
             assert!(task.tokens > 0 && task.flops > 0.0, "{} costs nothing", task.name);
         }
+    }
+
+    /// A larger model that is the small one makes no task twice.
+    #[test]
+    fn equal_model_sizes_share_their_tasks() {
+        let same = SETTINGS
+            .replace("preset = \"tiny\", width = 192", "preset = \"tiny\"")
+            .replace("steps = 9", "steps = 7")
+            .replace("steps = 3,", "steps = 2,");
+        let (without, same) = (SETTINGS.split_once("[target]").expect("a target").0, graph_of(&same));
+        let partitions = &SETTINGS[SETTINGS.find("[[partition]]").expect("partitions")..];
+        let without = graph_of(&format!("{without}{partitions}"));
+        let names = |graph: &Graph| graph.tasks.iter().map(|t| (t.stage, t.key.clone())).collect::<Vec<_>>();
+        assert_eq!(names(&same), names(&without));
+        let target = |role: &Role| same.subject(Scale::Target, role);
+        assert!(target(&Role::Seed).is_some() && target(&Role::Seed) == same.subject(Scale::Small, &Role::Seed));
     }
 
     /// A scoring reads the checkpoints that its model is made of, and nothing else.
