@@ -1,4 +1,4 @@
-//! Embeds the kernels' sources in the binary, as a table (name, text) that `src/device/nvrtc.rs` includes: a host without
+//! Embeds the kernels' sources in the binary, as a table (name, text) that `src/engine/device/nvrtc.rs` includes: a host without
 //! this repository compiles them at run time.
 
 use std::fmt::Write;

@@ -21,7 +21,7 @@ pub enum Arg {
 /// One kernel launch, complete: source file, entry, compile-time constants, geometry and arguments.
 #[derive(Clone)]
 pub struct Launch {
-    /// Stem of the source file in `kernels/`, which is the stem of the op's file in `src/ops/`.
+    /// Stem of the source file in `kernels/`, which is the stem of the op's file in `src/engine/ops/`.
     pub file: &'static str,
     /// Name of the `extern "C" __global__` entry.
     pub kernel: &'static str,
