@@ -68,8 +68,8 @@ pub const FMUL: u16 = 0x20;
 pub const FADD: u16 = 0x21;
 pub const FFMA: u16 = 0x23;
 
-/// The operation of each instruction of a kernel, without where its operands lie: 9 bits of the 16 bytes that an
-/// instruction has since Volta (as seen in what NVRTC 13.2 makes for sm_80 to sm_120).
+/// The operation of each instruction of a kernel: the low 9 bits of its 16 bytes, without the 3 bits of the operand form
+/// (as observed in the output of NVRTC 13.2 for sm_80 to sm_120).
 pub fn operations(kernel: &str, cubin: &[u8]) -> Option<Vec<u16>> {
     let text = section(&format!(".text.{kernel}"), cubin)?;
     Some(text.chunks_exact(16).map(|code| u16::from_le_bytes([code[0], code[1]]) & 0x1ff).collect())

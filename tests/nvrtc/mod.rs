@@ -172,9 +172,9 @@ fn row(c: &Configuration, measured: &Measured) -> String {
     format!("| {kernel} | {flags} | {threads} | {shared} | {} |", cells.join(" | "))
 }
 
-/// How often a configuration is compiled before its row differs from the committed one. NVRTC is not a function of its
-/// input: of 250 compilations of `attention_forward` for sm_120 in one process, 244 took 216 registers and 6 took 217,
-/// with another PTX. (Each compilation in a process of its own took 216.)
+/// A row that differs from the committed table is compiled again, up to this many compilations in all. NVRTC 13.2 is not
+/// deterministic: of 250 compilations of `attention_forward` for sm_120 in one process, 244 took 216 registers and 6 took
+/// 217, from different PTX; 60 compilations in separate processes all took 216.
 const COMPILATIONS: usize = 5;
 
 #[test]
@@ -196,7 +196,7 @@ fn every_kernel_compiles_and_fits_every_architecture() {
     for compilation in 1..COMPILATIONS {
         let differs = |c: &&Configuration| !committed.lines().any(|line| line == row(c, &measured));
         let differing: BTreeSet<Configuration> = shipped.iter().filter(differs).cloned().collect();
-        // A macro that no kernel reads: what the cache holds is not taken again.
+        // No kernel reads this macro; it only makes the cache miss.
         let (again, faults) = measure(&nvrtc, &differing, &[format!("-DCOMPILATION={compilation}")]);
         assert!(faults.is_empty(), "compiled again, {} faults:\n{}", faults.len(), faults.join("\n"));
         measured.extend(again);
@@ -214,9 +214,9 @@ fn every_kernel_compiles_and_fits_every_architecture() {
     );
 }
 
-/// Of what `attention_delta` calculates, only products and sums are in f32: fused, each pair would be one FFMA.
+/// The only f32 arithmetic of `attention_delta` is multiplication and addition; fused, it would have FFMA instructions.
 #[test]
-fn products_and_sums_are_rounded_apart() {
+fn multiplications_and_additions_are_not_fused() {
     let Some(nvrtc) = nvrtc() else { return };
     let shipped = recorder::of_presets();
     let c = shipped.iter().find(|c| c.kernel == "attention_delta").expect("training launches it");

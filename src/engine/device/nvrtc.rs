@@ -260,9 +260,8 @@ fn headers() -> Vec<(&'static str, &'static str)> {
     SOURCES.iter().copied().filter(|(name, _)| name.ends_with(".cuh")).collect()
 }
 
-/// NVRTC is not a function of its input: now and then it makes other instructions of the same text, so which product is
-/// fused with which sum would be left to chance. Without fusing (`--fmad=false`) every operation is rounded by itself, as
-/// written, and whatever instructions NVRTC makes have the same bits.
+/// `--fmad=false`: NVRTC is not deterministic, and two compilations of one source could fuse different multiplications and
+/// additions. Unfused, every operation is rounded as the source says, so each compilation gives the same bits.
 fn options(launch_options: &[String], architecture: &str) -> Vec<String> {
     let fixed = ["--std=c++17", "-default-device", "-lineinfo", "--fmad=false", "--ptxas-options=-v"];
     let mut options: Vec<String> = fixed.map(String::from).into();
