@@ -28,8 +28,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #pragma unroll
     for (int i = 0; i < VECTOR; i++) {
       const float s = INVERSE ? -sine[i] : sine[i];
-      a[i] = low[i] * cosine[i] - high[i] * s;
-      b[i] = high[i] * cosine[i] + low[i] * s;
+      // Fused: with two products, NVRTC 13.2 takes 34 registers on sm_90a, and only 6 blocks of 256 fit instead of 8.
+      a[i] = __fmaf_rn(low[i], cosine[i], -(high[i] * s));
+      b[i] = __fmaf_rn(high[i], cosine[i], low[i] * s);
     }
     store(head + d, a), store(head + d + PAIRS, b);
   }
