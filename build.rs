@@ -1,5 +1,5 @@
-//! Embeds the kernels' sources in the binary, as a table (name, text) that `src/engine/device/nvrtc.rs` includes: a host without
-//! this repository compiles them at run time.
+//! Embeds the kernels' sources in the binary, as a table (name, text) that `src/engine/device/nvrtc.rs` includes: a host
+//! without this repository compiles them at run time.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -2,8 +2,8 @@
 // order.
 //
 // Same bits on every device: each product and each sum is rounded to f64 apart, from the first term to the last, and
-// the whole once to f32, as on the CPU (src/engine/ops/merge.rs). The sum begins as the first product, not as 0 plus that, so
-// one checkpoint of weight 1 keeps its negative zeros. Elements are independent, so nothing hangs on the launch.
+// the whole once to f32, as on the CPU (src/engine/ops/merge.rs). The sum begins as the first product, not as 0 plus
+// that, so one checkpoint of weight 1 keeps its negative zeros. Elements are independent, so nothing hangs on the launch.
 //
 // Bound by memory: sums stay in registers, however many terms there are, and loads of AHEAD terms are under way at
 // once. With two terms in bf16 and three blocks of 256 on a multiprocessor that is 24 KB; an H100 needs 18 KB on their

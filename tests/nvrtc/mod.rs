@@ -173,8 +173,8 @@ fn row(c: &Configuration, measured: &Measured) -> String {
 }
 
 /// A row that differs from the committed table is compiled again, up to this many compilations in all. NVRTC 13.2 is not
-/// deterministic: of 250 compilations of `attention_forward` for sm_120 in one process, 244 took 216 registers and 6 took
-/// 217, from different PTX; 60 compilations in separate processes all took 216.
+/// deterministic: of 250 compilations of `attention_forward` for sm_120 in one process, 9 took another number of registers
+/// (benches/runs/2026-11-28-cpu/nvrtc).
 const COMPILATIONS: usize = 5;
 
 #[test]

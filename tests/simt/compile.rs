@@ -45,7 +45,8 @@ pub struct Source {
 const RUNTIME: [&str; 6] = ["fiber.cpp", "block.cpp", "async.cpp", "tensor.cpp", "race.cpp", "launch.cpp"];
 const RUNTIME_HEADERS: [&str; 2] = ["simt.h", "machine.h"];
 
-/// No contraction: one rounding for each operation, as written and as on the device (`--fmad=false`). No strict aliasing: kernels read vectors of elements.
+/// No contraction: one rounding for each operation, as written and as on the device (`--fmad=false`). No strict aliasing:
+/// kernels read vectors of elements.
 const FLAGS: [&str; 5] = ["-std=c++17", "-fPIC", "-g1", "-ffp-contract=off", "-fno-strict-aliasing"];
 const RUNTIME_FLAGS: [&str; 4] = ["-O3", "-Wall", "-Wextra", "-Werror"];
 /// `#pragma unroll` is not g++'s; statics of templates must be each library's own, or two kernels would share memory.

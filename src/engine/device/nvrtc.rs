@@ -260,8 +260,8 @@ fn headers() -> Vec<(&'static str, &'static str)> {
     SOURCES.iter().copied().filter(|(name, _)| name.ends_with(".cuh")).collect()
 }
 
-/// `--fmad=false`: NVRTC is not deterministic, and two compilations of one source could fuse different multiplications and
-/// additions. Unfused, every operation is rounded as the source says, so each compilation gives the same bits.
+/// `--fmad=false`: NVRTC is not deterministic, and nothing guarantees that two compilations of one source fuse the same
+/// multiplications and additions. Unfused, every operation is rounded as the source says, in each compilation.
 fn options(launch_options: &[String], architecture: &str) -> Vec<String> {
     let fixed = ["--std=c++17", "-default-device", "-lineinfo", "--fmad=false", "--ptxas-options=-v"];
     let mut options: Vec<String> = fixed.map(String::from).into();

@@ -34,13 +34,12 @@ fn a_plan_counts_what_a_run_does() {
         let is_scoring = planned["stage"].as_str().is_some_and(|name| name.ends_with("scoring"));
         assert_eq!(planned["models"], made["models"], "{}", planned["stage"]);
         let count = planned["models"].as_u64().expect("a number");
-        match is_scoring {
-            // How much text is scored is known once it is tokenized.
-            true => models.1 += count,
-            false => {
-                assert_eq!((&planned["tokens"], &planned["flops"]), (&made["tokens"], &made["flops"]));
-                models.0 += count;
-            }
+        if is_scoring {
+            // The amount of scored text is known only after tokenization.
+            models.1 += count;
+        } else {
+            assert_eq!((&planned["tokens"], &planned["flops"]), (&made["tokens"], &made["flops"]));
+            models.0 += count;
         }
     }
     let directories = fs::read_dir(dir.path().join("out/models")).expect("models").count() as u64;
