@@ -18,8 +18,6 @@ pub struct Report {
     pub study: String,
     /// Version of the program.
     pub version: String,
-    /// When the report was made, if the caller wants that said; nothing else depends on the clock.
-    pub generated: Option<String>,
     /// What computed, as in "cpu, 16 threads".
     pub device: Option<String>,
     /// The evaluation sets: partitions' held-out text in the study file's order, then the OOD sets.

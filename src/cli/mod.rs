@@ -33,9 +33,6 @@ enum Command {
     Status(study::ShowArgs),
     /// Correlations of a finished study; writes report.html, report.json and scores.csv
     Report(study::ShowArgs),
-    /// Find the best mixture by merging (in a later version)
-    #[command(disable_help_flag = true)]
-    Search(Later),
     /// Write documents as a shard of tokens
     Tokenize(tokenize::TokenizeArgs),
     /// Train one model
@@ -48,13 +45,6 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Devices of this machine, what is missing and how to get it
     Doctor(doctor::DoctorArgs),
-}
-
-/// A subcommand that does not exist yet: takes anything, says so.
-#[derive(Args)]
-struct Later {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _rest: Vec<String>,
 }
 
 /// Where to compute.
@@ -113,7 +103,6 @@ pub fn main() -> Result<()> {
         Command::Plan(args) => args.run(),
         Command::Status(args) => args.status(),
         Command::Report(args) => args.report(),
-        Command::Search(_) => later("search", "it finds the best of all mixtures by scoring merges"),
         // Inside the pool: an op that is called from outside pays for the way in, each time.
         Command::Tokenize(args) => rayon::scope(|_| args.run()),
         Command::Train(args) => rayon::scope(|_| args.run()),
@@ -122,10 +111,6 @@ pub fn main() -> Result<()> {
         Command::Bench(args) => rayon::scope(|_| args.run()),
         Command::Doctor(args) => args.run(threads),
     }
-}
-
-fn later(command: &str, note: &str) -> Result<()> {
-    Err(Error::usage(format!("`stockpot {command}` comes in a later version ({note})")))
 }
 
 /// A result on stdout: as JSON, or as text.
@@ -146,7 +131,7 @@ fn print_now(text: &str) -> Result<()> {
     }
 }
 
-/// `NAME=VALUE`, split at the last `=` that leaves a number, or at the first.
+/// `NAME=VALUE`, split at the first `=`.
 fn split_once(text: &str, what: &str) -> Result<(String, String)> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.into(), value.into())),

@@ -1,7 +1,7 @@
 //! `run`, `plan`, `status` and `report`: the subcommands that take a study file.
 
 use super::DeviceArg;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use crate::progress::say;
 use crate::study::{self, Phase, Study};
@@ -40,20 +40,12 @@ pub struct RunArgs {
     /// The last phase to do
     #[arg(long, value_enum, default_value = "report")]
     until: Phase,
-    /// Distribute over a cluster (in a later version)
-    #[arg(long, value_name = "KIND")]
-    cluster: Option<String>,
 }
 
 impl RunArgs {
     /// Does what is missing up to `--until`, and prints the report where that was reached.
     /// `threads` are those of the CPU device, shared out among workers.
     pub fn run(&self, threads: usize) -> Result<()> {
-        if let Some(kind) = &self.cluster {
-            return Err(
-                Error::usage(format!("--cluster {kind} comes in a later version")).fix("leave it out to run here")
-            );
-        }
         let (study, out) = self.common.read()?;
         let settings = files::read_to_string(&self.common.study)?;
         let report = study::run(

@@ -175,9 +175,8 @@ impl Chart {
         Some(out + "</svg>\n")
     }
 
-    /// The chart as a file that stands alone: with its title, its background and its style; with `dark`, also that of
-    /// dark mode.
-    pub fn standalone(&self, dark: bool) -> String {
+    /// The chart as a file of its own: with its title, its background, and its style in light and dark mode.
+    pub fn standalone(&self) -> String {
         let lines = wrapped(&self.title, 54);
         let head = 10.0 + 17.0 * lines.len() as f64;
         let empty = "<text class=\"ax\" x=\"20\" y=\"40\">no scores</text>\n".to_string();
@@ -187,9 +186,9 @@ impl Chart {
         let total = px(head + height);
         let mut out = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {total}\" width=\"{WIDTH}\" \
-             height=\"{total}\">\n<style>{}{}</style>\n<rect class=\"page\" width=\"{WIDTH}\" height=\"{total}\"/>\n",
+             height=\"{total}\">\n<style>{}@media (prefers-color-scheme:dark){{{}}}</style>\n<rect class=\"page\" width=\"{WIDTH}\" height=\"{total}\"/>\n",
             style_sheet(false),
-            if dark { format!("@media (prefers-color-scheme:dark){{{}}}", style_sheet(true)) } else { String::new() }
+            style_sheet(true)
         );
         for (i, line) in lines.iter().enumerate() {
             let (x, y) = (WIDTH / 2.0, 20 + 17 * i);
@@ -383,7 +382,7 @@ fn push_key(out: &mut String, series: &Series, left: f64, middle: f64) {
     );
 }
 
-/// The rules of all charts, for light or for dark pages. Plain colours: resvg knows no CSS variables.
+/// The rules of all charts, for light or for dark pages. Plain colours: many viewers of SVG know no CSS variables.
 pub fn style_sheet(dark: bool) -> String {
     let pick = |light: &'static str, night: &'static str| if dark { night } else { light };
     let (ink, page) = (pick("#3D4551", "#C9D1D9"), pick("#FFFFFF", "#0D1117"));

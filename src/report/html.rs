@@ -18,7 +18,6 @@ const SCRIPT: &str = include_str!("report.js");
 struct Page<'a> {
     study: &'a str,
     version: &'a str,
-    generated: Option<&'a str>,
     device: Option<&'a str>,
     answers: Vec<AnswerView<'a>>,
     /// What both ways cost, in a sentence.
@@ -50,7 +49,6 @@ impl Report {
         let page = Page {
             study: &self.study,
             version: &self.version,
-            generated: self.generated.as_deref(),
             device: self.device.as_deref(),
             answers: self.answers.iter().map(|a| self.answer(a)).collect(),
             cost: tables::cost_sentence(&self.cost),

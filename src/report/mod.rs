@@ -7,14 +7,13 @@ mod experiments;
 mod html;
 mod interchange;
 pub mod plot;
-mod raster;
 mod sections;
 mod tables;
 pub mod tensorboard;
 mod text;
 
 use crate::analysis::Report;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files;
 use draw::Chart;
 use rayon::prelude::*;
@@ -37,9 +36,8 @@ impl Report {
         self.write_plots(&dir.join("plots"))
     }
 
-    /// Each chart as an SVG and a PNG file: the averages of each group against each proxy
-    /// (`<group>-<average>-<proxy>`), and those of the experiments (`scaled-...`, `picking-...`, `cost`, ...). In place of
-    /// all that was in `dir`.
+    /// Each chart as an SVG file: the averages of each group against each proxy (`<group>-<average>-<proxy>`), and
+    /// those of the experiments (`scaled-...`, `picking-...`, `cost`, ...). Replaces whatever was in `dir`.
     fn write_plots(&self, dir: &Path) -> Result<()> {
         let mut taken = BTreeSet::new();
         let charts: Vec<(String, Chart)> =
@@ -47,12 +45,8 @@ impl Report {
         files::recover_directory(dir)?;
         files::write_directory_atomic(dir, |aside| {
             charts.par_iter().try_for_each(|(name, chart)| {
-                let svg = chart.standalone(true);
-                files::write_atomic(&aside.join(format!("{name}.svg")), |out| out.write_all(svg.as_bytes()))?;
-                let path = aside.join(format!("{name}.png"));
-                let png = raster::png(&chart.standalone(false))
-                    .map_err(|why| Error::input(format!("the plot cannot be drawn as PNG: {why}")).at(&path))?;
-                files::write_atomic(&path, |out| out.write_all(&png))
+                let svg = chart.standalone();
+                files::write_atomic(&aside.join(format!("{name}.svg")), |out| out.write_all(svg.as_bytes()))
             })
         })
     }

@@ -15,8 +15,6 @@ use std::sync::Mutex;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Line {
-    /// Hours of each stage; of whichever study, as lines were before they named it.
-    Planned(BTreeMap<String, f64>),
     Plan(Planned),
     Spent(SpentWork),
 }
@@ -94,11 +92,10 @@ pub fn spent(store: &Store, study: &str, stages: &[String], keys: &BTreeSet<&str
     }
     let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
     let text = String::from_utf8_lossy(&bytes);
-    let (mut planned, mut of_any) = (BTreeMap::new(), BTreeMap::new());
+    let mut planned = BTreeMap::new();
     let mut done: BTreeMap<String, (f64, f64)> = BTreeMap::new();
     for line in text.lines() {
         match serde_json::from_str(line) {
-            Ok(Line::Planned(hours)) => of_any = hours,
             Ok(Line::Plan(plan)) if plan.study == study => planned = plan.hours,
             Ok(Line::Spent(work)) if keys.contains(work.key.as_str()) => {
                 let (hours, flops) = done.entry(work.stage).or_default();
@@ -108,7 +105,6 @@ pub fn spent(store: &Store, study: &str, stages: &[String], keys: &BTreeSet<&str
             Ok(Line::Plan(_) | Line::Spent(_)) | Err(_) => {}
         }
     }
-    let planned = if planned.is_empty() { of_any } else { planned };
     let stage = |stage: &String| {
         let (hours, flops) = done.get(stage).copied().unwrap_or_default();
         SpentStage { stage: stage.clone(), planned_hours: planned.get(stage).copied(), hours, flops }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Raised when a change of the code changes tokens or shards.
-const DATA_VERSION: u32 = 1;
+const DATA_VERSION: u32 = 2;
 
 /// A partition's or domain's files, and which of their documents are its own.
 pub struct SourceInput {
@@ -75,19 +75,9 @@ impl StudyInputs {
             (None, None) => String::new(),
         };
         let content = (hash_files(&seed)?, hashes(&partitions)?, hashes(&ood)?, tokenizer);
-        let selections: Vec<(&String, &Selection)> = partitions
-            .iter()
-            .chain(&ood)
-            .map(|i| (&i.name, &i.selection))
-            .filter(|(_, selection)| !selection.takes_all())
-            .collect();
-        let late: Vec<&String> = partitions.iter().chain(&ood).filter(|i| i.late).map(|i| &i.name).collect();
-        // Without these, the name is as it was before there were any.
-        let key = match (selections.is_empty(), late.is_empty()) {
-            (true, true) => key("data", DATA_VERSION, &(content, &study.data, &study.evaluation)),
-            (false, true) => key("data", DATA_VERSION, &(content, &study.data, &study.evaluation, selections)),
-            (_, false) => key("data", DATA_VERSION, &(content, &study.data, &study.evaluation, selections, late)),
-        };
+        let selections: Vec<(&Selection, bool)> =
+            partitions.iter().chain(&ood).map(|i| (&i.selection, i.late)).collect();
+        let key = key("data", DATA_VERSION, &(content, &study.data, &study.evaluation, selections));
         let rule = SplitRule::new(study.data.separator.clone(), study.data.validation, study.data.test)?;
         Ok(StudyInputs { seed, partitions, ood, rule, key })
     }

@@ -95,7 +95,6 @@ pub fn study() -> Report {
     Report {
         study: "quickstart".into(),
         version: "0.1.0".into(),
-        generated: Some("2026-01-02".into()),
         device: Some("cpu, 2 threads".into()),
         answers: answers(&mixtures, &correlations),
         cost: Cost { modular_flops: 3.4e13, naive_flops: 9.1e13, ..Cost::default() },

@@ -138,10 +138,6 @@ impl Matrix {
     pub fn bytes(&self) -> u64 {
         (self.elements() * self.dtype().bytes()) as u64
     }
-    /// Whether the rows follow each other without gaps.
-    pub fn is_contiguous(&self) -> bool {
-        self.stride == self.cols || self.rows <= 1
-    }
     /// Rows `range`, in the same memory. Panics if the range is out of bounds.
     pub fn row_range(&self, range: Range<usize>) -> Matrix {
         assert!(range.start <= range.end && range.end <= self.rows, "rows {range:?} of {}", self.rows);

@@ -101,29 +101,45 @@ impl<'a> ViewMut<'a> {
 /// C = A x B, or C += A x B with `accumulate`. The order of each sum depends on the shapes and strides alone.
 pub fn multiply(a: View, b: View, c: ViewMut, accumulate: bool) {
     assert!(a.cols == b.rows && (c.rows, c.cols) == (a.rows, b.cols), "product: the shapes do not fit");
+    // The kernels want a C whose columns are contiguous: C^T = B^T x A^T has them.
+    let transposed = c.stride > 1;
+    let (m, n) = if transposed { (c.cols, c.rows) } else { (c.rows, c.cols) };
+    let strides = |row: usize, col: usize| {
+        let (row, col) = (row as isize, col as isize);
+        if transposed { (row, col) } else { (col, row) }
+    };
+    let (c_cs, c_rs) = strides(c.stride, 1);
+    let (a_cs, a_rs) = strides(a.row_stride, a.col_stride);
+    let (b_cs, b_rs) = strides(b.row_stride, b.col_stride);
+    let [lhs, rhs] = if transposed {
+        [(b.first, b_cs, b_rs), (a.first, a_cs, a_rs)]
+    } else {
+        [(a.first, a_cs, a_rs), (b.first, b_cs, b_rs)]
+    };
+    let alpha = if accumulate { 1.0 } else { 0.0 };
     // SAFETY: the views hold the (m, k), (k, n) and (m, n) elements that the strides reach; C is a mutable view, so
     // nothing else touches it meanwhile.
     unsafe {
-        gemm::gemm(
-            c.rows,
-            c.cols,
+        gemm_f32::gemm::f32::get_gemm_fn()(
+            m,
+            n,
             a.cols,
             c.first,
-            1,
-            c.stride as isize,
+            c_cs,
+            c_rs,
             accumulate,
-            a.first,
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.first,
-            b.col_stride as isize,
-            b.row_stride as isize,
-            if accumulate { 1.0 } else { 0.0 },
+            lhs.0,
+            lhs.1,
+            lhs.2,
+            rhs.0,
+            rhs.1,
+            rhs.2,
+            alpha,
             1.0,
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            gemm_common::Parallelism::None,
         );
     }
 }

@@ -100,12 +100,7 @@ pub struct DataSettings {
     /// The field of a document's metadata that holds its year or date, for `years` of partitions.
     /// A year is a whole number, or a string that begins with four digits ("1999-05-01") or has
     /// eight ("19990501"). Default: `"year"`.
-    #[serde(skip_serializing_if = "is_year")]
     pub year: String,
-}
-
-fn is_year(field: &String) -> bool {
-    field == "year"
 }
 
 impl Default for DataSettings {

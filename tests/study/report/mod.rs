@@ -6,7 +6,6 @@ mod csv;
 mod html;
 mod interchange;
 mod plot;
-mod raster;
 mod tensorboard;
 mod text;
 

@@ -12,15 +12,15 @@ use stockpot::report::plot::Scatter;
 fn standalone_plot_is_one_svg() {
     let report = study();
     let pairs: Vec<&MixtureInfo> = report.mixtures.iter().filter(|m| m.group == "pairs").collect();
-    let svg = Scatter::of(&pairs, "ood", "merged").chart.standalone(true);
+    let svg = Scatter::of(&pairs, "ood", "merged").chart.standalone();
     assert!(svg.starts_with("<svg xmlns=") && svg.ends_with("</svg>\n"));
     assert_eq!(svg.matches("<circle ").count(), 23);
     assert_eq!(svg.matches("<svg ").count(), svg.matches("</svg>").count());
 }
 
-/// Charts as files of both kinds, and the hours beside them; equal bytes when written again, on one thread.
+/// Charts as files, and the hours beside them; equal bytes when written again, on one thread.
 #[test]
-fn plots_are_files_of_both_kinds() {
+fn plots_are_files() {
     let dirs = ["plots-1", "plots-2"].map(|name| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
     let report = rich();
     // What an earlier report left is replaced.
@@ -38,21 +38,14 @@ fn plots_are_files_of_both_kinds() {
         let name = entry.unwrap().file_name();
         let bytes = dirs.clone().map(|dir| std::fs::read(dir.join("plots").join(&name)).unwrap());
         assert_eq!(bytes[0], bytes[1], "{name:?}");
-        if name.to_str().unwrap().ends_with(".png") {
-            assert_eq!(bytes[0][..8], *b"\x89PNG\r\n\x1a\n");
-            // Width in pixels: twice that of the chart.
-            assert_eq!(bytes[0][16..20], 840u32.to_be_bytes());
-        }
         seen += 1;
     }
     let expected = "pairs-ood-merged pairs-field-science-micro all-id-ind domains-pairs scaled-pairs-ood picking-pairs-id cost \
                     segments-seed-ood segments-modules-id-above training-module cross-scale-pairs-ood-target_merged";
     for name in expected.split_whitespace() {
-        for kind in ["svg", "png"] {
-            assert!(dirs[0].join("plots").join(format!("{name}.{kind}")).exists(), "{name}.{kind}");
-        }
+        assert!(dirs[0].join("plots").join(format!("{name}.svg")).exists(), "{name}.svg");
     }
-    assert!(seen > 200 && seen % 2 == 0, "{seen}");
+    assert!(seen > 100, "{seen}");
 }
 
 /// One mixture, empty lists, values that are not finite, long names: no panic, nothing that is no number.
