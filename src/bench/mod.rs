@@ -1,7 +1,8 @@
-//! Timings of kernels and of whole steps on one device, at the shapes of model presets: random data, a warm-up, the
-//! median and spread of several samples. A sample is as many repetitions as take a while, ended by one read-back, so
-//! that a device that queues its work is timed by what it did. The same rows can be predicted for a GPU that is not
-//! there (`predict.rs`).
+//! Timings of kernels and of whole steps on one device, at the shapes of model presets: random
+//! data, a warm-up, the median and spread of several samples. A sample is as many repetitions as
+//! take a while, ended by one read-back, so that a device that queues its work is timed by what it
+//! did. Another [`Meter`] may take the clock's place: `benches/predict` predicts the same rows for
+//! a GPU that is not there.
 
 pub mod gpus;
 mod merge;
@@ -92,19 +93,110 @@ pub struct Timings {
     pub rows: Vec<BenchRow>,
 }
 
-/// Times `subjects` on `device`; `progress` is told of each row.
-pub fn run(device: &mut Device, subjects: &[BenchSubject], progress: &mut dyn FnMut(&BenchRow)) -> Result<Timings> {
-    let mut timings = Timings { device: device.name().to_string(), rows: vec![] };
-    Bench { device, rows: &mut timings.rows, progress, predictor: None }.all(subjects)?;
-    Ok(timings)
+/// What one repetition of a row computes.
+pub struct Repetition<'a> {
+    /// What the row belongs to.
+    pub subject: BenchSubject,
+    /// What, at which shape.
+    pub name: String,
+    /// Of one repetition.
+    pub flops: f64,
+    /// Bytes that it has to move, each operand touched once; 0 where they are not counted.
+    pub bytes: f64,
+    /// In training and scoring; else 0.
+    pub tokens: f64,
+    /// The repetition has ended when this was read.
+    pub wait: &'a Buffer,
 }
 
-struct Bench<'a, 'p> {
-    device: &'a mut Device,
-    rows: &'a mut Vec<BenchRow>,
+/// Measures or predicts how long rows take.
+pub trait Meter {
+    /// Whether operands and weights need values. Else they may hold anything.
+    fn needs_values(&self) -> bool;
+    /// Takes one row: `work` queues one repetition of it on `device`.
+    fn row(
+        &mut self,
+        device: &mut Device,
+        repetition: Repetition,
+        work: &mut dyn FnMut(&mut Device) -> Result<()>,
+    ) -> Result<()>;
+}
+
+/// Times `subjects` on `device`; `progress` is told of each row.
+pub fn run(device: &mut Device, subjects: &[BenchSubject], progress: &mut dyn FnMut(&BenchRow)) -> Result<Timings> {
+    let mut clock = Clock { rows: vec![], progress };
+    for &subject in subjects {
+        // The CPU merges files.
+        if subject == BenchSubject::Merge && !device.is_asynchronous() {
+            merge::on_cpu(&mut |row| clock.push(row))?;
+        } else {
+            measure(device, subject, &mut clock)?;
+        }
+    }
+    Ok(Timings { device: device.name().to_string(), rows: clock.rows })
+}
+
+/// Gives `meter` every row of `subject`, at the presets that suit `device`.
+pub fn measure(device: &mut Device, subject: BenchSubject, meter: &mut dyn Meter) -> Result<()> {
+    let mut bench = Bench { device, meter };
+    match subject {
+        BenchSubject::Gemm => bench.gemm(),
+        BenchSubject::Attention => bench.attention(),
+        BenchSubject::Train => bench.train(),
+        BenchSubject::Merge => bench.merge(),
+        BenchSubject::Eval => bench.eval(),
+    }
+}
+
+/// Times rows.
+struct Clock<'a> {
+    rows: Vec<BenchRow>,
     progress: &'a mut dyn FnMut(&BenchRow),
-    /// In place of the clock, on a device that computes nothing.
-    predictor: Option<&'a mut predict::Predictor<'p>>,
+}
+
+impl Clock<'_> {
+    fn push(&mut self, row: BenchRow) {
+        (self.progress)(&row);
+        self.rows.push(row);
+    }
+}
+
+impl Meter for Clock<'_> {
+    fn needs_values(&self) -> bool {
+        true
+    }
+
+    fn row(
+        &mut self,
+        device: &mut Device,
+        repetition: Repetition,
+        work: &mut dyn FnMut(&mut Device) -> Result<()>,
+    ) -> Result<()> {
+        let Repetition { subject, name, flops, bytes, tokens, wait } = repetition;
+        let mut sample = |repetitions: usize| -> Result<f64> {
+            let start = Instant::now();
+            for _ in 0..repetitions {
+                work(device)?;
+            }
+            device.download(wait, &mut [0.0f32])?;
+            Ok(start.elapsed().as_secs_f64() / repetitions as f64)
+        };
+        // Compiles, records, warms up.
+        for _ in 0..3 {
+            sample(1)?;
+        }
+        let repetitions = (SAMPLE.as_secs_f64() / sample(1)?.max(1e-9)).ceil().clamp(1.0, 1e4) as usize;
+        let mut seconds = (0..SAMPLES).map(|_| sample(repetitions)).collect::<Result<Vec<_>>>()?;
+        seconds.sort_by(f64::total_cmp);
+        let (seconds, fastest, slowest) = (seconds[SAMPLES / 2], seconds[0], seconds[SAMPLES - 1]);
+        self.push(BenchRow { subject, name, seconds, fastest, slowest, flops, bytes, tokens, of_copy: None });
+        Ok(())
+    }
+}
+
+struct Bench<'a> {
+    device: &'a mut Device,
+    meter: &'a mut dyn Meter,
 }
 
 const SAMPLES: usize = 7;
@@ -119,17 +211,7 @@ fn presets(compute: DType) -> &'static [(&'static str, usize)] {
 const VOCABULARY: usize = 50_304;
 const SMALL_VOCABULARY: usize = 4096;
 
-impl Bench<'_, '_> {
-    fn all(&mut self, subjects: &[BenchSubject]) -> Result<()> {
-        subjects.iter().try_for_each(|subject| match subject {
-            BenchSubject::Gemm => self.gemm(),
-            BenchSubject::Attention => self.attention(),
-            BenchSubject::Train => self.train(),
-            BenchSubject::Merge => self.merge(),
-            BenchSubject::Eval => self.eval(),
-        })
-    }
-
+impl Bench<'_> {
     fn configs(&self) -> Vec<(&'static str, Config, Batch)> {
         let compute = self.device.compute_dtype();
         let vocabulary = if compute == DType::F32 { SMALL_VOCABULARY } else { VOCABULARY };
@@ -219,10 +301,15 @@ impl Bench<'_, '_> {
             let inputs = self.inputs(&config, batch)?;
             let mut repeat = Repeat::default();
             let scale = 1.0 / batch.rows() as f32;
-            let flops = batch.rows() as f64 * config.training_flops_per_token();
-            let name = format!("{preset} step of {} x {} tokens", batch.batch, batch.context);
-            let wait = optimizer.arena.norm.clone();
-            self.row(BenchSubject::Train, name, (flops, 0.0, batch.rows() as f64), &wait, &mut |device| {
+            let repetition = Repetition {
+                subject: BenchSubject::Train,
+                name: format!("{preset} step of {} x {} tokens", batch.batch, batch.context),
+                flops: batch.rows() as f64 * config.training_flops_per_token(),
+                bytes: 0.0,
+                tokens: batch.rows() as f64,
+                wait: &optimizer.arena.norm,
+            };
+            self.meter.row(self.device, repetition, &mut |device| {
                 device.repeat(&mut repeat, |device| {
                     optimizer.zero_gradients(device)?;
                     model.accumulate_gradient(device, &acts, &optimizer.arena, batch, &inputs, scale)?;
@@ -234,9 +321,6 @@ impl Bench<'_, '_> {
     }
 
     fn merge(&mut self) -> Result<()> {
-        if !self.device.is_asynchronous() {
-            return merge::on_cpu(&mut |row| self.push(row));
-        }
         // Eight checkpoints of the largest preset take more than most devices have.
         for (preset, config, _) in self.configs().into_iter().filter(|(preset, ..)| *preset != "1b") {
             let p = Table::new(&config).len;
@@ -269,64 +353,32 @@ impl Bench<'_, '_> {
             let model = self.model(&config)?;
             let acts = Activations::for_evaluation(self.device, &config, rows)?;
             let inputs = self.inputs(&config, batch)?;
-            let flops = batch.rows() as f64 * config.forward_flops_per_token();
-            let name = format!("{preset} {} x {} tokens", batch.batch, batch.context);
-            let wait = acts.losses(1);
-            self.row(BenchSubject::Eval, name, (flops, 0.0, batch.rows() as f64), &wait, &mut |device| {
-                model.losses(device, &acts, batch, &inputs)
-            })?;
+            let repetition = Repetition {
+                subject: BenchSubject::Eval,
+                name: format!("{preset} {} x {} tokens", batch.batch, batch.context),
+                flops: batch.rows() as f64 * config.forward_flops_per_token(),
+                bytes: 0.0,
+                tokens: batch.rows() as f64,
+                wait: &acts.losses(1),
+            };
+            self.meter.row(self.device, repetition, &mut |device| model.losses(device, &acts, batch, &inputs))?;
         }
         Ok(())
     }
 
     fn op(&mut self, subject: BenchSubject, name: String, op: &dyn Op) -> Result<()> {
         let cost = op.cost();
-        let wait = self.device.alloc(DType::F32, 1)?;
-        self.row(subject, name, (cost.flops as f64, cost.bytes as f64, 0.0), &wait, &mut |device| device.run(op))
-    }
-
-    /// Times `work`, whose end is known when `wait` was read.
-    fn row(
-        &mut self,
-        subject: BenchSubject,
-        name: String,
-        (flops, bytes, tokens): (f64, f64, f64),
-        wait: &Buffer,
-        work: &mut dyn FnMut(&mut Device) -> Result<()>,
-    ) -> Result<()> {
-        if let Some(predictor) = &mut self.predictor {
-            return predictor.row(self.device, (subject, name), (flops, bytes, tokens), work);
-        }
-        let device = &mut *self.device;
-        let mut sample = |repetitions: usize| -> Result<f64> {
-            let start = Instant::now();
-            for _ in 0..repetitions {
-                work(device)?;
-            }
-            device.download(wait, &mut [0.0f32])?;
-            Ok(start.elapsed().as_secs_f64() / repetitions as f64)
-        };
-        // Compiles, records, warms up.
-        for _ in 0..3 {
-            sample(1)?;
-        }
-        let repetitions = (SAMPLE.as_secs_f64() / sample(1)?.max(1e-9)).ceil().clamp(1.0, 1e4) as usize;
-        let mut seconds = (0..SAMPLES).map(|_| sample(repetitions)).collect::<Result<Vec<_>>>()?;
-        seconds.sort_by(f64::total_cmp);
-        let (seconds, fastest, slowest) = (seconds[SAMPLES / 2], seconds[0], seconds[SAMPLES - 1]);
-        self.push(BenchRow { subject, name, seconds, fastest, slowest, flops, bytes, tokens, of_copy: None });
-        Ok(())
-    }
-
-    fn push(&mut self, row: BenchRow) {
-        (self.progress)(&row);
-        self.rows.push(row);
+        let wait = &self.device.alloc(DType::F32, 1)?;
+        let (flops, bytes, tokens) = (cost.flops as f64, cost.bytes as f64, 0.0);
+        let repetition = Repetition { subject, name, flops, bytes, tokens, wait };
+        self.meter.row(self.device, repetition, &mut |device| device.run(op))
     }
 
     fn model(&mut self, config: &Config) -> Result<Model> {
-        match self.predictor {
-            Some(_) => Model::without_weights(self.device, config),
-            None => Model::new(self.device, config, &initial_weights(config, 0)),
+        if self.meter.needs_values() {
+            Model::new(self.device, config, &initial_weights(config, 0))
+        } else {
+            Model::without_weights(self.device, config)
         }
     }
 
@@ -346,7 +398,7 @@ impl Bench<'_, '_> {
 
     fn random_of(&mut self, dtype: DType, rows: usize, cols: usize) -> Result<Matrix> {
         let buffer = self.device.alloc(dtype, rows * cols)?;
-        if self.predictor.is_some() {
+        if !self.meter.needs_values() {
             return Ok(buffer.matrix(rows, cols));
         }
         let mut rng = ChaCha8Rng::seed_from_u64((rows * 31 + cols) as u64);

@@ -3,7 +3,7 @@
 
 use super::gpus::Gpu;
 use super::model::{HOST_LAUNCH, LAUNCH, MEMORY_REACHED, Prediction, SUSTAINED};
-use super::{Bench, BenchSubject};
+use super::{BenchSubject, Meter, Repetition, measure};
 use crate::engine::device::{Buffer, CapturedGraph, DType, Device, Executor, Launch, Op};
 use crate::error::Result;
 use serde::Serialize;
@@ -85,18 +85,15 @@ pub fn predict(
     progress: &mut dyn FnMut(&PredictedRow),
 ) -> Result<Predictions> {
     let (mut device, record) = device(gpu);
-    let mut rows = vec![];
-    let mut predictor = Predictor { gpu, record, rows: &mut rows, progress };
-    let (mut timed, mut nobody) = (vec![], |_: &_| ());
-    let predictor = Some(&mut predictor);
-    Bench { device: &mut device, rows: &mut timed, progress: &mut nobody, predictor }.all(subjects)?;
+    let mut predictor = Predictor { gpu, record, rows: vec![], progress };
+    subjects.iter().try_for_each(|&subject| measure(&mut device, subject, &mut predictor))?;
     let assumed = Assumed {
         memory_reached: MEMORY_REACHED,
         sustained: SUSTAINED,
         launch_seconds: LAUNCH,
         host_launch_seconds: HOST_LAUNCH,
     };
-    Ok(Predictions { gpu, peak: gpu.peak(), assumed, rows })
+    Ok(Predictions { gpu, peak: gpu.peak(), assumed, rows: predictor.rows })
 }
 
 /// A device that predicts what it is asked to launch, and where it writes that down.
@@ -107,22 +104,33 @@ pub(super) fn device(gpu: &'static Gpu) -> (Device, Arc<Mutex<Record>>) {
 }
 
 /// What takes the place of the clock.
-pub(super) struct Predictor<'a> {
+struct Predictor<'a> {
     gpu: &'static Gpu,
     record: Arc<Mutex<Record>>,
-    rows: &'a mut Vec<PredictedRow>,
+    rows: Vec<PredictedRow>,
     progress: &'a mut dyn FnMut(&PredictedRow),
 }
 
 impl Predictor<'_> {
-    /// Predicts one repetition of `work`: its second, which is the first that a device records.
-    pub(super) fn row(
+    /// What was launched since it was last taken.
+    fn take(&self) -> Record {
+        std::mem::take(&mut *self.record.lock().expect("no prediction panics"))
+    }
+}
+
+impl Meter for Predictor<'_> {
+    fn needs_values(&self) -> bool {
+        false
+    }
+
+    /// Predicts the second repetition, which is the first that a device records.
+    fn row(
         &mut self,
         device: &mut Device,
-        (subject, name): (BenchSubject, String),
-        (flops, bytes, tokens): (f64, f64, f64),
+        repetition: Repetition,
         work: &mut dyn FnMut(&mut Device) -> Result<()>,
     ) -> Result<()> {
+        let Repetition { subject, name, flops, bytes, tokens, .. } = repetition;
         work(device)?;
         self.take();
         work(device)?;
@@ -148,10 +156,6 @@ impl Predictor<'_> {
         (self.progress)(&row);
         self.rows.push(row);
         Ok(())
-    }
-
-    fn take(&self) -> Record {
-        std::mem::take(&mut *self.record.lock().expect("no prediction panics"))
     }
 }
 
