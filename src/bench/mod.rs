@@ -4,13 +4,7 @@
 //! did. Another [`Meter`] may take the clock's place: `benches/predict` predicts the same rows for
 //! a GPU that is not there.
 
-pub mod gpus;
 mod merge;
-pub mod model;
-mod predict;
-pub mod work;
-
-pub use predict::{PredictedRow, Predictions, predict};
 
 use crate::engine::device::{Buffer, DType, Device, Matrix, Repeat};
 use crate::engine::eval;
@@ -46,17 +40,6 @@ impl BenchSubject {
     /// Every subject, in the order of a run of all of them.
     pub const ALL: [BenchSubject; 5] =
         [BenchSubject::Gemm, BenchSubject::Attention, BenchSubject::Train, BenchSubject::Merge, BenchSubject::Eval];
-
-    /// As it is given on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            BenchSubject::Gemm => "gemm",
-            BenchSubject::Attention => "attention",
-            BenchSubject::Train => "train",
-            BenchSubject::Merge => "merge",
-            BenchSubject::Eval => "eval",
-        }
-    }
 }
 
 /// One line of results.
@@ -229,7 +212,8 @@ impl Bench<'_> {
             let (rows, c, f, v) = (batch.rows(), config.width, config.feed_forward, config.vocabulary);
             let qkv = config.q_width() + 2 * config.kv_width();
             let chunk = rows.min(4096);
-            // Rows, outputs and inputs of a linear layer; its forward, the gradients of its input and of its weight.
+            // Rows, outputs and inputs of a linear layer; its forward, the gradients of its input
+            // and of its weight.
             for (layer, rows, out, inner) in [
                 ("qkv", rows, qkv, c),
                 ("out", rows, c, c),
@@ -402,7 +386,8 @@ impl Bench<'_> {
             return Ok(buffer.matrix(rows, cols));
         }
         let mut rng = ChaCha8Rng::seed_from_u64((rows * 31 + cols) as u64);
-        // A stretch of random numbers again and again: what the arithmetic costs does not depend on more.
+        // A stretch of random numbers again and again: what the arithmetic costs does not depend on
+        // more.
         let stretch: Vec<f32> = (0..65_521).map(|_| StandardNormal.sample(&mut rng)).collect();
         let values: Vec<f32> = stretch.iter().copied().cycle().take(rows * cols).collect();
         if dtype == DType::Bf16 {

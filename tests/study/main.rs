@@ -1,4 +1,4 @@
-//! src/study, src/analysis, src/report and src/bench: each module tests the source of its name.
+//! src/study, src/analysis, src/report, src/bench with benches/predict: each module tests the source of its name.
 
 mod analysis;
 mod bench;

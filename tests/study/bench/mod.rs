@@ -1,12 +1,29 @@
-//! `stockpot bench --model`: every row of the timings, predicted without a GPU.
+//! benches/predict: every row of the timings, predicted without a GPU.
 
-use crate::binary::stockpot;
+#[path = "../../../benches/predict/arguments.rs"]
+mod arguments;
+#[path = "../../../benches/predict/gpus.rs"]
+mod gpus;
+mod launches;
+#[path = "../../../benches/predict/model.rs"]
+mod model;
+#[path = "../../../benches/predict/predict.rs"]
+mod predict;
+#[path = "../../../benches/predict/work.rs"]
+mod work;
+
+use arguments::Arguments;
+use clap::Parser;
 use serde_json::Value;
 
-fn predict(arguments: &[&str]) -> Value {
-    let dir = tempfile::tempdir().expect("a directory");
-    let arguments: Vec<&str> = ["bench"].into_iter().chain(arguments.iter().copied()).chain(["--json"]).collect();
-    stockpot(dir.path(), &arguments).json()
+/// As cargo runs the tool.
+fn parsed(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from([&["predict"], arguments, &["--bench"]].concat())
+}
+
+fn predictions(arguments: &[&str]) -> Value {
+    let arguments = parsed(&[arguments, &["--json"]].concat()).expect("arguments");
+    serde_json::from_str(&arguments.text().expect("predictions")).expect("JSON")
 }
 
 fn rows(predictions: &Value) -> &Vec<Value> {
@@ -19,7 +36,7 @@ fn number(value: &Value) -> f64 {
 
 #[test]
 fn every_row_of_every_preset_is_predicted() {
-    let predictions = predict(&["--model"]);
+    let predictions = predictions(&[]);
     assert_eq!(predictions["gpu"]["name"], "h100");
     for preset in ["30m", "130m", "1b"] {
         for (subject, count) in [("gemm", 15), ("attention", 2), ("train", 1), ("eval", 1)] {
@@ -51,7 +68,7 @@ fn every_row_of_every_preset_is_predicted() {
 #[test]
 fn faster_memory_is_faster_where_memory_binds() {
     let of = |gpu: &str| {
-        let predictions = predict(&["train", "merge", "--model", gpu]);
+        let predictions = predictions(&["train", "merge", "--gpu", gpu]);
         let seconds = |row: &Value| (row["name"].to_string(), number(&row["seconds"]));
         rows(&predictions).iter().map(seconds).collect::<Vec<_>>()
     };
@@ -66,7 +83,10 @@ fn faster_memory_is_faster_where_memory_binds() {
 
 #[test]
 fn what_is_not_known_is_said() {
-    let dir = tempfile::tempdir().expect("a directory");
-    stockpot(dir.path(), &["bench", "--model", "gemm"]).fails(2, &["h100, h200, a100", "before --model"]);
-    stockpot(dir.path(), &["bench", "--model", "--device", "cpu"]).fails(2, &["--model", "--device"]);
+    for (arguments, part) in
+        [(["--gpu", "gemm"], "h100, h200, a100"), (["gemm", "gem"], "gemm"), (["--device", "cpu"], "--device")]
+    {
+        let error = parsed(&arguments).expect_err("wrong arguments");
+        assert!(error.exit_code() == 2 && error.to_string().contains(part), "{error}");
+    }
 }

@@ -1,15 +1,16 @@
-//! `bench --model`: the rows of the timings, predicted. The same code runs on a device without memory that writes down
-//! what it is asked to launch, and `model.rs` says how long that takes.
+//! Predictions of the rows that `stockpot bench` times. The same code runs on a device without
+//! memory that writes down what it is asked to launch, and `model.rs` says how long that takes.
 
 use super::gpus::Gpu;
 use super::model::{HOST_LAUNCH, LAUNCH, MEMORY_REACHED, Prediction, SUSTAINED};
-use super::{BenchSubject, Meter, Repetition, measure};
-use crate::engine::device::{Buffer, CapturedGraph, DType, Device, Executor, Launch, Op};
-use crate::error::Result;
+use clap::ValueEnum;
 use serde::Serialize;
 use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use stockpot::bench::{BenchSubject, Meter, Repetition, measure};
+use stockpot::engine::device::{Buffer, CapturedGraph, DType, Device, Executor, Launch, Op};
+use stockpot::error::Result;
 
 /// All rows, predicted for one GPU.
 #[derive(Debug, Serialize)]
@@ -53,16 +54,19 @@ pub struct PredictedRow {
     pub bytes: f64,
     /// Tokens of one repetition in training and scoring; else 0.
     pub tokens: f64,
-    /// flops / seconds / peak, where tensor cores compute: of a training step, with 6N + 6LCT flops a token, its MFU.
+    /// flops / seconds / peak, where tensor cores compute: of a training step, with 6N + 6LCT flops
+    /// a token, its MFU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_peak: Option<f64>,
-    /// Whether the launches are one CUDA graph; else the CPU queues them, each in `host_launch_seconds`.
+    /// Whether the launches are one CUDA graph; else the CPU queues them, each in
+    /// `host_launch_seconds`.
     pub graph: bool,
     /// Launches of one repetition.
     pub launches: usize,
-    /// What the launches take together on the GPU; `seconds` is more where the CPU queues them more slowly.
+    /// What the launches take together on the GPU; `seconds` is more where the CPU queues them more
+    /// slowly.
     pub gpu_seconds: f64,
-    /// Launches that are alike, those that take longest first.
+    /// The distinct launches, those that take longest first.
     pub kernels: Vec<Kernel>,
 }
 
@@ -151,7 +155,7 @@ impl Meter for Predictor<'_> {
             graph,
             launches: launches.len(),
             gpu_seconds,
-            kernels: alike(launches, gpu_seconds),
+            kernels: distinct(launches, gpu_seconds),
         };
         (self.progress)(&row);
         self.rows.push(row);
@@ -160,7 +164,7 @@ impl Meter for Predictor<'_> {
 }
 
 /// Launches of one name, grid and time are one kernel.
-fn alike(launches: Vec<Prediction>, seconds: f64) -> Vec<Kernel> {
+fn distinct(launches: Vec<Prediction>, seconds: f64) -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = vec![];
     for call in launches {
         let same =
@@ -230,6 +234,11 @@ impl CapturedGraph for Nothing {
     }
 }
 
+/// The subject's name on the command line.
+fn word(subject: BenchSubject) -> String {
+    subject.to_possible_value().expect("no subject is hidden").get_name().into()
+}
+
 /// Rows of a step's table.
 const SHOWN: usize = 14;
 
@@ -259,7 +268,7 @@ impl PredictedRow {
         writeln!(
             f,
             "\n{} {}: {} launches, {how}; on the GPU {:.1} us",
-            self.subject.name(),
+            word(self.subject),
             self.name,
             self.launches,
             self.gpu_seconds * 1e6
@@ -326,7 +335,7 @@ impl fmt::Display for Predictions {
             SUSTAINED * 100.0,
             LAUNCH * 1e6
         )?;
-        self.rows.iter().try_for_each(|row| writeln!(f, "{:9} {row}", row.subject.name()))?;
+        self.rows.iter().try_for_each(|row| writeln!(f, "{:9} {row}", word(row.subject)))?;
         self.rows.iter().filter(|row| row.kernels.len() > 1).try_for_each(|row| row.table(f))
     }
 }

@@ -1,22 +1,25 @@
-//! What the model of `bench --model` knows of a GPU: one table, each number with where it comes from.
+//! Rates and limits of GPUs that predictions are made from: one table, with the source of each
+//! number.
 //!
-//! * Multiprocessors, clocks, memory bandwidth, cache sizes: NVIDIA's white papers of A100 and H100 and the data sheet
-//!   of H200. The clock is the one that NVIDIA's dense bf16 peak is computed with: 989.4 TFLOP/s = 132 x 4096 x 1.83
-//!   GHz, 311.9 = 108 x 2048 x 1.41 GHz.
-//! * Results a clock of one multiprocessor, and what it holds: CUDA C++ Programming Guide, "Arithmetic Instructions"
-//!   and "Compute Capabilities".
-//! * L2: 64 bytes a clock for each multiprocessor, and all together 5120 (A100's white paper) and about 6150 on H100,
-//!   which is what DeepGEMM's choice of tiles reckons with; 6144 is 96 slices of 64.
-//! * `mma_sync`: Hopper's tensor cores reach their peak through wgmma alone. mma.sync, which is all that the kernels
-//!   of this project use, was measured at 62.9% of it on average (Luo et al. 2025, arXiv 2501.12084; the number is
-//!   quoted from memory). On Ampere mma.sync is the native instruction.
+//! * Multiprocessors, clocks, memory bandwidth, cache sizes: NVIDIA's white papers of A100 and H100
+//!   and the data sheet of H200. The clock is the one that NVIDIA's dense bf16 peak is computed
+//!   with: 989.4 TFLOP/s = 132 x 4096 x 1.83 GHz, 311.9 = 108 x 2048 x 1.41 GHz.
+//! * Results a clock of one multiprocessor, and what it holds: CUDA C++ Programming Guide,
+//!   "Arithmetic Instructions" and "Compute Capabilities".
+//! * L2: 64 bytes a clock for each multiprocessor, and all together 5120 (A100's white paper) and
+//!   about 6150 on H100, which is what DeepGEMM's choice of tiles reckons with; 6144 is 96 slices
+//!   of 64.
+//! * `mma_sync`: Hopper's tensor cores reach their peak through wgmma alone. mma.sync, which is all
+//!   that the kernels of this project use, was measured at 62.9% of it on average (Luo et al. 2025,
+//!   arXiv 2501.12084; the number is quoted from memory). On Ampere mma.sync is the native
+//!   instruction.
 
 use serde::Serialize;
 
 /// The rates and limits of a GPU that predictions are made from.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Gpu {
-    /// As `--model` takes it.
+    /// As `--gpu` takes it.
     pub name: &'static str,
     /// The product's full name, with its memory.
     pub title: &'static str,
@@ -26,12 +29,12 @@ pub struct Gpu {
     pub clock: f64,
     /// Bytes a second between the device's memory and L2.
     pub memory_bandwidth: f64,
-    /// Bytes a clock between L2 and all multiprocessors, and one of them.
+    /// Bytes a clock between L2 and all multiprocessors together.
     pub l2_bytes: f64,
     /// Bytes a clock between L2 and one multiprocessor.
     pub l2_bytes_of_one: f64,
-    /// The rest is of one multiprocessor. bf16 flops a clock of its tensor cores, sums in f32, by any instruction; and
-    /// the fraction that mma.sync reaches.
+    /// The rest is of one multiprocessor. bf16 flops a clock of its tensor cores, sums in f32, by
+    /// any instruction.
     pub tensor_flops: f64,
     /// The fraction of `tensor_flops` that mma.sync reaches.
     pub mma_sync: f64,
@@ -45,7 +48,7 @@ pub struct Gpu {
     pub instructions: f64,
     /// Bytes a clock of shared memory: 32 banks of 4.
     pub shared_bytes: f64,
-    /// Threads, blocks, 32-bit registers and bytes of shared memory that it holds.
+    /// Threads that it holds at once.
     pub most_threads: u32,
     /// Blocks that it holds at once.
     pub most_blocks: u32,
@@ -108,8 +111,8 @@ impl Gpu {
         self.processors as f64 * self.tensor_flops * self.clock
     }
 
-    /// Blocks side by side on one multiprocessor. A warp takes registers in units of 256, and one KB of each block's
-    /// shared memory is the system's.
+    /// Blocks side by side on one multiprocessor. A warp takes registers in units of 256, and one
+    /// KB of each block's shared memory is the system's.
     pub fn resident(&self, block: u32, registers: u32, shared: u32) -> u32 {
         let warps = block.div_ceil(32);
         let limits = [

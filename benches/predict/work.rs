@@ -1,20 +1,21 @@
-//! What one launch has to do: bytes by the level that they pass, flops by the unit that does them. Products and
-//! attention are counted from their tiles; every other kernel from its op's operands and flops, with a few stated
-//! exceptions.
+//! Work of one launch: bytes by the level that they pass, flops by the unit that does them.
+//! Products and attention are counted from their tiles; every other kernel from its op's operands
+//! and flops, with a few stated exceptions.
 
-use crate::engine::device::{Access, Arg, DType, Launch, Matrix, Op};
-use crate::engine::ops::{GEMM_TILES, GemmTile};
 use serde::Serialize;
+use stockpot::engine::device::{Access, Arg, DType, Launch, Matrix, Op};
+use stockpot::engine::ops::{GEMM_TILES, GemmTile};
 
 /// Of all blocks of a launch together.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LaunchWork {
-    /// Bytes between memory and L2: each operand once, twice where it is read and written. Nothing that an earlier
-    /// launch left in L2 is counted on, and what blocks read again comes from L2.
+    /// Bytes between memory and L2: each operand once, twice where it is read and written. Nothing
+    /// that an earlier launch left in L2 is counted on, and what blocks read again comes from L2.
     pub memory_bytes: f64,
     /// Bytes between L2 and the multiprocessors.
     pub l2_bytes: f64,
-    /// Bytes between shared memory and registers, and into shared memory. 0 for products, see `product`.
+    /// Bytes between shared memory and registers, and into shared memory. 0 for products, see
+    /// `product`.
     pub shared_bytes: f64,
     /// Whole tiles; what a causal mask hides within a tile is computed too.
     pub tensor_flops: f64,
@@ -24,8 +25,8 @@ pub struct LaunchWork {
     pub f64_flops: f64,
     /// Exponentials, reciprocals and roots.
     pub special: f64,
-    /// Instructions of one thread, the tensor cores' 32nd parts included. 0 for products, whose loop has few beside
-    /// mma.
+    /// Instructions of one thread, the tensor cores' 32nd parts included. 0 for products, whose
+    /// loop has few beside mma.
     pub instructions: f64,
     /// A product's tile and (M, N, K): `GemmTile::time` has its tensor cores and shared memory.
     #[serde(skip)]
@@ -35,9 +36,9 @@ pub struct LaunchWork {
     pub alternates: bool,
 }
 
-/// Registers of a thread on sm_90a, the most over the configurations in tests/nvrtc/table.md; a test holds the two
-/// together by the occupancy that follows. A row is a kernel, a define it is launched with ("" for any) and the
-/// number.
+/// Registers of a thread on sm_90a, the most over the configurations in tests/nvrtc/table.md; a
+/// test holds the two together by the occupancy that follows. A row is a kernel, a define it is
+/// launched with ("" for any) and the number.
 const REGISTERS: [(&str, &str, u32); 18] = [
     ("gemm", "WARP_M=64", 234),
     ("gemm", "WARP_N=64", 156),
@@ -61,8 +62,8 @@ const REGISTERS: [(&str, &str, u32); 18] = [
 /// Of a kernel without a row: so few that threads bound the occupancy, not registers.
 const FEW_REGISTERS: u32 = 32;
 
-/// Special functions for each element of a kernel's first operand: exponentials, which are one instruction, and IEEE
-/// divisions and roots, which are about IEEE_INSTRUCTIONS around one.
+/// Special functions for each element of a kernel's first operand: exponentials, which are one
+/// instruction, and IEEE divisions and roots, which are about IEEE_INSTRUCTIONS around one.
 const SPECIAL: [(&str, &str, [f64; 2]); 5] = [
     ("cross_entropy", "GRADIENT=0", [1.0, 0.0]),
     ("cross_entropy", "GRADIENT=1", [2.0, 0.0]),
@@ -73,8 +74,8 @@ const SPECIAL: [(&str, &str, [f64; 2]); 5] = [
 ];
 const IEEE_INSTRUCTIONS: f64 = 8.0;
 
-/// Threads of a warp; flops of one mma.sync of m16n8k16; bytes that one ldmatrix.x4 reads: each an instruction of a
-/// warp.
+/// Threads of a warp; flops of one mma.sync of m16n8k16; bytes that one ldmatrix.x4 reads: each an
+/// instruction of a warp.
 const WARP: f64 = 32.0;
 const MMA_FLOPS: f64 = 4096.0;
 const LDMATRIX_BYTES: f64 = 512.0;
@@ -113,19 +114,20 @@ pub fn product_shape(launch: &Launch) -> Option<(usize, usize, usize)> {
     (launch.kernel == "gemm").then(|| (counts(launch)[0], counts(launch)[1], counts(launch)[2]))
 }
 
-/// What tells the kernels of attention apart.
+/// What differs between the kernels of attention.
 struct AttentionKernel {
     owned: &'static str,
     streamed: &'static str,
     owns_queries: bool,
-    /// Tiles that a block owns, products of a tile: each reads a streamed tile, and as many as there are owned
-    /// tiles read the band's own rows too.
+    /// Tiles that a block owns, products of a tile: each reads a streamed tile, and as many as
+    /// there are owned tiles read the band's own rows too.
     tiles: usize,
     products: usize,
     /// Of the two operands that are streamed, among the launch's.
     operands: [usize; 2],
-    /// Instructions for a score: forward: maximum, multiply-add, exponential, sum, half a conversion; kv:
-    /// multiply-add, exponential, difference, product, two halves; q: the same with one half.
+    /// Instructions for a score: forward: maximum, multiply-add, exponential, sum, half a
+    /// conversion; kv: multiply-add, exponential, difference, product, two halves; q: the same with
+    /// one half.
     per_score: f64,
 }
 
@@ -188,14 +190,16 @@ impl LaunchWork {
             f32_flops,
             f64_flops,
             special: exponentials + ieee,
-            // An element is converted or moved once, and no multiplication is taken to be fused with an addition.
+            // An element is converted or moved once, and no multiplication is taken to be fused
+            // with an addition.
             instructions: flops + elements + exponentials + IEEE_INSTRUCTIONS * ieee,
             ..LaunchWork::default()
         };
         match launch.kernel {
             "gemm" => work.gemm(launch, &touched),
             "attention_forward" | "attention_backward_kv" | "attention_backward_q" => work.attention(launch, &touched),
-            // A product and a sum for each element of `out`; the op's other flops are of its other launches.
+            // A product and a sum for each element of `out`; the op's other flops are of its other
+            // launches.
             "attention_delta" => {
                 let f32_flops = 2.0 * touched[0].elements() as f64;
                 LaunchWork { f32_flops, instructions: f32_flops + elements, ..work }
@@ -225,8 +229,8 @@ impl LaunchWork {
         }
     }
 
-    /// See the head of kernels/attention.cu: a block owns rows, a band of them to each warp, and streams tiles past
-    /// them.
+    /// See the head of kernels/attention.cu: a block owns rows, a band of them to each warp, and
+    /// streams tiles past them.
     fn attention(self, launch: &Launch, operands: &[&Matrix]) -> LaunchWork {
         let kernel = AttentionKernel::of(launch);
         let (owned, streamed) = (number(launch, kernel.owned), number(launch, kernel.streamed));
@@ -265,8 +269,8 @@ impl LaunchWork {
         }
     }
 
-    /// Of the (V, C) table only rows of tokens that occur are touched; all tokens are taken to differ, as in the
-    /// timings.
+    /// Of the (V, C) table only rows of tokens that occur are touched; all tokens are taken to
+    /// differ, as in the timings.
     fn embedding(self, launch: &Launch, operands: &[&Matrix]) -> LaunchWork {
         let backward = launch.kernel == "embedding_backward";
         let table = operands[if backward { 2 } else { 1 }];
@@ -282,44 +286,5 @@ impl LaunchWork {
             instructions: self.instructions - unused / table.dtype().bytes() as f64 + 4.0 * looked,
             ..self
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bench::gpus::Gpu;
-    use std::path::Path;
-
-    /// The rows of tests/nvrtc/table.md whose kernels are launched as they stand there have the occupancy that the
-    /// table says for sm_90a.
-    #[test]
-    fn assumed_registers_give_the_occupancy_of_the_compiled_kernels() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvrtc/table.md");
-        let text = std::fs::read_to_string(path).expect("the table");
-        let cells = |line: &str| line.trim_matches('|').split('|').map(|c| c.trim().to_string()).collect::<Vec<_>>();
-        let mut lines = text.lines().filter(|line| line.starts_with('|')).map(cells);
-        let column =
-            lines.next().and_then(|names| names.iter().position(|n| n == "sm_90a")).expect("a column of sm_90a");
-        let h100 = Gpu::named("h100").expect("a row");
-        let mut rows = 0;
-        for row in lines.skip(1) {
-            let leak = |text: &str| -> &'static str { text.to_string().leak() };
-            let defines = row[1].split_whitespace().filter_map(|d| d.split_once('='));
-            let launch = Launch {
-                file: "",
-                kernel: leak(&row[0]),
-                defines: defines.map(|(name, value)| (leak(name), value.to_string())).collect(),
-                grid: [1; 3],
-                block: row[2].parse().expect("threads"),
-                shared_bytes: row[3].parse().expect("shared memory"),
-                args: vec![],
-            };
-            let measured: u32 = row[column].split('/').nth(1).and_then(|n| n.trim().parse().ok()).expect("blocks");
-            let assumed = h100.resident(launch.block, registers(&launch), launch.shared_bytes);
-            assert_eq!(assumed, measured, "{}", row.join(" "));
-            rows += 1;
-        }
-        assert!(rows > 40, "{rows} rows: the table is read wrongly");
     }
 }
