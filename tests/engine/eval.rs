@@ -69,5 +69,5 @@ fn what_has_no_score_is_refused() {
     };
     refused(&shard(&dir.path().join("empty"), &[vec![], vec![]]), &weights, "there is no text to score");
     weights[Table::new(&config).final_norm.start] = f32::NAN;
-    refused(&shard(&dir.path().join("s"), &documents()), &weights, "look for weights that are not finite");
+    refused(&shard(&dir.path().join("s"), &documents()), &weights, "values that are not finite");
 }

@@ -17,7 +17,8 @@ const fn layer(name: &'static str, may_use: &'static [&'static str]) -> Layer {
     Layer { name, may_use }
 }
 
-/// The highest first: each uses only what is below it. Outside of the engine, `engine` is all of it.
+/// The highest first: each uses only what is below it. Outside of the engine, `engine` is all of
+/// it.
 const LAYERS: [Layer; 14] = [
     layer("main", &["cli"]),
     layer("cli", &["bench", "study", "report", "analysis", "engine"]),
@@ -64,7 +65,8 @@ fn unit(segments: &[impl AsRef<str>]) -> String {
     }
 }
 
-/// Whether `from` may use `to`, both rows of the table; from outside of it, the engine is one module.
+/// Whether `from` may use `to`, both rows of the table; from outside of it, the engine is one
+/// module.
 fn may_use(from: &str, to: &str) -> bool {
     let rows = find(&LAYERS, from).map(|layer| (layer, true)).or(find(&UTILITIES, from).map(|layer| (layer, false)));
     let Some((layer, above_utilities)) = rows else { return false };
@@ -139,7 +141,8 @@ fn layers_use_only_what_is_below_them() {
     assert!(found.is_empty(), "arrows that the table of layers has not:\n{}", found.join("\n"));
 }
 
-/// Files (a folder with its `mod.rs` is one) that use each other, directly or by way of others; arrows are pairs of them.
+/// Files (a folder with its `mod.rs` is one) that use each other, directly or by way of others;
+/// arrows are pairs of them.
 fn circles(arrows: &BTreeSet<(String, String)>) -> BTreeSet<String> {
     let mut reached = arrows.clone();
     loop {

@@ -36,8 +36,9 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     list
 }
 
-/// Structs, enums, traits, unions and type aliases outside `#[cfg(test)]`, with their lines. Associated types are none.
-/// Relies on rustfmt: an item ends at the first `}` as far from the margin as its first line, or in its first line.
+/// Structs, enums, traits, unions and type aliases outside `#[cfg(test)]`, with their lines.
+/// Associated types are none. Relies on rustfmt: an item ends at the first `}` as far from the
+/// margin as its first line, or in its first line.
 fn type_names(text: &str) -> Vec<(usize, String)> {
     let mut names = Vec::new();
     // Where the tests, and the innermost impl or trait, that are gone through end.

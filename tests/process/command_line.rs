@@ -61,7 +61,7 @@ fn doctor_and_tokenize_report() {
     tokenize(&["law.jsonl", "bad.jsonl"], "shard").fails(1, &["bad.jsonl:1: `text` is not a string"]);
     assert_same_tree(&tree(&dir.path().join("shard")), &before);
     stockpot(dir.path(), &["tokenize", "law.jsonl", "--tokenizer", "study.toml", "--out", "x"])
-        .fails(1, &["study.toml: not a tokenizer that can be read", "a tokenizer.json"]);
+        .fails(1, &["study.toml: this tokenizer cannot be read", "a tokenizer.json"]);
 }
 
 /// `| head` closes a pipe early: no reason to panic, nor to end a run whose messages nobody reads.

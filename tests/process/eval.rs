@@ -47,7 +47,7 @@ fn evaluations_that_cannot_be_are_refused() {
     eval(&["--merge", "model=0.5,model", data[0], data[1]]).fails(2, &["`model` is not CKPT=WEIGHT", "`model=0.5`"]);
     eval(&["--merge", "model=0.5,model=0.5", "--weights", "uniform", data[0], data[1]])
         .fails(2, &["weights are given twice", "--weights uniform beside"]);
-    eval(&["--merge", "model,model", "--weights", "0.7", data[0], data[1]]).fails(2, &["does not fit", "2 weights"]);
+    eval(&["--merge", "model,model", "--weights", "0.7", data[0], data[1]]).fails(2, &["does not match", "2 weights"]);
     eval(&["--merge", "model", "--partition", "p=model", data[0], data[1]]).fails(2, &["cannot be used with"]);
     eval(&["model", "--weights", "uniform", data[0], data[1]]).fails(2, &["--weights is about a merge", "--merge"]);
     eval(&["model", "--seed", "model", "--lambda", "2", data[0], data[1]]).fails(2, &["--seed is about a merge"]);
@@ -68,5 +68,5 @@ fn evaluations_that_cannot_be_are_refused() {
         ],
     );
     fs::write(dir.path().join("model/tokenizer.json"), "{}").expect("a file");
-    eval(&["model", data[0], data[1]]).fails(1, &["model/tokenizer.json: not a tokenizer that can be read"]);
+    eval(&["model", data[0], data[1]]).fails(1, &["model/tokenizer.json: this tokenizer cannot be read"]);
 }

@@ -157,7 +157,7 @@ fn a_partial_checkpoint_of_other_settings_or_text_is_kept_and_not_resumed() {
     let steps = killed_midway(dir.path());
     let partial = tree(&dir.path().join("model.partial"));
     let settings = fs::read_to_string(dir.path().join("train.toml")).expect("settings");
-    let of_other = "model.partial: the partial checkpoint is of other settings or other data";
+    let of_other = "model.partial: the partial checkpoint was made with other settings or other data";
 
     fs::write(dir.path().join("train.toml"), settings.replace("2e-3", "1e-3")).expect("settings");
     stockpot(dir.path(), &TRAIN)

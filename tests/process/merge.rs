@@ -19,7 +19,7 @@ fn merges_that_cannot_be_are_refused() {
     let merge = |args: &[&str]| stockpot(dir.path(), &[&["merge", "--out", "merged"], args].concat());
     merge(&["model", "other", "--weights", "0.5,0.6"])
         .fails(2, &["the weights of a merge must sum to 1", "got: 1.1, from [0.5, 0.6]", "--normalize"]);
-    merge(&["model", "other", "--weights", "1.0"]).fails(2, &["--weights does not fit", "2 weights"]);
+    merge(&["model", "other", "--weights", "1.0"]).fails(2, &["--weights does not match", "2 weights"]);
     merge(&["model", "wide"])
         .fails(1, &["wide", "tensor `model.embed_tokens.weight`", "[300, 16]", "[300, 32]", "from one seed model"]);
     merge(&["model", "absent"]).fails(1, &["absent/config.json: cannot read", "check the path"]);
@@ -42,7 +42,7 @@ fn merges_that_cannot_be_are_refused() {
     merge(&["model", "other", "--weights", "0.5,0.4", "--seed", "model", "--lambda", "2"]).fails(2, &["got: 0.9"]);
     fs::remove_file(dir.path().join("other/trainer.json")).expect("a file");
     merge(&["model", "other", "--weights", "tokens"])
-        .fails(1, &["other/trainer.json: this checkpoint does not tell", "--weights 0.7,0.3"]);
+        .fails(1, &["other/trainer.json: this checkpoint does not record", "--weights 0.7,0.3"]);
     assert!(!dir.path().join("merged").exists());
     stockpot(dir.path(), &["merge", "--out", "model", "model", "other"])
         .fails(2, &["model: the output of a merge cannot be one of its inputs"]);
@@ -139,7 +139,7 @@ fn corrupt_and_hostile_checkpoints_are_refused() {
     let last = nan.len() - 4;
     nan[last..].copy_from_slice(&f32::NAN.to_le_bytes());
     let cases: [(Vec<u8>, &[&str]); 8] = [
-        (whole[..whole.len() - 100].to_vec(), &["tensor `", "lies outside the file", "it may have been cut short"]),
+        (whole[..whole.len() - 100].to_vec(), &["tensor `", "is outside the file", "it may have been cut short"]),
         (whole[..5].to_vec(), &["this is not a safetensors file", "a file of 5 bytes"]),
         (endless, &["this is not a safetensors file", "a header length of 18446744073709551615"]),
         (safetensors("{broken", 0), &["the header of this safetensors file cannot be read"]),
@@ -149,7 +149,7 @@ fn corrupt_and_hostile_checkpoints_are_refused() {
         ),
         (
             safetensors(&format!("{{{}}}", entry("a", 0, usize::MAX)), 8),
-            &["tensor `a`", "the header describes this tensor wrongly"],
+            &["tensor `a`", "the header's entry for this tensor is wrong"],
         ),
         (
             safetensors(&format!("{{{}}}", entry("a", 0, 8)), 8),
@@ -167,7 +167,7 @@ fn corrupt_and_hostile_checkpoints_are_refused() {
     // A model with a weight that is not finite has no score.
     eval().fails(1, &["not finite"]);
     fs::write(&path, &whole[..whole.len() - 100]).expect("weights");
-    eval().fails(1, &["model.safetensors", "lies outside the file"]);
+    eval().fails(1, &["model.safetensors", "is outside the file"]);
     fs::write(&path, &whole).expect("weights");
     eval().done();
     let config = dir.path().join("model/config.json");

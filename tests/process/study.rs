@@ -50,16 +50,16 @@ fn bad_documents_are_named_by_file_and_line() {
     let cases: [(&str, &[&str]); 12] = [
         ("cut.jsonl.gz", &["cut.jsonl.gz:", "the gzip file is cut off", "`gzip -t` checks it"]),
         ("cut.jsonl.zst", &["cut.jsonl.zst:", "the zstd file is cut off", "`zstd -t` checks it"]),
-        ("broken.jsonl", &["broken.jsonl:7: not valid JSON", "one JSON object a line", "column"]),
+        ("broken.jsonl", &["broken.jsonl:7: not valid JSON", "one JSON object per line", "column"]),
         ("list.jsonl", &["list.jsonl:2: not a JSON object", "an array"]),
         ("textless.jsonl", &["textless.jsonl:3: the document has no `text`", "a string field \"text\""]),
         ("number.jsonl", &["number.jsonl:4: `text` is not a string", "a number"]),
         ("latin.jsonl", &["latin.jsonl:41: the text is not valid UTF-8", "iconv"]),
-        ("empty.jsonl", &["empty.jsonl: there is no document", "an empty file"]),
-        ("nothing", &["nothing: no documents here", "check the path or pattern"]),
-        ("law.csv", &["law.csv: this kind of file is not read", ".jsonl.zst"]),
+        ("empty.jsonl", &["empty.jsonl: there are no documents", "an empty file"]),
+        ("nothing", &["nothing: no documents found here", "check the path or pattern"]),
+        ("law.csv", &["law.csv: this kind of file is not supported", ".jsonl.zst"]),
         ("absent.jsonl", &["absent.jsonl: no such file or directory", "check the path"]),
-        ("absent/*.jsonl", &["absent/*.jsonl: no documents here", "check the path or pattern"]),
+        ("absent/*.jsonl", &["absent/*.jsonl: no documents found here", "check the path or pattern"]),
     ];
     for (name, parts) in cases {
         run_with(&dir, "\"music.jsonl\"", &format!("\"{name}\"")).fails(1, parts);

@@ -1,9 +1,10 @@
-//! `config.json` <-> [`Config`], for `Olmo2ForCausalLM` and `LlamaForCausalLM` as transformers 4 (`rope_theta`) and 5
-//! (`rope_parameters`) write it.
+//! `config.json` <-> [`Config`], for `Olmo2ForCausalLM` and `LlamaForCausalLM` as transformers 4
+//! (`rope_theta`) and 5 (`rope_parameters`) write it.
 //!
-//! A field that would change the mathematics and has a value other than the neutral one is refused by name: the list is
-//! [`NEUTRAL`]. Fields that are neither used nor listed are ignored, as transformers ignores them: the classes read
-//! no others. The stored type (`dtype`, `torch_dtype`) is ignored too; the tensors' own headers tell it.
+//! A field that changes the mathematics is refused by name unless it has its neutral value: the
+//! list is [`NEUTRAL`]. Fields that are neither used nor listed are ignored, as in transformers,
+//! whose classes do not read them. The stored type (`dtype`, `torch_dtype`) is ignored too; the
+//! tensors' headers give it.
 
 use crate::engine::model::{Architecture, Config};
 use crate::engine::ops::dtype_convert::StorageDType;
@@ -12,8 +13,8 @@ use crate::files;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
-/// Fields of these classes and their relatives that change what the model computes, each with the values (besides null)
-/// under which it computes what [`Config`] says.
+/// Fields of these and related classes that change the computation, each with the values (besides
+/// null) for which the model computes what [`Config`] describes.
 const NEUTRAL: &[(&str, &[&str])] = &[
     ("hidden_act", &["\"silu\"", "\"swish\""]),
     ("attention_bias", &["false"]),
@@ -47,7 +48,7 @@ struct ClassNames {
     architecture: Architecture,
     class: &'static str,
     model_type: &'static str,
-    /// What transformers takes where the field is absent.
+    /// transformers' default when the field is absent.
     norm_epsilon: f64,
     eos: u32,
 }
@@ -69,11 +70,11 @@ const CLASSES: [ClassNames; 2] = [
     },
 ];
 
-/// Reads and checks a `config.json`. Of several end-of-text tokens the first is taken.
+/// Reads and checks a `config.json`. If it lists several end-of-text tokens, the first is used.
 pub fn read_config(path: &Path) -> Result<Config> {
     let text = files::read_to_string(path)?;
     let map: Map<String, Value> = serde_json::from_str(&text).map_err(|e| {
-        Error::input("this is not a model's configuration")
+        Error::input("this is not a model configuration")
             .at(path)
             .line(e.line() as u64)
             .expected("a JSON object")
@@ -86,7 +87,13 @@ pub fn read_config(path: &Path) -> Result<Config> {
     let heads = fields.size("num_attention_heads", None)?;
     let head_width = match fields.get("head_dim") {
         None if heads > 0 && width % heads == 0 => width / heads,
-        None => return Err(fields.fault("head_dim", "given, since hidden_size is no multiple of the heads", "none")),
+        None => {
+            return Err(fields.fault(
+                "head_dim",
+                "a value, because hidden_size is not a multiple of num_attention_heads",
+                "none",
+            ));
+        }
         Some(_) => fields.size("head_dim", None)?,
     };
     let config = Config {
@@ -109,7 +116,8 @@ pub fn read_config(path: &Path) -> Result<Config> {
     Ok(config)
 }
 
-/// The `config.json` of a model whose weights are stored as `dtype`; transformers 4 and 5 both load it.
+/// The `config.json` of a model whose weights are stored as `dtype`; transformers 4 and 5 both load
+/// it.
 pub fn config_json(config: &Config, dtype: StorageDType) -> Value {
     let class = CLASSES.iter().find(|c| c.architecture == config.architecture).unwrap_or(&CLASSES[0]);
     let mut json = json!({
@@ -145,7 +153,7 @@ pub fn config_json(config: &Config, dtype: StorageDType) -> Value {
     json
 }
 
-/// The text of a `config.json`, with the stored type it names replaced by `dtype`.
+/// A `config.json` with its stored type replaced by `dtype`.
 pub(crate) fn with_dtype(path: &Path, dtype: StorageDType) -> Result<Value> {
     let text = files::read_to_string(path)?;
     let mut json: Value =
@@ -189,11 +197,11 @@ impl<'a> ConfigFields<'a> {
             (Some(v), _) => v
                 .as_u64()
                 .and_then(|n| usize::try_from(n).ok())
-                .ok_or_else(|| self.fault(name, "a whole number of at least 0", v)),
+                .ok_or_else(|| self.fault(name, "a non-negative integer", v)),
             (None, Some(n)) => Ok(n),
             (None, None) => Err(Error::input(format!("the field `{name}` is missing"))
                 .at(self.path)
-                .fix("take the config.json that belongs to the weights")),
+                .fix("use the config.json that belongs to the weights")),
         }
     }
     fn number(&self, name: &str, default: f64) -> Result<f64> {
@@ -203,7 +211,7 @@ impl<'a> ConfigFields<'a> {
         self.get(name).map_or(Ok(false), |v| v.as_bool().ok_or_else(|| self.fault(name, "true or false", v)))
     }
 
-    /// By `architectures`, and `model_type` where that is absent; they must agree.
+    /// From `architectures`, or from `model_type` if that is absent; the two must agree.
     fn class(&self) -> Result<&'static ClassNames> {
         let supported = "`LlamaForCausalLM` (model_type `llama`) or `Olmo2ForCausalLM` (model_type `olmo2`)";
         let fault = |name: &str, got: &Value| {
@@ -235,7 +243,7 @@ impl<'a> ConfigFields<'a> {
     fn refuse_unsupported(&self) -> Result<()> {
         for (name, neutral) in NEUTRAL {
             if let Some(value) = self.get(name).filter(|v| !neutral.contains(&v.to_string().as_str())) {
-                let expected = if neutral.is_empty() { "null, or no such field".into() } else { neutral.join(" or ") };
+                let expected = if neutral.is_empty() { "null or absent".into() } else { neutral.join(" or ") };
                 return Err(self.fault(name, expected, value).fix("choose a checkpoint without it"));
             }
         }
@@ -276,7 +284,7 @@ impl<'a> ConfigFields<'a> {
                 };
                 if !neutral {
                     let fault = self.fault(&format!("{name}.{key}"), "plain RoPE: rope_type `default`", value);
-                    return Err(fault.fix("choose a checkpoint without scaled positions"));
+                    return Err(fault.fix("choose a checkpoint without RoPE scaling"));
                 }
             }
         }

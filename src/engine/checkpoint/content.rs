@@ -1,9 +1,9 @@
-//! The identity of a checkpoint by its content.
+//! Content hashes of checkpoints.
 
 use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// A key for a checkpoint by its content, for one that was made elsewhere: sixteen hexadecimal digits over its
+/// A content hash that identifies a checkpoint made elsewhere: sixteen hexadecimal digits over its
 /// `.safetensors` and `.json` files.
 pub fn content_key(directory: &Path) -> Result<String> {
     let mut names: Vec<PathBuf> = std::fs::read_dir(directory)

@@ -1,5 +1,5 @@
-//! Where the elements of an arena lie in a set of files: the ground under [`super::Reader`], the optimizer's state and
-//! merges. Names, shapes and types are checked here, once.
+//! The location of an arena's elements in a set of files. [`super::Reader`], the optimizer's state
+//! and merges read through it. Names, shapes and types are checked here, once.
 
 use super::tensors::{Tensor, TensorFile, weight_dtype};
 use crate::engine::ops::dtype_convert::{StorageDType, Values};
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-/// Elements that one task reads: 256 KiB of f32, so that a chunk stays in a core's cache. Nothing but speed hangs on
-/// it.
+/// Elements that one task reads: 256 KiB of f32, so a chunk stays in a core's cache. Affects only
+/// speed.
 pub(super) const CHUNK: usize = 1 << 16;
 
 /// A tensor that must be there.
@@ -19,7 +19,7 @@ pub(super) struct Wanted<'a> {
     pub shape: &'a [usize],
 }
 
-/// One tensor's place: elements `range` of the arena, from byte `start` of `files[file]`.
+/// One tensor's location: elements `range` of the arena, from byte `start` of `files[file]`.
 #[derive(Debug)]
 struct TensorSegment {
     name: String,
@@ -37,8 +37,9 @@ pub(super) struct TensorLayout {
 }
 
 impl TensorLayout {
-    /// Finds the wanted tensors, which lie in the arena in the order given. `surplus` decides about every tensor that
-    /// is not wanted. `directory` is named where a tensor is in no file.
+    /// Finds the wanted tensors; the arena holds them in the order given. `surplus` accepts or
+    /// refuses each tensor that is not wanted. The error about a missing tensor names `directory`,
+    /// or the file if there is only one.
     pub(super) fn new<'a>(
         directory: &Path,
         mut files: Vec<TensorFile>,
@@ -50,10 +51,10 @@ impl TensorLayout {
         for (i, file) in files.iter().enumerate() {
             for t in file.tensors() {
                 if let Some((other, _)) = found.insert(&t.name, (i, t)) {
-                    return Err(Error::input("two files of this checkpoint hold this tensor")
+                    return Err(Error::input("two files of this checkpoint contain this tensor")
                         .at(file.path())
                         .tensor(&t.name)
-                        .got(format!("it is in {} too", files[other].path().display())));
+                        .got(format!("it is also in {}", files[other].path().display())));
                 }
             }
         }
@@ -66,7 +67,7 @@ impl TensorLayout {
                     .at(place)
                     .tensor(&want.name)
                     .expected(format!("shape {:?}", want.shape))
-                    .fix("check that config.json belongs to these files, and that none is missing"));
+                    .fix("check that config.json belongs to these files, and that no file is missing"));
             };
             let dtype = check_tensor(&files[file], t, want.shape)?;
             let range = next..next + want.shape.iter().product::<usize>();
@@ -76,7 +77,7 @@ impl TensorLayout {
         for (file, t) in found.into_values() {
             surplus(&files[file], t)?;
         }
-        // The segments say all that is asked for from here on, and many checkpoints can be open at once.
+        // The segments hold all that later reads need, and many checkpoints can be open at once.
         files.iter_mut().for_each(TensorFile::forget_tensors);
         Ok(TensorLayout { files, segments })
     }
@@ -85,7 +86,7 @@ impl TensorLayout {
         self.segments.last().map_or(0, |s| s.range.end)
     }
 
-    /// The type of all tensors, if they have one.
+    /// The type of all tensors; `None` if they differ.
     pub(super) fn dtype(&self) -> Option<StorageDType> {
         let first = self.segments.first()?.dtype;
         self.segments.iter().all(|s| s.dtype == first).then_some(first)
@@ -101,11 +102,11 @@ impl TensorLayout {
         (&s.name, self.files[s.file].path())
     }
 
-    /// Elements `range` as they are stored, where the file is mapped; all lie in one tensor. Ask
+    /// Elements `range` as stored, in the mapped file; all must be in one tensor. Call
     /// [`TensorLayout::check_readable`] after reading.
     pub(super) fn stored(&self, range: Range<usize>) -> Values<'_> {
         let s = &self.segments[self.segments.partition_point(|s| s.range.end <= range.start)];
-        assert!(s.range.start <= range.start && range.end <= s.range.end, "elements {range:?} lie in several tensors");
+        assert!(s.range.start <= range.start && range.end <= s.range.end, "elements {range:?} span several tensors");
         s.values(&self.files, range)
     }
 
@@ -118,7 +119,8 @@ impl TensorLayout {
         self.check_readable()
     }
 
-    /// Elements from `start` on, as f32, by all threads; then checks that the files did not change meanwhile.
+    /// Reads elements from `start` on as f32 with all threads, then checks that the files did not
+    /// change in the meantime.
     pub(super) fn read_all(&self, start: usize, out: &mut [f32]) -> Result<()> {
         out.par_chunks_mut(CHUNK).enumerate().try_for_each(|(i, out)| {
             let first = start + i * CHUNK;
@@ -131,12 +133,12 @@ impl TensorLayout {
         self.files.iter().try_for_each(TensorFile::check_unchanged)
     }
 
-    /// Refuses files of which some bytes could not be read so far.
+    /// Fails if reading any byte of the files has failed so far.
     pub(super) fn check_readable(&self) -> Result<()> {
         self.files.iter().try_for_each(TensorFile::check_readable)
     }
 
-    /// `range` cut where tensors end.
+    /// `range`, split at tensor boundaries.
     pub(super) fn pieces(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         assert!(range.end <= self.len(), "elements {range:?} of {}", self.len());
         let first = self.segments.partition_point(|s| s.range.end <= range.start);
@@ -161,7 +163,7 @@ fn check_tensor(file: &TensorFile, t: &Tensor, shape: &[usize]) -> Result<Storag
             .got(format!("{:?}", t.shape));
         let rows_only = t.shape.len() == 2 && t.shape[1..] == shape[1..];
         return Err(if rows_only && (t.name.ends_with("embed_tokens.weight") || t.name == "lm_head.weight") {
-            error.fix("set vocab_size of config.json to the rows of the table, padding included")
+            error.fix("set vocab_size in config.json to the number of rows of the table, padding included")
         } else {
             error.fix("check that config.json belongs to this file")
         });

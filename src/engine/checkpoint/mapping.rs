@@ -1,9 +1,10 @@
-//! A file's bytes where the page cache holds them: a merge reads them there without a copy.
+//! Memory-mapped files: a merge reads from the page cache without a copy.
 //!
-//! A mapped file that is cut short while it is read, or that the disk fails to read, raises SIGBUS at the access, which
-//! ends the process. Here it does not: the handler puts zero pages in the place of the lost ones, marks the mapping as
-//! broken and returns, and whoever read asks [`Mapping::is_broken`] before using what it read (as libwayland does for
-//! memory that a client shares with it). A SIGBUS elsewhere is handled as before.
+//! If a mapped file is truncated while it is read, or the disk fails to read it, the access raises
+//! SIGBUS, which ends the process by default. Here a handler replaces the lost pages with zero
+//! pages, marks the mapping as broken and returns; readers check [`Mapping::is_broken`] before they
+//! use what they read (as libwayland does for memory that a client shares with it). A SIGBUS
+//! elsewhere is handled as before.
 
 use memmap2::Mmap;
 use std::ffi::{c_int, c_void};
@@ -23,9 +24,9 @@ impl Mapping {
     /// Maps all of `file`, which must not be empty.
     pub(super) fn new(file: &File) -> io::Result<Mapping> {
         HANDLER.call_once(install);
-        // SAFETY: bytes that another process changes meanwhile are read as some bytes or others: they are only ever
-        // viewed as numbers, every pattern of which is a value, and the reader refuses a file that has changed. Bytes
-        // that vanish are the handler's.
+        // SAFETY: if another process changes the file, reads return old or new bytes: they are only
+        // viewed as numbers, for which every bit pattern is a value, and the reader refuses a file
+        // that has changed. The handler deals with bytes that vanish.
         let map = unsafe { Mmap::map(file)? };
         let watched = Watched::take(map.as_ptr() as usize, map.len());
         Ok(Mapping { map, watched })
@@ -34,7 +35,7 @@ impl Mapping {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.map
     }
-    /// Whether some of what was read were zeros in the place of bytes that could not be read.
+    /// Whether some reads returned zeros in place of bytes that could not be read.
     pub(super) fn is_broken(&self) -> bool {
         self.watched.broken.load(Ordering::Acquire)
     }
@@ -42,13 +43,13 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // Before the addresses can be another mapping's.
+        // Before another mapping can get these addresses.
         self.watched.give_back();
     }
 }
 
-/// An address range that the handler looks after. Entries are never freed but used again, so that the handler can walk
-/// the list at any moment.
+/// An address range that the handler watches. Entries are reused, never freed, so that the handler
+/// can walk the list at any time.
 #[derive(Debug)]
 struct Watched {
     /// 0: free
@@ -58,8 +59,8 @@ struct Watched {
     next: *const Watched,
 }
 
-// SAFETY: (1) `next` is written before the entry is shared and never again; (2) entries are never freed; (3) the rest
-// is atomic.
+// SAFETY: (1) `next` is written before the entry is shared and never again; (2) entries are never
+// freed; (3) the rest is atomic.
 unsafe impl Sync for Watched {}
 
 static WATCHED: AtomicPtr<Watched> = AtomicPtr::new(std::ptr::null_mut());
@@ -96,7 +97,7 @@ impl Watched {
         self.start.store(0, Ordering::Release);
     }
 
-    /// The first byte after the range, when `address` lies in it.
+    /// The end of the range (exclusive) if `address` is in it.
     fn end_if_holds(&self, address: usize) -> Option<usize> {
         let start = self.start.load(Ordering::Acquire);
         let end = start.checked_add(self.length.load(Ordering::Acquire))?;
@@ -107,7 +108,7 @@ impl Watched {
 fn entries() -> impl Iterator<Item = &'static Watched> {
     let mut next = WATCHED.load(Ordering::Acquire).cast_const();
     std::iter::from_fn(move || {
-        // SAFETY: null, or an entry, which lives for ever.
+        // SAFETY: null, or an entry, which is never freed.
         let entry: Option<&'static Watched> = unsafe { next.as_ref() };
         next = entry?.next;
         entry
@@ -115,13 +116,13 @@ fn entries() -> impl Iterator<Item = &'static Watched> {
 }
 
 static HANDLER: Once = Once::new();
-/// What was done at SIGBUS before; written once, before the handler is installed.
+/// The previous SIGBUS action; written once, before the handler is installed.
 static mut BEFORE: std::mem::MaybeUninit<libc::sigaction> = std::mem::MaybeUninit::zeroed();
 static PAGE: AtomicUsize = AtomicUsize::new(4096);
 
 fn install() {
-    // SAFETY: (1) `Once` lets one thread in; (2) the handler does only what a signal handler may; (3) SA_ONSTACK runs
-    // it on the stack that Rust's threads have for signals.
+    // SAFETY: (1) `Once` admits one thread; (2) the handler does only what a signal handler may;
+    // (3) SA_ONSTACK runs it on the signal stack of Rust's threads.
     unsafe {
         PAGE.store(libc::sysconf(libc::_SC_PAGESIZE) as usize, Ordering::Release);
         libc::sigaction(libc::SIGBUS, std::ptr::null(), (&raw mut BEFORE).cast());
@@ -134,10 +135,10 @@ fn install() {
 }
 
 extern "C" fn on_sigbus(_signal: c_int, info: *mut libc::siginfo_t, _context: *mut c_void) {
-    // SAFETY: (1) the kernel gives a valid `info`; (2) only atomics, mmap and sigaction are used here, which are safe
-    // in a handler (mmap is a bare system call on Linux); (3) the pages that are replaced are a mapping's own, which
-    // only its owner unmaps, and the thread that faulted is reading it; (4) `BEFORE` was written before the handler was
-    // installed.
+    // SAFETY: (1) the kernel passes a valid `info`; (2) only atomics, mmap and sigaction are used
+    // here, which are safe in a handler (mmap is a bare system call on Linux); (3) the replaced
+    // pages belong to a watched mapping, which only its owner unmaps, and the faulting thread is
+    // reading it; (4) `BEFORE` was written before the handler was installed.
     unsafe {
         let address = (*info).si_addr() as usize;
         if let Some((entry, end)) = entries().find_map(|w| Some((w, w.end_if_holds(address)?))) {
@@ -148,7 +149,7 @@ extern "C" fn on_sigbus(_signal: c_int, info: *mut libc::siginfo_t, _context: *m
                 return;
             }
         }
-        // The access is made again, and what stood here before sees it.
+        // The access is retried under the previous action.
         libc::sigaction(libc::SIGBUS, (&raw const BEFORE).cast(), std::ptr::null_mut());
     }
 }
@@ -159,7 +160,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn a_file_cut_short_reads_as_zeros_and_says_so() {
+    fn a_truncated_file_reads_as_zeros_and_is_marked_broken() {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(&[7u8; 100_000]).expect("written");
         let (mapping, other) = (Mapping::new(&file).expect("mapped"), Mapping::new(&file).expect("mapped"));
@@ -174,9 +175,9 @@ mod tests {
             }
         });
         assert!(mapping.is_broken());
-        assert!(!other.is_broken(), "nobody has read there");
+        assert!(!other.is_broken(), "no one has read there");
         drop(mapping);
-        // The place in the list is used again, and is whole again.
+        // The entry in the list is reused, and is no longer broken.
         let again = Mapping::new(&file).expect("mapped");
         assert_eq!(again.bytes().len(), 5000);
         assert!(again.bytes()[..4999].iter().all(|b| *b == 7) && !again.is_broken());
@@ -184,7 +185,7 @@ mod tests {
         assert!(other.is_broken() && !again.is_broken());
     }
 
-    /// In a process of its own: the signal must still end it.
+    /// Runs in its own process, which the signal must still end.
     #[test]
     fn a_sigbus_elsewhere_still_ends_the_process() {
         const CHILD: &str = "STOCKPOT_TEST_SIGBUS";
@@ -192,7 +193,7 @@ mod tests {
             let mut file = tempfile::tempfile().expect("a file");
             file.write_all(&[1u8; 8192]).expect("written");
             let _watched = Mapping::new(&file).expect("mapped");
-            // SAFETY: none; this is the bug that is looked for.
+            // SAFETY: none; this access is the bug under test.
             let unwatched = unsafe { Mmap::map(&file) }.expect("mapped");
             file.set_len(0).expect("cut");
             std::process::exit(i32::from(unwatched[4096]));

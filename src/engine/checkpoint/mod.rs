@@ -1,8 +1,10 @@
-//! Hugging Face checkpoint directories in and out, and the optimizer's and trainer's state beside them.
+//! Reads and writes Hugging Face checkpoint directories, with the optimizer's and trainer's state
+//! beside them.
 //!
-//! `config` reads and writes `config.json`; `tensors` one safetensors file, `mapping` its bytes in memory; `layout`
-//! finds a model's tensors in a set of files; `read`, `write` and `state` are the directory's parts. Writers fill a
-//! directory that [`crate::files::write_directory_atomic`] made, and leave flushing and renaming to it.
+//! `config` reads and writes `config.json`; `tensors` handles one safetensors file, `mapping` its
+//! bytes in memory; `layout` finds a model's tensors in a set of files; `read`, `write` and `state`
+//! handle the parts of the directory. Writers fill a directory made by
+//! [`crate::files::write_directory_atomic`], which flushes and renames it.
 
 mod config;
 mod content;

@@ -1,5 +1,5 @@
-//! A Hugging Face checkpoint directory, opened: `config.json` and `model.safetensors`, or shards with
-//! `model.safetensors.index.json`, as one arena in the layout of [`Table`].
+//! Reader of a Hugging Face checkpoint directory: `config.json` and `model.safetensors`, or shards
+//! with `model.safetensors.index.json`, as one arena in the layout of [`Table`].
 
 use super::config::read_config;
 use super::layout::{CHUNK, TensorLayout, Wanted};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// A checkpoint whose names, shapes and types have been checked; its numbers are read when asked for.
+/// An open checkpoint. Names, shapes and types have been checked; values are read on demand.
 #[derive(Debug)]
 pub struct Reader {
     directory: PathBuf,
@@ -27,9 +27,10 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens `directory`. Refused: a config that is not supported (see [`read_config`]); files that are not whole
-    /// safetensors files; tensors that are missing, unknown to the model, of another shape, or not f32, bf16 or f16.
-    /// A tied model may store `lm_head.weight` if it equals the embedding.
+    /// Opens `directory`. Refused: an unsupported config (see [`read_config`]); files that are not
+    /// complete safetensors files; tensors that are missing, unknown to the model, of the wrong
+    /// shape, or not f32, bf16 or f16. A tied model may store `lm_head.weight` if it equals the
+    /// embedding.
     pub fn open(directory: &Path) -> Result<Reader> {
         let config = read_config(&directory.join("config.json"))?;
         let table = Table::new(&config);
@@ -38,7 +39,7 @@ impl Reader {
         let mut head = None;
         let surplus = |file: &TensorFile, t: &Tensor| check_surplus(&config, file, t);
         if config.tied {
-            head = copy_of(&files, "lm_head.weight");
+            head = find_tensor(&files, "lm_head.weight");
         }
         if let Some((file, head)) = head {
             check_tied(&files, &files[file], head)?;
@@ -59,7 +60,7 @@ impl Reader {
     pub fn table(&self) -> &Table {
         &self.table
     }
-    /// The type in which all tensors are stored; `None` when there are several.
+    /// The type that all tensors are stored in; `None` if they differ.
     pub fn dtype(&self) -> Option<StorageDType> {
         self.layout.dtype()
     }
@@ -68,31 +69,32 @@ impl Reader {
         self.layout.bytes()
     }
 
-    /// All weights as f32, in the layout of the table, by the threads of the rayon pool. `out` has `table().len`
-    /// elements. Fails when a file changed meanwhile.
+    /// Reads all weights as f32, in the layout of the table, with the threads of the rayon pool.
+    /// `out` has `table().len` elements. Fails if a file changed in the meantime.
     pub fn read_weights(&self, out: &mut [f32]) -> Result<()> {
         assert_eq!(out.len(), self.table.len, "one value for each weight");
         self.layout.read_all(0, out)
     }
 
-    /// Elements `range` of the arena as f32. Call [`Reader::check_unchanged`] after the last chunk.
+    /// Reads elements `range` of the arena as f32. Call [`Reader::check_unchanged`] after the last
+    /// chunk.
     pub fn chunk(&self, range: Range<usize>, out: &mut [f32]) -> Result<()> {
         self.layout.read_chunk(range, out)
     }
 
-    /// Elements `range` of the arena as they are stored, all of one tensor (see [`Reader::pieces`]), where the file is
-    /// mapped. Call [`Reader::check_readable`] before using what was read, and [`Reader::check_unchanged`] after the
-    /// last.
+    /// Elements `range` of the arena as stored, in the mapped file; all must be in one tensor (see
+    /// [`Reader::pieces`]). Call [`Reader::check_readable`] before using what was read, and
+    /// [`Reader::check_unchanged`] after the last read.
     pub fn stored(&self, range: Range<usize>) -> Values<'_> {
         self.layout.stored(range)
     }
 
-    /// `range` cut where tensors end.
+    /// `range`, split at tensor boundaries.
     pub fn pieces(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         self.layout.pieces(range)
     }
 
-    /// Refuses files of which some bytes could not be read so far: what was read there are zeros.
+    /// Fails if reading any byte of the files has failed so far; unreadable bytes read as zeros.
     pub fn check_readable(&self) -> Result<()> {
         self.layout.check_readable()
     }
@@ -107,7 +109,7 @@ impl Reader {
         self.layout.place(i)
     }
 
-    /// Refuses NaN and infinities among elements `range`, by file and tensor.
+    /// Refuses NaN and infinities among elements `range`; the error names file and tensor.
     pub fn check_finite_in(&self, range: Range<usize>) -> Result<()> {
         let mut widened = Vec::new();
         for piece in self.pieces(range) {
@@ -121,7 +123,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Refuses NaN and infinities, by the file and tensor of the first.
+    /// Refuses NaN and infinities; the error names the file and tensor of the first.
     pub fn check_finite(&self) -> Result<()> {
         let chunk = |i: usize| self.check_finite_in(i * CHUNK..self.table.len.min((i + 1) * CHUNK));
         let chunks = (0..self.table.len.div_ceil(CHUNK)).into_par_iter();
@@ -135,7 +137,7 @@ impl Reader {
             .at(file)
             .tensor(name)
             .got(format!("{x} at element {inside}"))
-            .fix("its training diverged, or the file is damaged: take an earlier checkpoint")
+            .fix("its training diverged, or the file is damaged: use an earlier checkpoint")
     }
 }
 
@@ -144,7 +146,7 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// `model.safetensors` where it is, otherwise the shards of the index, in the order of their names.
+/// `model.safetensors` if it exists, otherwise the shards of the index, sorted by name.
 fn open_files(directory: &Path) -> Result<Vec<TensorFile>> {
     let single = directory.join(SINGLE);
     if single.exists() {
@@ -168,7 +170,7 @@ fn open_files(directory: &Path) -> Result<Vec<TensorFile>> {
     names.dedup();
     let mut shards = Vec::new();
     for name in names {
-        // A shard lies beside its index: a path could lead anywhere.
+        // A shard must be beside its index: a path could lead anywhere.
         if Path::new(name).file_name() != Some(name.as_ref()) {
             return Err(Error::input("the index names a shard outside its directory")
                 .at(&index)
@@ -177,7 +179,7 @@ fn open_files(directory: &Path) -> Result<Vec<TensorFile>> {
         }
         let shard = TensorFile::open(&directory.join(name))?;
         if let Some(t) = shard.tensors().iter().find(|t| weight_map.get(&t.name) != Some(name)) {
-            return Err(Error::input("the index does not say that this tensor is in this shard")
+            return Err(Error::input("the index does not list this tensor under this shard")
                 .at(shard.path())
                 .tensor(&t.name)
                 .got(weight_map.get(&t.name).map_or("no entry", String::as_str)));
@@ -187,12 +189,13 @@ fn open_files(directory: &Path) -> Result<Vec<TensorFile>> {
     Ok(shards)
 }
 
-fn copy_of<'a>(files: &'a [TensorFile], name: &str) -> Option<(usize, &'a Tensor)> {
+fn find_tensor<'a>(files: &'a [TensorFile], name: &str) -> Option<(usize, &'a Tensor)> {
     files.iter().enumerate().find_map(|(i, f)| f.tensors().iter().find(|t| t.name == name).map(|t| (i, t)))
 }
 
-/// What a checkpoint may hold beyond its parameters: the output table of a tied model (compared in [`check_tied`]), and
-/// RoPE's frequencies, which transformers once stored and which follow from the config.
+/// Accepts the tensors that a checkpoint may hold besides its parameters: the output table of a
+/// tied model (compared in [`check_tied`]), and RoPE's frequencies, which earlier versions of
+/// transformers stored and which follow from the config.
 fn check_surplus(config: &Config, file: &TensorFile, t: &Tensor) -> Result<()> {
     if (config.tied && t.name == "lm_head.weight") || t.name.ends_with(".rotary_emb.inv_freq") {
         return Ok(());
@@ -210,19 +213,19 @@ fn check_tied(files: &[TensorFile], file: &TensorFile, head: &Tensor) -> Result<
         Err(Error::input("the output table differs from the embedding, though tie_word_embeddings is true")
             .at(file.path())
             .tensor(&head.name)
-            .expected("the numbers of model.embed_tokens.weight")
+            .expected("the values of model.embed_tokens.weight")
             .got(got)
-            .fix("set tie_word_embeddings of config.json to false"))
+            .fix("set tie_word_embeddings in config.json to false"))
     };
-    let Some((other, embedding)) = copy_of(files, "model.embed_tokens.weight") else {
+    let Some((other, embedding)) = find_tensor(files, "model.embed_tokens.weight") else {
         return Ok(()); // the layout reports the missing tensor
     };
     if (head.dtype, &head.shape) != (embedding.dtype, &embedding.shape) {
-        return fault("another shape or type");
+        return fault("a different shape or type");
     }
     let other = &files[other];
     let same = file.bytes(head.start, head.bytes as usize) == other.bytes(embedding.start, embedding.bytes as usize);
     file.check_readable()?;
     other.check_readable()?;
-    if same { Ok(()) } else { fault("other numbers") }
+    if same { Ok(()) } else { fault("different values") }
 }

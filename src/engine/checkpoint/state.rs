@@ -1,5 +1,5 @@
-//! What a training needs to go on, beside the weights: AdamW's moments in `optimizer.safetensors` and the trainer's
-//! counters in `trainer.json`.
+//! State that resuming a training needs besides the weights: AdamW's moments in
+//! `optimizer.safetensors` and the trainer's counters in `trainer.json`.
 
 use super::layout::{TensorLayout, Wanted};
 use super::tensors::{self, TensorFile};
@@ -16,8 +16,8 @@ use std::path::Path;
 const OPTIMIZER: &str = "optimizer.safetensors";
 const TRAINER: &str = "trainer.json";
 
-/// AdamW's moments, both (P) in the layout of the model's [`Table`]. Stored in f32 as `exp_avg.<parameter>` and
-/// `exp_avg_sq.<parameter>`, the names of PyTorch's optimizer state.
+/// AdamW's moments, both (P) in the layout of the model's [`Table`]. Stored in f32 as
+/// `exp_avg.<parameter>` and `exp_avg_sq.<parameter>`, the names of PyTorch's optimizer state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptimizerState {
     /// First moment
@@ -46,13 +46,14 @@ impl OptimizerState {
         write().map_err(|e| Error::io("write", &path, &e))
     }
 
-    /// Reads `optimizer.safetensors` of `directory`. Refused, by tensor: a missing, unknown or differently shaped one,
-    /// one that is not f32, moments that are not finite or negative where they are sums of squares.
+    /// Reads `optimizer.safetensors` of `directory`. Refused, by tensor: one that is missing,
+    /// unknown, of the wrong shape or not f32; moments that are not finite; second moments that are
+    /// negative.
     pub fn read(directory: &Path, table: &Table) -> Result<OptimizerState> {
         let path = directory.join(OPTIMIZER);
         let file = TensorFile::open(&path)?;
         if let Some(t) = file.tensors().iter().find(|t| t.dtype != safetensors::Dtype::F32) {
-            return Err(Error::input("moments are stored in f32")
+            return Err(Error::input("moments must be stored as f32")
                 .at(&path)
                 .tensor(&t.name)
                 .got(format!("{:?}", t.dtype)));
@@ -72,21 +73,22 @@ impl OptimizerState {
                     .at(&path)
                     .tensor(name)
                     .got(values[i].to_string())
-                    .fix("take an earlier checkpoint"));
+                    .fix("use an earlier checkpoint"));
             }
         }
         Ok(state)
     }
 }
 
-/// First moments of all parameters, then second ones.
+/// First moments of all parameters, then second moments.
 fn wanted(table: &Table) -> impl Iterator<Item = Wanted<'_>> {
     ["exp_avg", "exp_avg_sq"].into_iter().flat_map(|kind| {
         table.parameters.iter().map(move |p| Wanted { name: format!("{kind}.{}", p.name), shape: &p.shape })
     })
 }
 
-/// Where a training stands. `run` is the trainer's own: what it needs to check that it goes on with the same run.
+/// The progress of a training. `run` belongs to the trainer, which uses it to check that it resumes
+/// the same run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {

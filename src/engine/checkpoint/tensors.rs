@@ -1,7 +1,8 @@
-//! One `.safetensors` file: its checked header, its tensors where they are mapped, and the header of a new one.
+//! One `.safetensors` file: its checked header, its mapped tensors, and the header of a new file.
 //!
-//! Format (huggingface/safetensors): 8 bytes n, little-endian; n bytes of JSON, name -> {dtype, shape, data_offsets}
-//! with an optional `__metadata__`; the tensors' bytes, without gap or overlap, to the end of the file.
+//! Format (huggingface/safetensors): 8 bytes n, little-endian; n bytes of JSON, name -> {dtype,
+//! shape, data_offsets} with an optional `__metadata__`; the tensors' bytes, without gap or
+//! overlap, to the end of the file.
 
 use super::mapping::Mapping;
 use crate::engine::ops::dtype_convert::StorageDType;
@@ -21,7 +22,7 @@ const MAX_HEADER: u64 = 100_000_000;
 pub struct Tensor {
     /// Unique within the file.
     pub name: String,
-    /// Stored type: any of the format's, checked to fit the tensor's bytes.
+    /// Stored type: any that the format defines, checked against the tensor's bytes.
     pub dtype: Dtype,
     /// Row-major, as in the header; empty for a scalar.
     pub shape: Vec<usize>,
@@ -30,7 +31,7 @@ pub struct Tensor {
     pub(crate) bytes: u64,
 }
 
-/// What tells one state of a file from another.
+/// Distinguishes one state of a file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fingerprint {
     device: u64,
@@ -55,9 +56,10 @@ pub struct TensorFile {
 }
 
 impl TensorFile {
-    /// Reads and checks the header. Refused, by file and where there is one by tensor: a header that is longer than
-    /// the file or 100 MB, or is not JSON of the format's form; a name given twice; an unknown type; a size that
-    /// overflows or is not that of the tensor's bytes; bytes out of range, shared, or belonging to no tensor.
+    /// Reads and checks the header. Errors name the file and, if there is one, the tensor. Refused:
+    /// a header that is longer than the file or 100 MB, or not JSON in the format's form; a name
+    /// given twice; an unknown type; a size that overflows or differs from that of the tensor's
+    /// bytes; bytes out of range, shared, or belonging to no tensor.
     pub fn open(path: &Path) -> Result<TensorFile> {
         let io = |e: std::io::Error| Error::io("open", path, &e);
         let file = File::open(path).map_err(io)?;
@@ -75,7 +77,7 @@ impl TensorFile {
         check_tiling(path, &mut tensors, data_start, opened.length)?;
         let mapping = Mapping::new(&file).map_err(|e| Error::io("map", path, &e))?;
         if mapping.bytes().len() as u64 != opened.length {
-            return Err(changed(path, &opened, "another length"));
+            return Err(changed(path, &opened, "a different length"));
         }
         Ok(TensorFile { path: path.to_path_buf(), mapping, opened, tensors })
     }
@@ -88,32 +90,33 @@ impl TensorFile {
     pub fn tensors(&self) -> &[Tensor] {
         &self.tensors
     }
-    /// Frees what [`TensorFile::tensors`] gives, for whoever has taken what is needed.
+    /// Frees the list of [`TensorFile::tensors`], once the caller has taken what it needs.
     pub(super) fn forget_tensors(&mut self) {
         self.tensors = Vec::new();
     }
 
-    /// `length` bytes from byte `at` of the file, which lie in its tensors. Whoever uses what it reads there asks
-    /// [`TensorFile::check_readable`] or [`TensorFile::check_unchanged`] after reading.
+    /// `length` bytes from byte `at` of the file, within its tensors. The caller must call
+    /// [`TensorFile::check_readable`] or [`TensorFile::check_unchanged`] between reading these
+    /// bytes and using what it read.
     pub(crate) fn bytes(&self, at: u64, length: usize) -> &[u8] {
         &self.mapping.bytes()[at as usize..][..length]
     }
 
-    /// Refuses a file of which some bytes could not be read so far.
+    /// Fails if reading any byte of the file has failed so far.
     pub(crate) fn check_readable(&self) -> Result<()> {
         if self.mapping.is_broken() { Err(changed(&self.path, &self.opened, "it ends early")) } else { Ok(()) }
     }
 
-    /// Refuses a file that is not in the state in which it was opened: another length, another time of modification, or
-    /// another file under its name. A file that is rewritten in place within one tick of the file system's clock (a few
-    /// milliseconds) keeps its fingerprint and is not noticed.
+    /// Refuses a file that changed since it was opened: its length or modification time differs, or
+    /// another file has its name. A file rewritten in place within one tick of the file system's
+    /// clock (a few milliseconds) keeps its fingerprint, so the change is not noticed.
     pub fn check_unchanged(&self) -> Result<()> {
         self.check_readable()?;
         let now = std::fs::metadata(&self.path).map_err(|e| Error::io("read again", &self.path, &e))?;
         if Fingerprint::of(&now) == self.opened {
             return Ok(());
         }
-        Err(changed(&self.path, &self.opened, "another length, time or file"))
+        Err(changed(&self.path, &self.opened, "a different length, time or file"))
     }
 }
 
@@ -122,7 +125,7 @@ fn changed(path: &Path, opened: &Fingerprint, got: &str) -> Error {
         .at(path)
         .expected(format!("the file of {} bytes that was opened", opened.length))
         .got(got)
-        .fix("let whoever writes it finish, then run the same command again")
+        .fix("wait until the program that writes it has finished, then run the same command again")
 }
 
 fn read_header(path: &Path, file: &File, length: u64) -> Result<Vec<u8>> {
@@ -148,7 +151,7 @@ fn read_header(path: &Path, file: &File, length: u64) -> Result<Vec<u8>> {
     Ok(header)
 }
 
-/// The entries in the order of the header; unlike a map, keeps a name that is given twice.
+/// The header's entries in order; unlike a map, this keeps duplicate names.
 struct Entries;
 
 impl<'de> Visitor<'de> for Entries {
@@ -184,7 +187,11 @@ fn parse_header(path: &Path, header: &[u8]) -> Result<Vec<(String, TensorInfo)>>
 
 fn checked_tensor(path: &Path, name: String, info: &TensorInfo, data_start: u64) -> Result<Tensor> {
     let fault = |expected: String, got: String| {
-        Err(Error::input("the header describes this tensor wrongly").at(path).tensor(&name).expected(expected).got(got))
+        Err(Error::input("the header's entry for this tensor is wrong")
+            .at(path)
+            .tensor(&name)
+            .expected(expected)
+            .got(got))
     };
     let (start, end) = info.data_offsets;
     let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |n, &d| n.checked_mul(d));
@@ -203,8 +210,8 @@ fn checked_tensor(path: &Path, name: String, info: &TensorInfo, data_start: u64)
     Ok(Tensor { name, dtype: info.dtype, shape: info.shape.clone(), start: first, bytes: (end - start) as u64 })
 }
 
-/// Sorts the tensors by their bytes and checks that these follow each other from `data_start` to `length`, and that no
-/// name is given twice.
+/// Sorts the tensors by position and checks that they are contiguous from `data_start` to `length`,
+/// and that no name is given twice.
 fn check_tiling(path: &Path, tensors: &mut [Tensor], data_start: u64, length: u64) -> Result<()> {
     tensors.sort_by(|a, b| (a.start, a.bytes, &a.name).cmp(&(b.start, b.bytes, &b.name)));
     let mut names: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
@@ -225,7 +232,7 @@ fn check_tiling(path: &Path, tensors: &mut [Tensor], data_start: u64, length: u6
         next = match t.start.checked_add(t.bytes) {
             Some(end) if end <= length => end,
             _ => {
-                return Err(Error::input("this tensor lies outside the file")
+                return Err(Error::input("this tensor is outside the file")
                     .at(path)
                     .tensor(&t.name)
                     .expected(format!("{} bytes from byte {}", t.bytes, t.start))
@@ -243,8 +250,8 @@ fn check_tiling(path: &Path, tensors: &mut [Tensor], data_start: u64, length: u6
     Ok(())
 }
 
-/// The start of a file of tensors of one type that follow each other in this order, padded so that their bytes start
-/// at a multiple of 8.
+/// The header of a file of contiguous tensors of one type, in this order, padded so that their
+/// bytes start at a multiple of 8.
 pub(crate) fn header<'a>(tensors: impl Iterator<Item = (String, &'a [usize])>, dtype: StorageDType) -> Vec<u8> {
     let mut map = serde_json::Map::new();
     // transformers refuses a file without it
@@ -271,7 +278,7 @@ fn stored_as(dtype: StorageDType) -> Dtype {
     }
 }
 
-/// The type of weights that is stored as `dtype`; `None` for types that weights do not have here.
+/// The weight type that is stored as `dtype`; `None` for types that weights cannot have here.
 pub(crate) fn weight_dtype(dtype: Dtype) -> Option<StorageDType> {
     [StorageDType::F32, StorageDType::Bf16, StorageDType::F16].into_iter().find(|&d| stored_as(d) == dtype)
 }

@@ -1,4 +1,4 @@
-//! All weights of a checkpoint, for a model that is known.
+//! All weights of a checkpoint, for a model of known config.
 
 use super::Reader;
 use crate::engine::model::Config;
@@ -14,12 +14,12 @@ pub fn read_weights(dir: &Path, config: &Config) -> Result<Vec<f32>> {
     Ok(weights)
 }
 
-/// The same shapes and mathematics; the context may be shorter than the checkpoint's.
+/// Refuses a checkpoint with other shapes or mathematics; only the context may differ.
 fn expect_same_model(config: &Config, found: &Config, dir: &Path) -> Result<()> {
     if *config == (Config { context: config.context, ..found.clone() }) {
         return Ok(());
     }
-    Err(Error::input("this checkpoint is of another model")
+    Err(Error::input("this checkpoint belongs to a different model")
         .at(dir)
         .expected(format!("{config:?}"))
         .got(format!("{found:?}")))

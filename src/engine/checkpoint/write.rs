@@ -1,5 +1,6 @@
-//! A model as a Hugging Face directory that transformers, vLLM and mergekit load: `config.json`, `model.safetensors`,
-//! `tokenizer.json` and `tokenizer_config.json`. Weights are converted and written block by block.
+//! Writes a model as a Hugging Face directory that transformers, vLLM and mergekit load:
+//! `config.json`, `model.safetensors`, `tokenizer.json` and `tokenizer_config.json`. Weights are
+//! converted and written block by block.
 //!
 //! No `generation_config.json`: transformers derives it from `config.json`.
 
@@ -16,11 +17,12 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// Elements converted at a time by one thread, and by all of them between two writes.
+/// Elements that one thread converts at a time.
 const PIECE: usize = 1 << 16;
+/// Elements that all threads convert between two writes.
 const BLOCK: usize = 1 << 22;
 
-/// What a directory may hold beside weights and `config.json` that a loader needs.
+/// Files besides the weights and `config.json` that a loader needs, if the directory has them.
 const COMPANIONS: [&str; 10] = [
     "tokenizer.json",
     "tokenizer_config.json",
@@ -34,10 +36,11 @@ const COMPANIONS: [&str; 10] = [
     "generation_config.json",
 ];
 
-/// Fills `directory` with the model of `config` and `weights` (P, in the layout of its [`Table`]), stored as `dtype`.
-/// With `tokenizer_json` the tokenizer goes along: its file, and a `tokenizer_config.json`, copied from beside it
-/// where there is one. Refused: a weight that is not finite or does not fit `dtype`, by its tensor; a tokenizer with
-/// more tokens than the model has rows, or without the model's end-of-text token.
+/// Fills `directory` with the model of `config` and `weights` (P, in the layout of its [`Table`]),
+/// stored as `dtype`. With `tokenizer_json`, the tokenizer is written too: a copy of that file, and
+/// a `tokenizer_config.json`, copied from beside it if there is one. Refused: a weight that is not
+/// finite or does not fit `dtype`, by its tensor; a tokenizer with more tokens than the model has
+/// rows, or without the model's end-of-text token.
 pub fn write_model(
     directory: &Path,
     config: &Config,
@@ -58,7 +61,7 @@ pub fn write_model(
         bytes.par_chunks_mut(PIECE * dtype.bytes()).zip(values.par_chunks(PIECE)).enumerate().try_for_each(
             |(piece, (out, values))| {
                 let start = block * BLOCK + piece * PIECE;
-                // before the conversion, which takes no NaN
+                // before the conversion, which does not accept NaN
                 if let Some(i) = first_not_finite(StorageDType::F32, bytemuck::cast_slice(values)) {
                     return Err(file.not_stored(&table, start + i, f64::from(values[i])));
                 }
@@ -103,13 +106,13 @@ impl WeightsFile {
         self.dtype
     }
 
-    /// Writes the bytes of the elements of the arena from `first` on.
+    /// Writes the bytes of the arena's elements from `first` on.
     pub fn write(&self, first: usize, bytes: &[u8]) -> Result<()> {
         let at = self.data_start + (first * self.dtype.bytes()) as u64;
         self.file.write_all_at(bytes, at).map_err(|e| Error::io("write", &self.path, &e))
     }
 
-    /// The refusal of element `i`, `value`, which this file's type does not hold.
+    /// The error for element `i`, whose `value` this file's type cannot hold.
     pub(crate) fn not_stored(&self, table: &Table, i: usize, value: f64) -> Error {
         let parameter = &table.parameters[table.parameters.partition_point(|p| p.range().end <= i)];
         let error = Error::numeric(format!("a weight cannot be stored as {}", self.dtype))
@@ -120,8 +123,8 @@ impl WeightsFile {
     }
 }
 
-/// Copies what a loader needs beside weights from the checkpoint `from` to `to`, and its `config.json` with the stored
-/// type set to `dtype`; other fields stay as they are.
+/// Copies the files that a loader needs besides the weights from the checkpoint `from` to `to`, and
+/// `config.json` with its stored type set to `dtype` and all other fields unchanged.
 pub fn copy_companions(from: &Path, to: &Path, dtype: StorageDType) -> Result<()> {
     write_json(&to.join("config.json"), &with_dtype(&from.join("config.json"), dtype)?)?;
     COMPANIONS
@@ -136,7 +139,7 @@ fn write_tokenizer(directory: &Path, config: &Config, tokenizer: &Path) -> Resul
         .map_err(|e| Error::input(format!("this is not a tokenizer.json: {e}")).at(tokenizer))?;
     let tokens = tokens_of(&json);
     if let Some((token, id)) = tokens.iter().find(|(_, id)| *id >= config.vocabulary as u64) {
-        return Err(Error::input("the tokenizer has a token for which the model has no row")
+        return Err(Error::input("the model has no row for a token of the tokenizer")
             .at(tokenizer)
             .expected(format!("tokens below {}", config.vocabulary))
             .got(format!("token {id}, {token:?}"))
@@ -165,8 +168,8 @@ fn write_tokenizer(directory: &Path, config: &Config, tokenizer: &Path) -> Resul
     )
 }
 
-/// Every token and its id: added tokens first, then the vocabulary, which is a map (BPE, WordPiece, WordLevel) or a
-/// list of (token, score) (Unigram).
+/// Every token and its id: added tokens first, then the vocabulary, which is a map (BPE, WordPiece,
+/// WordLevel) or a list of (token, score) (Unigram).
 fn tokens_of(json: &Value) -> Vec<(&str, u64)> {
     let added = json["added_tokens"].as_array().into_iter().flatten();
     let added = added.filter_map(|t| Some((t["content"].as_str()?, t["id"].as_u64()?)));
@@ -181,7 +184,7 @@ pub(crate) fn write_json(path: &Path, json: &Value) -> Result<()> {
     std::fs::write(path, format!("{json:#}\n")).map_err(|e| Error::io("write", path, &e))
 }
 
-/// The contents alone: the copy must be writable whatever the permissions of the original.
+/// Copies only the contents: the copy must be writable whatever the original's permissions.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let bytes = std::fs::read(from).map_err(|e| Error::io("read", from, &e))?;
     std::fs::write(to, bytes).map_err(|e| Error::io("write", to, &e))

@@ -1,11 +1,11 @@
 //! Windows of T tokens, for training and for scoring.
 //!
-//! Training: a shard of N tokens has floor((N-1)/T) disjoint windows; window i has the inputs `[iT, iT+T)` and the
-//! same tokens shifted by one as targets. The order of a run is a pure function of its seeds, so the k-th window
-//! needs no saved state: a run resumes at a window's number.
+//! Training: a shard of N tokens has floor((N-1)/T) disjoint windows; window i has the inputs `[iT,
+//! iT+T)` and the same tokens shifted by one as targets. The order of a run is a pure function of
+//! its seeds, so the k-th window needs no saved state: a run resumes at a window's number.
 //!
-//! Scoring: a document's tokens are cut into windows of T whose input is the EOS and the window's tokens but the
-//! last, so every token is a target once.
+//! Scoring: a document's tokens are cut into windows of T. A window's input is the EOS and all its
+//! tokens except the last, so every token is a target once.
 
 use crate::engine::data::Shard;
 use crate::engine::ops::IGNORED;
@@ -15,12 +15,14 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How many disjoint training windows of `context` inputs `tokens` tokens hold: the last target needs one more.
+/// Number of disjoint training windows of `context` inputs in `tokens` tokens; the last target
+/// needs one more token.
 pub fn windows_in(tokens: u64, context: usize) -> u64 {
     tokens.saturating_sub(1) / context as u64
 }
 
-/// The order in which a shard's windows are visited: epoch e is the permutation drawn from (seed, e).
+/// The order in which a shard's windows are visited: epoch e is the permutation drawn from (seed,
+/// e).
 #[derive(Debug, Clone, Copy)]
 pub struct WindowOrder {
     seed: u64,
@@ -42,7 +44,7 @@ impl WindowOrder {
         order
     }
 
-    /// The windows at the places `places` of the endless order epoch 0, epoch 1, ...
+    /// The windows at positions `places` of the endless sequence epoch 0, epoch 1, ...
     pub fn places(&self, places: Range<u64>) -> Vec<u64> {
         let mut windows = Vec::with_capacity((places.end.saturating_sub(places.start)) as usize);
         let mut at = places.start;
@@ -56,8 +58,8 @@ impl WindowOrder {
     }
 }
 
-/// Shuffles by Fisher and Yates with ChaCha8 keyed by `seed`, stream `stream`. Written out, because the order must
-/// stay the same when a library changes its own way of drawing.
+/// Fisher-Yates shuffle with ChaCha8 keyed by `seed`, stream `stream`. Written out, so that the
+/// order stays the same if a library changes how it draws.
 fn shuffle<T>(items: &mut [T], seed: u64, stream: u64) {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -78,19 +80,19 @@ fn below(random: &mut ChaCha8Rng, n: u64) -> u64 {
     }
 }
 
-/// What a run takes from one shard.
+/// The windows that a run takes from one shard.
 #[derive(Debug, Clone)]
 pub struct StreamMember {
     /// At least one window: T + 1 tokens.
     pub shard: Arc<Shard>,
-    /// Places in the shard's own endless order; the first `n` are `0..n`, base unit i of `u` windows is
-    /// `i*u..(i+1)*u`. Places past the shard's number of windows are further epochs.
+    /// Positions in the shard's own endless order: the first `n` are `0..n`, base unit i of `u`
+    /// windows is `i*u..(i+1)*u`. Positions past the shard's number of windows are further epochs.
     pub windows: Range<u64>,
-    /// Seed of the shard's own order. A module and the SEQ runs it is a member of use the same.
+    /// Seed of the shard's own order. A module and the SEQ runs that contain it use the same seed.
     pub order_seed: u64,
 }
 
-/// The windows of a run: for each member exactly its windows, and all of them shuffled. 8 bytes a window.
+/// The windows of a run: exactly those of each member, shuffled together. 8 bytes per window.
 #[derive(Debug)]
 pub struct Stream {
     shards: Vec<Arc<Shard>>,
@@ -100,14 +102,16 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The first `windows` windows of each `(shard, windows, order_seed)`; see [`Stream::from_members`].
+    /// The first `windows` windows of each `(shard, windows, order_seed)`; see
+    /// [`Stream::from_members`].
     pub fn new(members: Vec<(Arc<Shard>, u64, u64)>, context: usize, shuffle_seed: u64) -> Result<Stream> {
         let member = |(shard, windows, order_seed)| StreamMember { shard, windows: 0..windows, order_seed };
         Stream::from_members(members.into_iter().map(member).collect(), context, shuffle_seed)
     }
 
-    /// The union of the members' windows, shuffled by `shuffle_seed`. Errors when a shard holds less than one window
-    /// of `context` tokens, when there is nothing to train on, or when a shard has more than 2^32 windows.
+    /// The union of the members' windows, shuffled by `shuffle_seed`. Errors if a shard holds less
+    /// than one window of `context` tokens, if there is nothing to train on, or if a shard has more
+    /// than 2^32 windows.
     pub fn from_members(members: Vec<StreamMember>, context: usize, shuffle_seed: u64) -> Result<Stream> {
         if context == 0 {
             return Err(Error::usage("the context length is 0").expected("at least 1 token"));
@@ -127,7 +131,7 @@ impl Stream {
                     .at(member.shard.directory())
                     .expected(format!("at most {}", u32::MAX))
                     .got(windows.to_string())
-                    .fix("divide the partition"));
+                    .fix("split the partition"));
             }
             let places = WindowOrder::new(member.order_seed, windows).places(member.windows.clone());
             order.extend(places.into_iter().map(|window| (number as u32, window as u32)));
@@ -135,7 +139,8 @@ impl Stream {
         if order.is_empty() {
             return Err(Error::usage("the run has no training windows").fix("give it at least one step of one member"));
         }
-        // The members' own orders use the streams from 0 up; the last stream keeps equal seeds apart.
+        // The members' own orders use the streams from 0 up; the last stream keeps this shuffle
+        // independent of them if seeds are equal.
         shuffle(&mut order, shuffle_seed, u64::MAX);
         Ok(Stream { shards: members.into_iter().map(|m| m.shard).collect(), context, order })
     }
@@ -151,14 +156,16 @@ impl Stream {
         self.context
     }
 
-    /// The member and the window of its shard that the run's window `k` is. Panics past the end.
+    /// The run's window `k`: its member, and the window of that member's shard. Panics past the
+    /// end.
     pub fn window(&self, k: u64) -> (usize, u64) {
         let (member, window) = self.order[k as usize];
         (member as usize, window as u64)
     }
 
-    /// Fills `inputs` and `targets`, each `(windows, T)`, with consecutive windows of the run from `first_window` on.
-    /// Panics when the lengths differ or are no multiple of T, or past the end of the run.
+    /// Fills `inputs` and `targets`, each `(windows, T)`, with consecutive windows of the run from
+    /// `first_window` on. Panics if the lengths differ or are not multiples of T, or past the end
+    /// of the run.
     pub fn fill(&self, first_window: u64, inputs: &mut [u32], targets: &mut [u32]) {
         let context = self.context;
         assert!(inputs.len() == targets.len() && inputs.len().is_multiple_of(context), "whole windows of {context}");
@@ -172,15 +179,16 @@ impl Stream {
     }
 }
 
-/// The windows in which a document of `tokens` tokens is scored: disjoint, in order, of `context` tokens each but
-/// for the last. A document without tokens has none.
+/// The windows in which a document of `tokens` tokens is scored: disjoint, in order, of `context`
+/// tokens each except the last. A document without tokens has none.
 pub fn eval_windows(tokens: usize, context: usize) -> impl Iterator<Item = Range<usize>> {
     (0..tokens).step_by(context).map(move |start| start..tokens.min(start + context))
 }
 
-/// Fills one row of `inputs` and `targets`, `(T)` each, for scoring `window` of `document`: the input is the EOS and
-/// the window's tokens but the last, the targets are the window's tokens. What lies past a short window is the EOS
-/// and [`IGNORED`]; a causal model's score does not see it. Panics when the window is longer than the row.
+/// Fills one row of `inputs` and `targets`, `(T)` each, for scoring `window` of `document`: the
+/// input is the EOS and the window's tokens except the last, the targets are the window's tokens.
+/// The row is padded with the EOS and [`IGNORED`], which a causal model's score does not depend on.
+/// Panics if the window is longer than the row.
 pub fn fill_eval_window(document: &[u32], window: Range<usize>, eos: u32, inputs: &mut [u32], targets: &mut [u32]) {
     let tokens = &document[window];
     assert!(inputs.len() == targets.len() && tokens.len() <= inputs.len(), "a window longer than its row");

@@ -1,10 +1,11 @@
-//! Training documents that share a long enough n-gram of words with an evaluation document, found so that they can
-//! be dropped, each with the reason.
+//! Decontamination: finds training documents that share an n-gram of words with an evaluation
+//! document, so that they can be dropped, each with the reason.
 //!
-//! A word is a run of alphanumeric characters, lower-cased, so punctuation, spacing and case do not hide a copy; a
-//! text without spaces (Chinese, Japanese) is few, long words and is matched by whole clauses. Windows are found
-//! by a rolling 64-bit hash, and a hit is compared as text, so that a collision never drops a document. Memory:
-//! the evaluation text once, and about 40 bytes for each of its words.
+//! A word is a run of alphanumeric characters, lower-cased, so punctuation, spacing and case do not
+//! hide a copy; a text without spaces (Chinese, Japanese) has few, long words and is matched by
+//! whole clauses. Candidates are found by a rolling 64-bit hash and then compared as text, so a
+//! collision never drops a document. Memory: one copy of the evaluation text, and about 40 bytes
+//! for each of its words.
 
 use crate::engine::data::Document;
 use crate::error::{Error, Result};
@@ -14,11 +15,12 @@ use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-/// Words in an n-gram unless told otherwise: 13, as for GPT-3 (Brown et al. 2020, arXiv:2005.14165, appendix C).
+/// Default number of words in an n-gram: 13, as for GPT-3 (Brown et al. 2020, arXiv:2005.14165,
+/// appendix C).
 pub const DEFAULT_NGRAM: usize = 13;
 
-/// An evaluation document with fewer words than this is a turn of phrase: contained in a training document it
-/// proves nothing ("see also"), so only a training document of exactly its words is dropped.
+/// An evaluation document with fewer words than this is a common phrase ("see also"). Containing it
+/// proves nothing, so only a training document of exactly these words is dropped.
 const SHORTEST_CONTAINED: usize = 5;
 
 /// Why a training document is dropped.
@@ -30,7 +32,7 @@ pub struct Contamination {
     pub source: Option<String>,
     /// The first shared n-gram, as lower-cased words.
     pub ngram: String,
-    /// The evaluation document that has it, the first in the order of adding, and its domain.
+    /// Domain of the evaluation document that has it (the first one added).
     pub domain: String,
     /// Id of that evaluation document.
     pub evaluation_id: String,
@@ -45,7 +47,7 @@ struct Ngram {
     document: u32,
 }
 
-/// Where an n-gram stands in the evaluation text: its first byte, and how many.
+/// An n-gram's position in the evaluation text: its first byte and its length in bytes.
 pub type NgramPlace = (u64, u32);
 
 /// The n-grams of the evaluation documents.
@@ -58,17 +60,17 @@ pub struct Decontaminator {
     /// (domain, id) of the evaluation documents.
     documents: Vec<(String, String)>,
     ngrams: HashMap<u64, Ngram>,
-    /// N-grams whose hash another one has; in practice none.
+    /// N-grams whose hash is already taken by another; in practice none.
     collisions: Vec<(u64, Ngram)>,
-    /// Bits of the hash that count; fewer than all only where a test wants collisions.
+    /// Bits of the hash that are used: all, except in a test of collisions.
     mask: u64,
 }
 
 impl Decontaminator {
-    /// `n` is the number of words in a row that may not be shared.
+    /// `n` is the number of consecutive words that may not be shared.
     pub fn new(n: usize) -> Result<Decontaminator> {
         if n == 0 {
-            return Err(Error::usage("an n-gram of no words is shared by all documents")
+            return Err(Error::usage("an n-gram needs at least one word")
                 .expected(format!("1 or more; {DEFAULT_NGRAM} is usual")));
         }
         Ok(Decontaminator {
@@ -82,9 +84,9 @@ impl Decontaminator {
         })
     }
 
-    /// Protects an evaluation document of `domain`. One with fewer than n words is matched as a whole: where its
-    /// words stand in a row in a training document, or, with fewer than 5 words, are all that it has. A document
-    /// without words matches nothing.
+    /// Adds an evaluation document of `domain`. One with fewer than n words is matched as a whole:
+    /// a training document must contain its words consecutively or, if they are fewer than 5,
+    /// consist of exactly these words. A document without words matches nothing.
     pub fn add(&mut self, domain: &str, document: &Document) {
         let words = Words::of(&document.text);
         if words.len() == 0 {
@@ -141,7 +143,8 @@ impl Decontaminator {
         })
     }
 
-    /// Where in the evaluation text the n-grams stand that a document shares with it: for each its first place.
+    /// The positions in the evaluation text of the n-grams that a document shares with it; for each
+    /// n-gram, its first position.
     pub fn shared(&self, document: &Document) -> BTreeSet<NgramPlace> {
         let words = Words::of(&document.text);
         let mut places = BTreeSet::new();
@@ -158,15 +161,15 @@ impl Decontaminator {
         places
     }
 
-    /// That the training document `id` has the n-gram at a place of [`Decontaminator::shared`], as has an evaluation
-    /// document.
+    /// The contamination of the training document `id` by the n-gram at `place` (see
+    /// [`Decontaminator::shared`]), which the given evaluation document also has.
     pub fn shared_with(&self, place: NgramPlace, id: &str, domain: &str, evaluation_id: &str) -> Contamination {
         let [id, domain, evaluation_id] = [id, domain, evaluation_id].map(String::from);
         let ngram = self.text[place.0 as usize..place.0 as usize + place.1 as usize].to_string();
         Contamination { id, source: None, ngram, domain, evaluation_id }
     }
 
-    /// A few words prove something only where they are all that a document has.
+    /// A few words count only if they are the whole document.
     fn may_share(&self, words: &Words, length: usize) -> bool {
         length >= self.n.min(SHORTEST_CONTAINED) || words.len() == length
     }
@@ -177,8 +180,8 @@ impl Decontaminator {
         std::iter::once(first).chain(others).find(|ngram| text_of(&self.text, ngram) == text)
     }
 
-    /// The documents that share nothing, and the reasons why the others are left out, both in the order of
-    /// `documents`. Runs in parallel.
+    /// The documents that share nothing, and the reasons for dropping the rest, both in the order
+    /// of `documents`. Runs in parallel.
     pub fn filter(&self, documents: Vec<Document>) -> (Vec<Document>, Vec<Contamination>) {
         let reasons: Vec<Option<Contamination>> = documents.par_iter().map(|d| self.check(d)).collect();
         let mut kept = Vec::with_capacity(documents.len());
@@ -236,8 +239,9 @@ impl Words {
         self.starts[first]..end
     }
 
-    /// Calls `each(first word, hash)` on every window of `length` words until it returns something. The hash of
-    /// words w is the sum of `w[i] BASE^(length-1-i)` mod 2^64, so the next window's costs two multiplications.
+    /// Calls `each(first word, hash)` on every window of `length` words until it returns `Some`.
+    /// The hash of words w is the sum of `w[i] BASE^(length-1-i)` mod 2^64, so the next window's
+    /// costs two multiplications.
     fn windows<T>(&self, length: usize, mut each: impl FnMut(usize, u64) -> Option<T>) -> Option<T> {
         const BASE: u64 = 0x9E37_79B9_7F4A_7C15;
         if self.len() < length {

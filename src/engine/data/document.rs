@@ -1,26 +1,26 @@
-//! A document: one text and what is known about it, from the JSON object that every format is read as.
+//! A document: one text and its metadata, from the JSON object that every format is read as.
 
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
-/// One text and what is known about it.
+/// One text and its metadata.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// Names the document in splits and reports. A line without `id` gets the hash of its text; a `.txt` file its
-    /// file name.
+    /// Names the document in splits and reports. A line without `id` gets the hash of its text; a
+    /// `.txt` file gets its file name.
     pub id: String,
     /// May be empty.
     pub text: String,
-    /// The object's `source`, a name for where the text comes from.
+    /// The object's `source`: the name of the text's origin.
     pub source: Option<String>,
-    /// The object's `metadata`, and every other field that is not null unless `metadata` has its
-    /// key.
+    /// The object's `metadata`, and every other non-null field whose key is not in `metadata`.
     pub metadata: Map<String, Value>,
 }
 
 impl Document {
-    /// The year that metadata gives under `field`: a whole number, or a string that begins with a year of four digits
-    /// ("1999", "1999-05-01T00:00:00Z") or is a date of eight ("19990501"). Nothing where it says neither.
+    /// The year in the metadata's `field`: a whole number, or a string that begins with a
+    /// four-digit year ("1999", "1999-05-01T00:00:00Z") or is an eight-digit date ("19990501").
+    /// Otherwise `None`.
     pub fn year(&self, field: &str) -> Option<i64> {
         match self.metadata.get(field)? {
             Value::Number(number) => whole(number),
@@ -33,8 +33,8 @@ impl Document {
         }
     }
 
-    /// Whether metadata holds exactly `value` under `key`; `source` is the document's source where it has one. 1999 and
-    /// 1999.0 are equal, 1999 and "1999" are not.
+    /// Whether metadata holds exactly `value` under `key`; the key `source` means the document's
+    /// source if it has one. 1999 and 1999.0 are equal, 1999 and "1999" are not.
     pub fn matches(&self, key: &str, value: &Value) -> bool {
         if let ("source", Some(source)) = (key, &self.source) {
             return value.as_str() == Some(source);
@@ -49,14 +49,14 @@ impl Document {
     }
 }
 
-/// The number, if it is whole; one with a fraction part of 0 only as far as an f64 is exact.
+/// The number, if it is whole; a float only up to 2^53, where f64 is exact.
 fn whole(number: &serde_json::Number) -> Option<i64> {
     const EXACT: f64 = (1u64 << 53) as f64;
     let real = || number.as_f64().filter(|v| v.fract() == 0.0 && v.abs() <= EXACT).map(|v| v as i64);
     number.as_i64().or_else(real)
 }
 
-/// The document of a JSON object; `bad` makes an error that says where the object is.
+/// The document of a JSON object; `bad` makes an error that names the object's location.
 pub fn from_object(mut object: Map<String, Value>, bad: impl Fn(&str) -> Error) -> Result<Document> {
     let text = match object.remove("text") {
         Some(Value::String(text)) => text,
@@ -79,7 +79,7 @@ pub fn from_object(mut object: Map<String, Value>, bad: impl Fn(&str) -> Error) 
         None | Some(Value::Null) => Map::new(),
         Some(other) => return Err(bad("`metadata` is not an object").expected("an object").got(kind(&other))),
     };
-    // What stands beside the metadata belongs to it: Dolma's `created`, the columns of a table.
+    // Fields beside the metadata belong to it: Dolma's `created`, the columns of a table.
     for (key, value) in object.into_iter().filter(|(_, value)| !value.is_null()) {
         metadata.entry(key).or_insert(value);
     }

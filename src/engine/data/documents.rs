@@ -1,7 +1,8 @@
-//! Documents out of files: `.jsonl`, `.jsonl.gz`, `.jsonl.zst` (one JSON object a line, as Dolma has them),
-//! `.parquet` (one document a row, see `parquet`) and `.txt` (one document a file). The order is fixed: sorted paths,
-//! then lines or rows. Files are streamed, so memory holds one document (of parquet: a batch of rows) at a time. Which
-//! documents are kept is left to `split` and `decontaminate`.
+//! Reads documents from files: `.jsonl`, `.jsonl.gz`, `.jsonl.zst` (one JSON object per line, as in
+//! Dolma), `.parquet` (one document per row, see `parquet`) and `.txt` (one document per file). The
+//! order is fixed: sorted paths, then lines or rows. Files are streamed, so memory holds one
+//! document (for parquet, a batch of rows) at a time. `split` and `decontaminate` decide which
+//! documents are kept.
 
 use super::document::{Document, from_object, kind};
 use super::parquet;
@@ -41,19 +42,20 @@ impl Format {
     }
 }
 
-/// The document files that `inputs` name, sorted by path, each once however often it is named. An input is a file,
-/// a directory (searched below, names that begin with a dot left out) or a pattern of `*`, `?`, `[..]` and `**`.
-/// Directories and patterns yield the files of known kinds only; an input that yields none is an error.
+/// The document files that `inputs` name, sorted by path, without duplicates. An input is a file, a
+/// directory (searched recursively, skipping names that begin with a dot) or a pattern of `*`, `?`,
+/// `[..]` and `**`. Directories and patterns yield only files of known kinds; an input that yields
+/// none is an error.
 pub fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = BTreeSet::new();
     for input in inputs {
         let mut here = BTreeSet::new();
-        // A path that exists is meant literally even if it holds a `[`.
+        // A path that exists is taken literally even if it contains a `[`.
         if input.is_file() {
             if Format::of(input).is_none() {
-                return Err(Error::input("this kind of file is not read").at(input).expected(KNOWN).fix(
-                    "a file of one JSON object a line ends in .jsonl (or .jsonl.gz, .jsonl.zst): rename it, or \
-                     convert it",
+                return Err(Error::input("this kind of file is not supported").at(input).expected(KNOWN).fix(
+                    "if it has one JSON object per line, rename it to end in .jsonl (or .jsonl.gz, .jsonl.zst); \
+                     otherwise convert it",
                 ));
             }
             here.insert(input.clone());
@@ -63,14 +65,17 @@ pub fn expand(inputs: &[PathBuf]) -> Result<Vec<PathBuf>> {
             match_pattern(input, &mut here)?;
         }
         if here.is_empty() {
-            return Err(Error::input("no documents here").at(input).expected(KNOWN).fix("check the path or pattern"));
+            return Err(Error::input("no documents found here")
+                .at(input)
+                .expected(KNOWN)
+                .fix("check the path or pattern"));
         }
         found.append(&mut here);
     }
     if found.is_empty() {
-        return Err(Error::input("no input files are named").expected("at least one file, directory or pattern"));
+        return Err(Error::input("no input files are given").expected("at least one file, directory or pattern"));
     }
-    // One file under two names (a link, `./a` and `a`) is one file: the first name stays.
+    // One file under two names (a link, `./a` and `a`) counts once: the first name is kept.
     let mut seen = BTreeSet::new();
     let mut files = Vec::new();
     for path in found {
@@ -100,7 +105,8 @@ fn match_pattern(input: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Adds the document files below `directory`. `seen` holds the real paths entered, so a link to a parent ends.
+/// Adds the document files below `directory`. `seen` holds the real paths visited, so a link to a
+/// parent does not loop.
 fn search(directory: &Path, seen: &mut BTreeSet<PathBuf>, found: &mut BTreeSet<PathBuf>) -> Result<()> {
     let io = |e: std::io::Error| Error::io("search", directory, &e);
     if !seen.insert(fs::canonicalize(directory).map_err(io)?) {
@@ -122,13 +128,14 @@ fn search(directory: &Path, seen: &mut BTreeSet<PathBuf>, found: &mut BTreeSet<P
     Ok(())
 }
 
-/// Calls `each` on every document of `files`, in order, and returns how many there were. Stops at the first error,
-/// be it of a file (its path and line are named) or of `each`. No document at all is an error.
+/// Calls `each` on every document of `files`, in order, and returns their number. Stops at the
+/// first error, of a file (its path and line are named) or of `each`. No documents at all is an
+/// error.
 pub fn for_each_document(files: &[PathBuf], mut each: impl FnMut(Document) -> Result<()>) -> Result<u64> {
     let mut documents = 0;
     for path in files {
-        let format =
-            Format::of(path).ok_or_else(|| Error::input("this kind of file is not read").at(path).expected(KNOWN))?;
+        let format = Format::of(path)
+            .ok_or_else(|| Error::input("this kind of file is not supported").at(path).expected(KNOWN))?;
         let mut counted = |document| {
             documents += 1;
             each(document)
@@ -140,12 +147,12 @@ pub fn for_each_document(files: &[PathBuf], mut each: impl FnMut(Document) -> Re
         }
     }
     if documents == 0 {
-        let error = Error::input("there is no document in the input").got(match files.len() {
+        let error = Error::input("there are no documents in the input").got(match files.len() {
             1 => "an empty file".to_string(),
             n => format!("{n} empty files"),
         });
         return Err(match files.first() {
-            Some(path) => error.at(path).fix("check that the file was written to the end"),
+            Some(path) => error.at(path).fix("check that the file was written completely"),
             None => error,
         });
     }
@@ -200,7 +207,8 @@ fn open(path: &Path, format: Format) -> Result<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::with_capacity(BUFFER, plain)))
 }
 
-/// A failed read of a compressed file says that the file is damaged; of a plain file, that the system refused.
+/// The error of a failed read: a compressed file is damaged; for a plain file, it is the system's
+/// error.
 fn unreadable(path: &Path, format: Format, line: u64, e: &std::io::Error) -> Error {
     let (name, test) = match format {
         Format::JsonLines | Format::Parquet | Format::Text => return Error::io("read", path, e),
@@ -231,19 +239,20 @@ fn parse(path: &Path, line: u64, text: &str) -> Result<Document> {
     let value: Value = serde_json::from_str(text).map_err(|e| {
         // serde_json counts lines within this one line: its "at line 1 column C" is column C.
         bad("not valid JSON")
-            .expected(r#"one JSON object a line, such as {"id": "a", "text": "..."}"#)
+            .expected(r#"one JSON object per line, such as {"id": "a", "text": "..."}"#)
             .got(e.to_string().replace("at line 1 column", "at column"))
     })?;
     let Value::Object(object) = value else {
         return Err(bad("not a JSON object")
-            .expected(r#"one object a line, such as {"id": "a", "text": "..."}"#)
+            .expected(r#"one object per line, such as {"id": "a", "text": "..."}"#)
             .got(kind(&value)));
     };
     from_object(object, bad)
 }
 
-/// BLAKE3 hash (hexadecimal) of what `files` contribute: their bytes as stored, in order, and the name of a `.txt`
-/// file, which is its document's id. Directories do not count, so a moved data set keeps its hash.
+/// BLAKE3 hash (hexadecimal) of what `files` contribute: their bytes as stored, in order, and the
+/// name of a `.txt` file, which is its document's id. Directories do not count, so a moved data set
+/// keeps its hash.
 pub fn hash_files(files: &[PathBuf]) -> Result<String> {
     let mut all = blake3::Hasher::new();
     for path in files {

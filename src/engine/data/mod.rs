@@ -4,9 +4,10 @@
 //! files -> documents -> split -> decontaminate -> tokenizer -> shard -> batch
 //! ```
 //!
-//! Everything here is a pure function of the files and the settings: the order of documents is the order of
-//! sorted paths and lines, splits and windows come from hashes and seeds, and no result depends on the number of
-//! threads. Which partitions exist and what is trained on them is left to `study`.
+//! Everything here is a pure function of the files and the settings: the order of documents is the
+//! order of sorted paths and lines, splits and windows come from hashes and seeds, and no result
+//! depends on the number of threads. `study` decides which partitions exist and what is trained on
+//! them.
 
 pub mod batch;
 pub mod decontaminate;

@@ -1,14 +1,16 @@
-//! Documents out of `.parquet` files: one a row. Each row becomes the JSON object that the same document has in a
-//! `.jsonl` file, so both are read by one set of rules (`document::from_object`).
+//! Reads documents from `.parquet` files, one per row. Each row becomes the JSON object that the
+//! same document has in a `.jsonl` file, so one set of rules (`document::from_object`) reads both.
 //!
 //! * `text` (string, required), `id` (string or integer), `source` (string)
 //! * `metadata`: a struct, or a string that holds a JSON object
-//! * every other column of strings, numbers, booleans, dates or timestamps goes to the metadata; what `metadata` itself
-//!   holds comes first. Nulls are left out. Dates and timestamps become ISO 8601 text.
-//! * lists, maps, other structs, bytes, decimals and times of day are left out, and not even read.
+//! * every other column of strings, numbers, booleans, dates or timestamps goes to the metadata;
+//!   fields of `metadata` itself take precedence. Nulls are left out. Dates and timestamps become
+//!   ISO 8601 text.
+//! * lists, maps, other structs, bytes, decimals and times of day are skipped without being read.
 //!
-//! Memory holds a batch of rows and a page of each column. Columns are read by the crate's column readers: its record
-//! API, which assembles rows, panics on many damaged files, and these on few (see [`guarded`]).
+//! Memory holds a batch of rows and a page of each column. Columns are read by the crate's column
+//! readers, which panic on few damaged files (see [`guarded`]); its record API, which assembles
+//! rows, panics on many.
 
 use super::document::{Document, from_object};
 use crate::error::{Error, Result};
@@ -24,10 +26,10 @@ use serde_json::{Map, Value};
 use std::fs::File;
 use std::path::Path;
 
-/// Rows that are in memory at a time. Books are a few MB each.
+/// Rows in memory at a time. Books are a few MB each.
 const BATCH: usize = 64;
 
-/// Types of columns that have a JSON value.
+/// Column types whose values have a JSON equivalent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Scalar {
     Boolean,
@@ -37,11 +39,11 @@ enum Scalar {
     Text,
     /// Days since 1970-01-01.
     Date,
-    /// Since 1970-01-01, in this many parts of a second.
+    /// Units since 1970-01-01, this many per second.
     Timestamp(i64),
 }
 
-/// Where a column's values go.
+/// The destination of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Place {
     /// A field of the document: `text`, `id`, `source`.
@@ -54,12 +56,12 @@ enum Place {
     Beside,
 }
 
-/// A column that is read.
+/// A column to read.
 #[derive(Debug)]
 struct Column {
-    /// Its place among the file's leaf columns.
+    /// Its index among the file's leaf columns.
     leaf: usize,
-    /// Names from the root, as in `metadata`, `year`.
+    /// Names from the root, such as `metadata`, `year`.
     path: Vec<String>,
     place: Place,
     scalar: Scalar,
@@ -94,7 +96,7 @@ pub(super) fn for_each_row(path: &Path, mut each: impl FnMut(Document) -> Result
     Ok(())
 }
 
-/// The next `rows` documents; `before` rows were read of the file.
+/// The next `rows` documents; `before` rows of the file were read earlier.
 fn batch(
     path: &Path,
     columns: &[Column],
@@ -173,7 +175,7 @@ fn columns(path: &Path, schema: &SchemaDescriptor) -> Result<Vec<Column>> {
     for leaf in 0..schema.num_columns() {
         if let Some(place) = place(path, schema.get_column_root(leaf), &schema.column(leaf))? {
             let descriptor = schema.column(leaf);
-            // `place` takes no column without a JSON value.
+            // `place` accepts no column without a JSON value.
             let Some(scalar) = scalar(&descriptor) else { continue };
             let names = descriptor.path().parts().to_vec();
             columns.push(Column { leaf, path: names, place, scalar, level: descriptor.max_def_level() });
@@ -185,17 +187,18 @@ fn columns(path: &Path, schema: &SchemaDescriptor) -> Result<Vec<Column>> {
             .at(path)
             .expected("a column `text` of strings")
             .got(format!("the columns {}", names.join(", ")))
-            .fix("rename the column that holds the texts"));
+            .fix("rename the column that holds the texts to `text`"));
     }
     Ok(columns)
 }
 
-/// Where the values of a column go; none where it is left out. `root` is the top-level column that it belongs to.
+/// The destination of a column's values; `None` if it is skipped. `root` is the top-level column
+/// that it belongs to.
 fn place(path: &Path, root: &Type, column: &ColumnDescriptor) -> Result<Option<Place>> {
     let scalar = scalar(column);
     let name = root.name();
     let refuse = |expected: &str| {
-        let error = Error::input(format!("the column `{name}` is of another type")).at(path);
+        let error = Error::input(format!("the column `{name}` has the wrong type")).at(path);
         Err(error.expected(expected).got(type_of(root)))
     };
     match (name, scalar) {
@@ -220,7 +223,7 @@ fn is_struct(root: &Type) -> bool {
         && !(info.has_repetition() && info.repetition() == Repetition::REPEATED)
 }
 
-/// The type of a column as files name it.
+/// The type of a column, in parquet's terms.
 fn type_of(root: &Type) -> String {
     let info = root.get_basic_info();
     let marks = match (info.logical_type_ref(), info.converted_type()) {
@@ -231,7 +234,8 @@ fn type_of(root: &Type) -> String {
     if root.is_primitive() { format!("{}{marks}", root.get_physical_type()) } else { format!("a group{marks}") }
 }
 
-/// The JSON type of a column's values. Older files mark types in another way (`ConvertedType`) than newer ones.
+/// The JSON type of a column's values. Older files mark types with `ConvertedType`, newer ones with
+/// `LogicalType`.
 fn scalar(column: &ColumnDescriptor) -> Option<Scalar> {
     use ConvertedType as Old;
     use LogicalType as New;
@@ -270,13 +274,14 @@ impl Column {
         self.path.join(".")
     }
 
-    /// The next `rows` values, null where there is none; `before` rows were read of the file.
+    /// The next `rows` values, null where a value is absent; `before` rows of the file were read
+    /// earlier.
     fn read(&self, path: &Path, reader: &mut ColumnReader, before: u64, rows: usize) -> Result<Vec<Value>> {
         let values = guarded(path, || self.decode(reader, rows))?;
         if values.len() != rows {
             return Err(Error::input(format!("the column `{}` is cut off", self.name()))
                 .at(path)
-                .expected(format!("{} rows or more", before + rows as u64))
+                .expected(format!("at least {} rows", before + rows as u64))
                 .got(format!("{} rows", before + values.len() as u64))
                 .fix("copy or download the file again"));
         }
@@ -284,13 +289,13 @@ impl Column {
             value.ok_or_else(|| {
                 Error::input(format!("row {row}: the column `{}` is not valid UTF-8", self.name()))
                     .at(path)
-                    .fix("write the file again with the text as UTF-8")
+                    .fix("rewrite the file with its text as UTF-8")
             })
         };
         values.into_iter().zip(before + 1..).map(utf8).collect()
     }
 
-    /// The next values, at most `rows` of them; `None` is one that is not UTF-8.
+    /// At most `rows` further values; `None` stands for one that is not UTF-8.
     fn decode(&self, reader: &mut ColumnReader, rows: usize) -> std::result::Result<Vec<Option<Value>>, ParquetError> {
         let scalar = self.scalar;
         match reader {
@@ -323,7 +328,7 @@ impl Column {
         }
     }
 
-    /// The next values through `json`, at most `rows` of them; `None` is one that is not UTF-8.
+    /// At most `rows` further values, converted by `json`; `None` stands for one that is not UTF-8.
     fn values<T: DataType>(
         &self,
         reader: &mut ColumnReaderImpl<T>,
@@ -354,42 +359,44 @@ fn date(days: i32) -> Value {
     DateTime::from_timestamp(i64::from(days) * DAY, 0).map(|t| t.date_naive().to_string()).into()
 }
 
-/// `count` parts of a second since 1970, `parts` to the second, without a time zone: 1999-05-01T12:00:00.
+/// `count` units since 1970, `parts` per second, without a time zone: 1999-05-01T12:00:00.
 fn timestamp(count: i64, parts: i64) -> Value {
     let nanoseconds = count.rem_euclid(parts) * (1_000_000_000 / parts);
     let time = DateTime::from_timestamp(count.div_euclid(parts), nanoseconds as u32);
     time.map(|t| format!("{:?}", t.naive_utc())).into()
 }
 
-/// That a column's chunk is of a known compression and lies in the file: the crate panics where it does not.
+/// Checks that a column's chunk has a known compression and is within the file: the crate panics
+/// otherwise.
 fn check_chunk(path: &Path, column: &Column, group: &RowGroupMetaData, bytes: u64) -> Result<()> {
     let chunk = group.column(column.leaf);
     let name = column.name();
     let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
     let end = start.checked_add(chunk.compressed_size());
     if start < 0 || end.is_none_or(|end| end < start || end as u64 > bytes) {
-        return Err(Error::input(format!("the column `{name}` does not lie in the file"))
+        return Err(Error::input(format!("the column `{name}` extends outside the file"))
             .at(path)
-            .expected(format!("a place within {bytes} bytes"))
+            .expected(format!("a range within {bytes} bytes"))
             .got(format!("{} bytes from {start}", chunk.compressed_size()))
             .fix("copy or download the file again"));
     }
     match chunk.compression() {
         Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_) => Ok(()),
-        other => Err(Error::input(format!("the compression of the column `{name}` is not read"))
+        other => Err(Error::input(format!("the compression of the column `{name}` is not supported"))
             .at(path)
             .expected("snappy, gzip, zstd or none")
             .got(other.to_string())
-            .fix("write the file again with zstd")),
+            .fix("rewrite the file with zstd")),
     }
 }
 
-/// What the crate says. Some damage makes it panic; that, too, is an error of the file.
+/// Runs `read`. Some damaged files make the crate panic; that is also reported as an error of the
+/// file.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> std::result::Result<T, ParquetError>) -> Result<T> {
-    // Nothing that was half changed is used after a panic: the file is given up.
+    // Nothing half-changed is used after a panic: reading of this file stops.
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(read)) {
         Ok(read) => read.map_err(|e| damaged(path, &e)),
-        Err(_) => Err(damaged(path, &ParquetError::General("values that cannot be".into()))),
+        Err(_) => Err(damaged(path, &ParquetError::General("impossible values".into()))),
     }
 }
 
@@ -400,7 +407,7 @@ fn damaged(path: &Path, e: &ParquetError) -> Error {
     {
         return Error::io("read", path, io);
     }
-    Error::input("the parquet file is damaged, or written in a way that is not read")
+    Error::input("the parquet file is damaged, or uses an unsupported feature")
         .at(path)
         .expected("a whole, unencrypted parquet file")
         .got(e.to_string())

@@ -3,12 +3,12 @@
 //! | file | content |
 //! | --- | --- |
 //! | `tokens.bin` | every document's tokens, each document followed by the EOS; headerless little-endian u16, or u32 when V > 65,536 (the layout of OLMo's data) |
-//! | `documents.bin` | u64 little-endian, documents + 1 values: where each document starts (in tokens), then the end |
-//! | `bytes.bin` | u64 little-endian, one value a document: bytes of its text, for bits per byte |
+//! | `documents.bin` | u64 little-endian, documents + 1 values: the start of each document (in tokens), then the end |
+//! | `bytes.bin` | u64 little-endian, one value per document: bytes of its text, for bits per byte |
 //! | `shard.json` | counts, type, vocabulary, EOS, and the hashes of the tokenizer and of the three files' content |
 //!
-//! The directory appears whole or not at all. Opening checks everything that reading relies on. Which documents go
-//! into a shard is left to the caller, how they are cut into windows to `batch`.
+//! The directory appears whole or not at all. Opening checks everything that reading relies on. The
+//! caller decides which documents go into a shard, `batch` how they are cut into windows.
 
 use crate::engine::data::{Document, Tokenizer};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ const DOCUMENTS: &str = "documents.bin";
 const BYTES: &str = "bytes.bin";
 const INFO: &str = "shard.json";
 
-/// How a token is stored.
+/// The storage type of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenType {
@@ -50,13 +50,14 @@ impl TokenType {
     }
 }
 
-/// The content of `shard.json`. Unknown fields are refused: they would say something that this version ignores.
+/// The content of `shard.json`. Unknown fields are refused: this version would ignore their
+/// meaning.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardInfo {
     /// At least 1.
     pub documents: u64,
-    /// Tokens, one EOS a document included.
+    /// Tokens, including one EOS per document.
     pub tokens: u64,
     /// Bytes of text (UTF-8).
     pub bytes: u64,
@@ -72,10 +73,10 @@ pub struct ShardInfo {
     pub content: String,
 }
 
-/// Text that is collected before it is encoded in parallel.
+/// Bytes of text that are collected before they are encoded in parallel.
 const BATCH_BYTES: usize = 4 << 20;
 
-/// Takes the documents of a shard that is being written; see [`Shard::write`].
+/// Collects the documents of a shard that is being written; see [`Shard::write`].
 pub struct ShardWriter<'a> {
     tokenizer: &'a Tokenizer,
     dtype: TokenType,
@@ -105,7 +106,7 @@ impl<'a> ShardWriter<'a> {
         })
     }
 
-    /// Adds a document. Some are held back and encoded together.
+    /// Adds a document. Documents are buffered and encoded in batches.
     pub fn add(&mut self, document: Document) -> Result<()> {
         self.waiting_bytes += document.text.len();
         self.waiting.push(document.text);
@@ -130,7 +131,7 @@ impl<'a> ShardWriter<'a> {
     fn put(&mut self, tokens: &[u32], bytes: u64) -> Result<()> {
         let (vocabulary, eos) = (self.tokenizer.vocabulary(), self.tokenizer.eos());
         if let Some(bad) = tokens.iter().find(|t| **t as usize >= vocabulary || **t == eos) {
-            return Err(Error::input("a document has a token that no document may have")
+            return Err(Error::input("a document contains an invalid token")
                 .expected(format!("tokens below {vocabulary} other than the EOS {eos}"))
                 .got(bad.to_string()));
         }
@@ -175,7 +176,7 @@ impl<'a> ShardWriter<'a> {
     }
 }
 
-/// A file being written, and the hash of what went in.
+/// A file being written, and the hash of its content.
 struct HashedFile {
     path: PathBuf,
     file: BufWriter<File>,
@@ -197,8 +198,8 @@ impl HashedFile {
     }
 }
 
-/// An open shard. Its files must not be changed while it is open; Stockpot only ever replaces them by a rename,
-/// which leaves the mapped ones as they were.
+/// An open shard. Its files must not change while it is open. Stockpot only ever replaces them by
+/// renaming, which leaves the mapped files unchanged.
 #[derive(Debug)]
 pub struct Shard {
     directory: PathBuf,
@@ -209,26 +210,27 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Writes the shard `directory` from the documents that `fill` adds, in that order, and opens it.
+    /// Writes the shard `directory` from the documents that `fill` adds, in that order, and opens
+    /// it.
     pub fn write(
         directory: &Path,
         tokenizer: &Tokenizer,
         fill: impl FnOnce(&mut ShardWriter) -> Result<()>,
     ) -> Result<Shard> {
-        files::write_directory_atomic(directory, |aside| {
-            let mut writer = ShardWriter::create(aside, tokenizer)?;
+        files::write_directory_atomic(directory, |temporary| {
+            let mut writer = ShardWriter::create(temporary, tokenizer)?;
             fill(&mut writer)?;
-            writer.finish(aside)
+            writer.finish(temporary)
         })?;
         Shard::open(directory)
     }
 
-    /// Maps a shard and checks it: sizes, offsets, the EOS after every document, every token below V, the sum of the
-    /// bytes. Reads all tokens once.
+    /// Maps a shard and checks it: sizes, offsets, the EOS after every document, every token below
+    /// V, the sum of the bytes. Reads all tokens once.
     pub fn open(directory: &Path) -> Result<Shard> {
         let path = directory.join(INFO);
         let info: ShardInfo = serde_json::from_str(&files::read_to_string(&path)?).map_err(|e| {
-            Error::input("not the description of a shard")
+            Error::input("not a shard description")
                 .at(&path)
                 .got(e.to_string())
                 .fix("write the shard again with this version of stockpot")
@@ -258,7 +260,7 @@ impl Shard {
 
     fn check_offsets(&self) -> Result<()> {
         let bad = |expected: String, got: u64| {
-            Err(damaged(&self.directory.join(DOCUMENTS), "the document starts are wrong")
+            Err(damaged(&self.directory.join(DOCUMENTS), "the document offsets are wrong")
                 .expected(expected)
                 .got(got.to_string()))
         };
@@ -288,7 +290,7 @@ impl Shard {
         };
         let largest = self.tokens.par_chunks(CHUNK * width).filter_map(largest).max().unwrap_or(0);
         if largest >= vocabulary {
-            return Err(damaged(&path, "a token lies outside the vocabulary")
+            return Err(damaged(&path, "a token is outside the vocabulary")
                 .expected(format!("tokens below {vocabulary}"))
                 .got(largest.to_string()));
         }
@@ -324,7 +326,7 @@ impl Shard {
         &self.info
     }
 
-    /// Tokens in the shard, one EOS a document included.
+    /// Tokens in the shard, including one EOS per document.
     pub fn tokens_len(&self) -> u64 {
         self.info.tokens
     }
@@ -334,7 +336,7 @@ impl Shard {
         self.info.documents
     }
 
-    /// Copies the tokens from `start` on to `out`. Panics when they end before `out` is full.
+    /// Copies the tokens from `start` on to `out`. Panics if there are too few to fill `out`.
     pub fn read(&self, start: u64, out: &mut [u32]) {
         let width = self.info.dtype.bytes();
         let start = start as usize * width;
@@ -353,13 +355,13 @@ impl Shard {
         }
     }
 
-    /// Where document `i`'s tokens lie, its EOS not included. Panics when there is no such document.
+    /// The positions of document `i`'s tokens, without its EOS. Panics if there is no document `i`.
     pub fn document(&self, i: u64) -> Range<u64> {
         assert!(i < self.info.documents, "document {i} of {}", self.info.documents);
         u64_at(&self.documents, i as usize)..u64_at(&self.documents, i as usize + 1) - 1
     }
 
-    /// Bytes of the text of document `i`. Panics when there is no such document.
+    /// Bytes of the text of document `i`. Panics if there is no document `i`.
     pub fn document_bytes(&self, i: u64) -> u64 {
         assert!(i < self.info.documents, "document {i} of {}", self.info.documents);
         u64_at(&self.bytes, i as usize)
@@ -390,8 +392,9 @@ fn map(path: &Path, count: Option<u64>, width: usize) -> Result<Mmap> {
             .expected(format!("{count} values of {width} bytes, as {INFO} says"))
             .got(format!("{size} bytes")));
     }
-    // SAFETY: a mapping is sound while nobody changes the file. Stockpot never writes to a finished shard: a new one
-    // is made aside and renamed, which leaves this file's pages alone. Nothing is read as anything but bytes.
+    // SAFETY: a mapping is sound while no one changes the file. Stockpot never writes to a finished
+    // shard: a new one is written to a temporary directory and renamed, which leaves this file's
+    // pages unchanged. The pages are only read as bytes.
     unsafe { Mmap::map(&file) }.map_err(|e| Error::io("map", path, &e))
 }
 

@@ -1,11 +1,11 @@
-//! Train, validation and test by a hash of the document's id: a document's split depends on its own id and on
-//! nothing else, so adding documents moves no other document.
+//! Train, validation and test splits by a hash of the document's id. A document's split depends
+//! only on its own id, so adding documents does not move existing ones.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// The use of a document.
+/// The use that a document is assigned to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
@@ -32,7 +32,8 @@ impl fmt::Display for Split {
     }
 }
 
-/// Which share of the documents is held out, and how pieces of one original are kept together.
+/// The shares of documents that are held out, and the separator that keeps pieces of one original
+/// together.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SplitRule {
     separator: Option<String>,
@@ -41,12 +42,12 @@ pub struct SplitRule {
 }
 
 impl SplitRule {
-    /// `validation` and `test` are expected shares of the documents, each at least 0, together below 1. With a
-    /// `separator`, ids that agree up to its first occurrence go to the same split.
+    /// `validation` and `test` are expected shares of the documents, each at least 0, together
+    /// below 1. With a `separator`, ids that agree up to its first occurrence go to the same split.
     pub fn new(separator: Option<String>, validation: f64, test: f64) -> Result<SplitRule> {
         for (name, share) in [("validation", validation), ("test", test)] {
             if !(0.0..1.0).contains(&share) {
-                return Err(Error::usage(format!("the {name} share is no share of the documents"))
+                return Err(Error::usage(format!("the {name} share is out of range"))
                     .expected("a number from 0 to below 1")
                     .got(share.to_string()));
             }
@@ -63,8 +64,8 @@ impl SplitRule {
         Ok(SplitRule { separator, validation, test })
     }
 
-    /// The split of the document `id`. Test takes the lowest hashes and validation the next, so a changed
-    /// validation share moves no test document.
+    /// The split of the document `id`. Test takes the lowest hashes and validation the next, so
+    /// changing the validation share does not move test documents.
     pub fn split(&self, id: &str) -> Split {
         let place = unit_hash(self.original(id));
         if place < self.test {
@@ -76,7 +77,7 @@ impl SplitRule {
         }
     }
 
-    /// The part of `id` that decides: all of it, or what stands before the separator.
+    /// The part of `id` that decides: all of it, or the part before the separator.
     fn original<'a>(&self, id: &'a str) -> &'a str {
         match &self.separator {
             Some(separator) => id.split_once(separator.as_str()).map_or(id, |(original, _)| original),

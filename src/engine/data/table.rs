@@ -1,4 +1,4 @@
-//! How much text each partition has in each split: the numbers that budgets and mixtures are planned with.
+//! The amount of text of each partition in each split, from which budgets and mixtures are planned.
 
 use crate::engine::data::{ShardInfo, Split};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use std::fmt;
 pub struct PartitionRow {
     /// The partition's name; `all` in a row of [`PartitionTable::totals`].
     pub partition: String,
-    /// Counts below are of this split alone.
+    /// The counts below are for this split only.
     pub split: Split,
     /// Documents in the shard.
     pub documents: u64,
@@ -38,7 +38,8 @@ impl PartitionTable {
         });
     }
 
-    /// The sum over the partitions, per split, in the order train, validation, test; splits without rows left out.
+    /// The sum over the partitions, per split, in the order train, validation, test; splits without
+    /// rows are omitted.
     pub fn totals(&self) -> Vec<PartitionRow> {
         let total = |split| {
             let sum = |of: fn(&PartitionRow) -> u64| self.rows.iter().filter(|r| r.split == split).map(of).sum();
@@ -66,7 +67,7 @@ impl fmt::Display for PartitionTable {
             "partition", "split", header[0], header[1], header[2], header[3]
         )?;
         for r in &all {
-            // A division of two counts of zero is no number; such a row shows a dash.
+            // Without tokens there is no ratio; the row shows a dash.
             let ratio =
                 if r.tokens == 0 { "-".to_string() } else { format!("{:.2}", r.bytes as f64 / r.tokens as f64) };
             let (documents, tokens, bytes) = (thousands(r.documents), thousands(r.tokens), thousands(r.bytes));

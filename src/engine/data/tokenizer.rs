@@ -1,6 +1,7 @@
-//! Text to token ids: a Hugging Face `tokenizer.json`, read or trained here as a byte-level BPE. The document
-//! separator (EOS) is never produced by text, only put between documents by `shard`. Encoding many texts runs on
-//! the rayon pool of the calling thread; results are in the order of the texts.
+//! Text to token ids: a Hugging Face `tokenizer.json`, read or trained here as a byte-level BPE.
+//! Text never encodes to the document separator (EOS); only `shard` puts it between documents. Many
+//! texts are encoded on the rayon pool of the calling thread; results are in the order of the
+//! texts.
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -11,7 +12,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::models::{ModelWrapper, TrainerWrapper};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
-/// Names under which tokenizers keep their end-of-document token; the first that is present is it.
+/// Common names of the end-of-document token; the first that is present is used.
 const EOS_NAMES: [&str; 6] = ["<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "<|eos|>", "[EOS]"];
 
 /// A pair seen fewer times than this is not merged: a token that occurs once teaches nothing.
@@ -20,7 +21,7 @@ const MIN_COUNT: u64 = 2;
 /// A tokenizer and its end-of-document token (EOS). Ids are below V = [`Tokenizer::vocabulary`].
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    /// The file's own bytes, so that saving and hashing say exactly what was read.
+    /// The file's own bytes, so that saving and hashing reproduce exactly what was read.
     json: Vec<u8>,
     vocabulary: usize,
     eos: u32,
@@ -31,15 +32,17 @@ impl Tokenizer {
     /// The smallest vocabulary of a byte-level BPE: 256 bytes and the EOS.
     pub const SMALLEST: usize = 257;
 
-    /// Trains a byte-level BPE of exactly `vocabulary` tokens: `<|endoftext|>` (id 0), the 256 bytes in the order of
-    /// their characters, and merges learned from `texts` cut into words as GPT-2 cuts them. Any text can be encoded.
-    /// The text is best kept below some 10 GB: the trainer counts a pair of tokens in 31 bits.
+    /// Trains a byte-level BPE of exactly `vocabulary` tokens: `<|endoftext|>` (id 0), the 256
+    /// bytes in the order of their characters, and merges learned from `texts` cut into words as
+    /// GPT-2 cuts them. Any text can be encoded. Keep the text below about 10 GB: the trainer
+    /// counts a pair of tokens in 31 bits.
     ///
-    /// The result depends on the texts, not on their order or on the number of threads: counts are integers, ties
-    /// go to the smaller pair of ids, and no pair is queued twice, because a token's text is always put together in
-    /// the same way (a merge that lies between two token boundaries does not see what is beyond them).
+    /// The result depends on the texts, not on their order or on the number of threads: counts are
+    /// integers, ties go to the smaller pair of ids, and no pair is queued twice, because a token's
+    /// text is always assembled in the same way (a merge between two token boundaries does not see
+    /// beyond them).
     ///
-    /// Errors when `vocabulary` is below 257, or when the texts are too few to learn that many tokens.
+    /// Errors if `vocabulary` is below 257, or if the texts are too few to learn that many tokens.
     pub fn train(texts: impl Iterator<Item = String> + Send, vocabulary: usize) -> Result<Tokenizer> {
         if vocabulary < Tokenizer::SMALLEST {
             return Err(Error::usage("the vocabulary is too small for a byte-level BPE")
@@ -70,9 +73,9 @@ impl Tokenizer {
         Tokenizer::parse(json.into_bytes(), None)
     }
 
-    /// Reads a `tokenizer.json`. `eos` names the end-of-document token; without it, it is the first of
-    /// `<|endoftext|>`, `</s>`, `<|end_of_text|>`, `<eos>`, `<|eos|>`, `[EOS]` that the vocabulary has. Truncation
-    /// and padding that the file may ask for are switched off: a document is encoded whole.
+    /// Reads a `tokenizer.json`. `eos` names the end-of-document token; the default is the first of
+    /// `<|endoftext|>`, `</s>`, `<|end_of_text|>`, `<eos>`, `<|eos|>`, `[EOS]` that the vocabulary
+    /// has. Truncation and padding set in the file are switched off: a document is encoded whole.
     pub fn load(path: &Path, eos: Option<&str>) -> Result<Tokenizer> {
         let json = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
         Tokenizer::parse(json, eos).map_err(|e| e.at(path))
@@ -80,7 +83,7 @@ impl Tokenizer {
 
     fn parse(json: Vec<u8>, eos: Option<&str>) -> Result<Tokenizer> {
         let mut inner = tokenizers::Tokenizer::from_bytes(&json).map_err(|e| {
-            Error::input("not a tokenizer that can be read")
+            Error::input("this tokenizer cannot be read")
                 .expected("a tokenizer.json of Hugging Face tokenizers")
                 .got(e.to_string())
         })?;
@@ -93,7 +96,7 @@ impl Tokenizer {
         }
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| Error::input(format!("cannot switch off truncation: {e}")))?;
-        // Text that spells a special token is text.
+        // Text that spells a special token is encoded as plain text.
         inner.set_encode_special_tokens(true);
         let (eos, eos_text) = find_eos(&inner, eos)?;
         // Ids may have gaps, and the embedding needs a row for each id up to the largest.
@@ -112,8 +115,9 @@ impl Tokenizer {
         if !ids.contains(&self.eos) {
             return Ok(ids);
         }
-        // A model that looks whole words up in its vocabulary (Unigram, WordLevel) finds the EOS there when text
-        // spells it. Such a text is encoded in pieces, each cut after the first character of the spelling.
+        // A model that looks up whole words in its vocabulary (Unigram, WordLevel) finds the EOS
+        // there if text spells it. That text is encoded in pieces, each cut after the first
+        // character of the spelling.
         let mut ids = Vec::new();
         let mut rest = text;
         while let Some(at) = rest.find(&self.eos_text) {
@@ -174,12 +178,12 @@ fn find_eos(inner: &tokenizers::Tokenizer, named: Option<&str>) -> Result<(u32, 
     if let Some(name) = named {
         return inner.token_to_id(name).map(|id| (id, name.to_string())).ok_or_else(|| {
             Error::input(format!("the tokenizer has no token `{name}`"))
-                .expected("the end-of-document token, as it stands in the vocabulary")
+                .expected("the end-of-document token, as spelled in the vocabulary")
                 .fix("name a token of this tokenizer, or leave the name out")
         });
     }
     EOS_NAMES.iter().find_map(|name| inner.token_to_id(name).map(|id| (id, name.to_string()))).ok_or_else(|| {
-        Error::input("the tokenizer has no end-of-document token of a known name")
+        Error::input("the tokenizer has no end-of-document token with a known name")
             .expected(format!("one of {}", EOS_NAMES.join(", ")))
             .fix("name the token to put between documents")
     })

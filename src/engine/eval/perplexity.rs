@@ -1,5 +1,6 @@
-//! Perplexity of a model on documents. A document's n tokens are cut into windows of T; each window's input is EOS
-//! followed by the window's first T-1 tokens, so every token is scored once. Sums of nats are kept; ratios come last.
+//! Perplexity of a model on documents. A document's n tokens are cut into windows of T; each
+//! window's input is EOS followed by the window's first T-1 tokens, so every token is scored once.
+//! Sums of nats are kept; ratios are computed last.
 
 use crate::engine::data::{Shard, eval_windows, fill_eval_window};
 use crate::engine::device::{Buffer, DType, Device, Pending};
@@ -17,7 +18,7 @@ pub struct DomainScore {
     pub documents: u64,
     /// Tokens that were scored: all of the documents' own, without EOS.
     pub tokens: u64,
-    /// Of the documents' text in UTF-8.
+    /// Bytes of the documents' text in UTF-8.
     pub bytes: u64,
     /// Sum of -ln p over the tokens.
     pub nats: f64,
@@ -40,16 +41,17 @@ struct ScoringPass {
     context: usize,
 }
 
-/// Rows of the activations to score with at context length `context`: few enough to stay near a CPU's caches, or enough
-/// to fill a GPU. A function of the context and the device's compute type alone, since the bits of a score may depend
-/// on how windows are batched.
+/// Rows of activations for scoring at context length `context`: few enough to stay near a CPU's
+/// caches, or enough to fill a GPU. Depends only on the context and the device's compute type,
+/// because the bits of a score may depend on how windows are batched.
 pub fn rows(context: usize, compute: DType) -> usize {
     context.max(if compute == DType::F32 { 2048 } else { 16384 })
 }
 
-/// Scores every document of `shard`. Batches hold windows of like length; each window's sum is taken in token order,
-/// and the windows' sums are added up in document order. `after_pass` is called each time a pass was queued, which the
-/// device is still at work on: with the device, and with how many windows of how many are done or queued.
+/// Scores every document of `shard`. Batches hold windows of similar length; each window is summed
+/// in token order, and the windows' sums are added in document order. `after_pass` is called after
+/// each pass is queued, while the device may still compute it, with the device, the number of
+/// windows that are done or queued, and the total.
 pub fn score(
     device: &mut Device,
     model: &Model,
@@ -87,7 +89,7 @@ pub fn score(
     }
     if let Some(bad) = nats.iter().position(|n| !n.is_finite()) {
         return Err(Error::numeric(format!("the loss of window {bad} of {} is {}", nats.len(), nats[bad]))
-            .fix("look for weights that are not finite, or that have grown without bound"));
+            .fix("check the weights for values that are not finite or have grown without bound"));
     }
     let documents = shard.documents();
     let tokens = (0..documents).map(|i| shard.document(i)).map(|d| d.end - d.start).sum();
@@ -103,7 +105,7 @@ fn windows(shard: &Shard, context: usize) -> Vec<Range<u64>> {
 }
 
 impl ScoringPass {
-    /// Leaves the nats of each window in `sums`.
+    /// Queues the pass; the nats of each window end up in `sums`.
     fn queue(
         &self,
         device: &mut Device,

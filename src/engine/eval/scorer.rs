@@ -1,5 +1,6 @@
-//! What scoring takes, on one device: a model whose weights are replaced, its activations, and the pool that merges are
-//! made of. Checkpoints or merges are put into the model, one after the other, and scored on shards.
+//! Scoring on one device: a model whose weights are replaced, its activations, and the pool that
+//! merges are computed from. Checkpoints or merges are loaded into the model, one after another,
+//! and scored on shards.
 
 use super::perplexity::{DomainScore, rows, score};
 use crate::engine::checkpoint::read_weights;
@@ -10,7 +11,7 @@ use crate::engine::model::{Activations, Config, Model};
 use crate::error::Result;
 use std::path::Path;
 
-/// A device with everything that scoring takes.
+/// A device with everything that scoring needs.
 pub struct Scorer<'a> {
     device: Device,
     model: Model,
@@ -19,7 +20,8 @@ pub struct Scorer<'a> {
 }
 
 impl<'a> Scorer<'a> {
-    /// On a device of `spec`, for models of `config`; `merges` and the pool that they are of, if there are any.
+    /// Opens a device of `spec` for models of `config`. `merges` is a pool and sums of its
+    /// checkpoints, if any are to be scored.
     pub fn new(
         spec: &DeviceSpec,
         config: &Config,
@@ -34,21 +36,22 @@ impl<'a> Scorer<'a> {
         Ok(Scorer { device, model, acts, merger })
     }
 
-    /// Puts a checkpoint into the model.
+    /// Loads a checkpoint into the model.
     pub fn load_checkpoint(&mut self, directory: &Path) -> Result<()> {
         self.model.load(&mut self.device, &read_weights(directory, &self.model.config)?)
     }
 
-    /// Puts the merge at `position` of the order that takes the fewest loads into the model, and returns its position
-    /// among the merges that the scorer was made for.
+    /// Loads the merge at `position`, in the order that needs the fewest loads, into the model.
+    /// Returns its index among the merges that the scorer was made for.
     pub fn load_merge(&mut self, position: usize) -> Result<usize> {
         let merger = self.merger.as_mut().expect("a scorer that was made for merges");
         merger.load(&mut self.device, position, &self.model)?;
         Ok(merger.order()[position])
     }
 
-    /// Scores what was loaded last on every document of `shard`; meanwhile the next merge's checkpoints come in.
-    /// `after_pass` is called with the windows that are done or queued, and with all of them.
+    /// Scores the loaded model on every document of `shard`; meanwhile the next merge's checkpoints
+    /// are uploaded. `after_pass` is called with the number of windows that are done or queued, and
+    /// the total.
     pub fn score(&mut self, shard: &Shard, after_pass: &mut dyn FnMut(u64, u64)) -> Result<DomainScore> {
         let Scorer { device, model, acts, merger } = self;
         let mut after_pass = |device: &mut Device, done, total| {

@@ -1,9 +1,11 @@
-//! Weighted sums of a pool put straight into a model, one after the other. Each runs in f64 in the order of its terms
-//! and is rounded once, so the bits are the same on every device, in every order of the sums and with any memory.
+//! Loads weighted sums of a pool directly into a model, one after another. Each is summed in f64 in
+//! the order of its terms and rounded once, so its bits do not depend on the device, the order of
+//! the sums or the memory.
 //!
-//! On the CPU the page cache is the pool. A device that runs kernels keeps as many checkpoints as the memory set aside
-//! holds, a sum is then one launch; one of more members is streamed through that memory. Copies go to the device
-//! aside: while a sum is scored, the next one's missing members come in.
+//! On the CPU the page cache is the pool. A device that runs kernels keeps as many checkpoints as
+//! its reserved memory holds; a sum is then one launch. A sum with more members is streamed through
+//! that memory. Copies use the side stream: while a sum is scored, the missing members of the next
+//! one are uploaded.
 
 use super::pool::Pool;
 use super::resident::{CHUNK, Loading, Resident};
@@ -17,18 +19,20 @@ use crate::engine::ops::{GRAD_NORM_OUT, GRAD_NORM_PARTS, GradNorm};
 use crate::error::Result;
 use std::ops::Range;
 
-/// Elements that the CPU merges at a time: the threads share them out, and no second copy of the model exists.
+/// Elements that the CPU merges at a time: they are divided among the threads, and there is no
+/// second copy of the model.
 const BLOCK: usize = 1 << 22;
-/// [`Merger::prefetch`] brings in this part of a checkpoint at a time. A pass over 16,384 tokens computes 33,000 flops
-/// for each weight, which takes an H100 some 80 ps a weight at best; the part, 4 bytes of every 32nd weight, takes PCIe
-/// 5 ps and a host's thread 20. So copies end within the pass, and a million tokens, 61 passes, leave time for nearly
-/// two checkpoints.
+/// [`Merger::prefetch`] uploads 1/32 of a checkpoint at a time. A pass over 16,384 tokens computes
+/// 33,000 flops per weight, which takes an H100 about 80 ps per weight at best; one part, 4 bytes
+/// of every 32nd weight, takes 5 ps per weight on PCIe and 20 ps on a host thread. So copies end
+/// within the pass, and a million tokens (61 passes) leave time for nearly two checkpoints.
 const PARTS: usize = 32;
-/// What a device keeps for kernels that are loaded later and for inputs.
+/// Device memory kept free for inputs and for kernels that are loaded later.
 const RESERVE: u64 = 512 << 20;
 
-/// Bytes of a device that a [`Merger`] may take, once all else is allocated: what is free less a reserve. Where the
-/// device cannot tell, all that the checkpoints need.
+/// Bytes of device memory that a [`Merger`] may take once everything else is allocated: the free
+/// memory less a reserve, or all that the checkpoints need if the device cannot report its free
+/// memory.
 pub fn memory_set_aside(device: &Device) -> u64 {
     device.free_memory().map_or(u64::MAX, |free| free.saturating_sub(RESERVE).max(free / 2))
 }
@@ -69,13 +73,13 @@ impl<'a> Merger<'a> {
         Ok(Merger { pool, sums, order, kernels: Some(kernels) })
     }
 
-    /// The sums in the order in which they take the fewest loads. Any order gives the same bits.
+    /// The sums in the order that needs the fewest loads. Any order gives the same bits.
     pub fn order(&self) -> &[usize] {
         &self.order
     }
 
-    /// Gives `model` the weights of sum `order()[position]`. Refused, by file: a checkpoint that is not finite, or
-    /// changed since it was opened.
+    /// Loads sum `order()[position]` into `model`. Refused, by file: a checkpoint that is not
+    /// finite or has changed since it was opened.
     pub fn load(&mut self, device: &mut Device, position: usize, model: &Model) -> Result<()> {
         assert_eq!(model.table.len, self.pool.table().len, "a model like those of the pool");
         let sum = &self.sums[self.order[position]];
@@ -88,9 +92,9 @@ impl<'a> Merger<'a> {
         }
     }
 
-    /// Brings a part of what the next sum lacks to the device, beside the work that is queued there. Call it after
-    /// each pass that is queued between two loads. What fails here is no error yet: [`Merger::load`] reads it again,
-    /// and says what is wrong where that sum is meant.
+    /// Uploads a part of the next sum's missing members on the side stream, beside the queued work.
+    /// Call it after each pass that is queued between two loads. A failure is not reported here:
+    /// [`Merger::load`] reads again, and reports it for the sum that it belongs to.
     pub fn prefetch(&mut self, device: &mut Device) {
         if let Some(kernels) = &mut self.kernels
             && kernels.prefetch(device, self.pool).is_err()
@@ -111,15 +115,15 @@ fn load_on_cpu(device: &mut Device, pool: &Pool, sum: &WeightedSum, model: &Mode
     members(sum).iter().try_for_each(|&k| pool.checkpoints()[k].check_unchanged())
 }
 
-/// What merging with kernels takes.
+/// State of merging with kernels.
 struct Kernels {
     resident: Resident,
-    /// Of the sum at each position
+    /// Members of the sum at each position.
     members: Vec<Vec<usize>>,
     uses: Uses,
-    /// Each term's row of the memory, u32
+    /// (terms) u32: each term's row of the memory
     rows: Buffer,
-    /// f64
+    /// (terms) f64
     weights: Buffer,
     /// The position to prefetch for.
     next: Option<usize>,
@@ -140,7 +144,8 @@ impl Kernels {
         if self.members[position].len() > self.resident.slots.len() {
             self.stream(device, pool, sum, position, model)?;
         } else {
-            // Another sum than the one expected has no use for what is half there.
+            // A half-loaded checkpoint is dropped if this sum, not the one expected, does not need
+            // it.
             if let Some(loading) = ahead.filter(|loading| self.members[position].contains(&loading.checkpoint)) {
                 self.resident.finish(device, pool, loading)?;
             }
@@ -149,16 +154,17 @@ impl Kernels {
             }
             device.join_uploads()?;
             let slots = &self.resident.slots;
-            self.set_terms(device, sum, |k| slots.of(k).expect("the members were brought in"))?;
+            self.set_terms(device, sum, |k| slots.of(k).expect("all members are loaded"))?;
             self.merge(device, sum, self.resident.matrix(), 0..model.table.len, model)?;
         }
-        // What comes in next may take the place of what this reads.
+        // Later uploads may replace what this launch reads.
         device.fork_uploads()?;
         self.next = Some(position + 1);
         Ok(())
     }
 
-    /// A load of one of the members at `position` that are not there, into a slot that is freed for it.
+    /// Begins loading one missing member of the sum at `position`, into a slot that is freed for
+    /// it.
     fn missing(&mut self, position: usize) -> Option<Loading> {
         let members = &self.members[position];
         let checkpoint = members.iter().copied().find(|&k| self.resident.slots.of(k).is_none())?;
@@ -182,7 +188,8 @@ impl Kernels {
         Ok(())
     }
 
-    /// Members that do not fit the memory together: chunks of all of them, in two halves of it by turns.
+    /// Streams members that do not fit the memory together: chunks of all of them, alternating
+    /// between its two halves.
     fn stream(
         &mut self,
         device: &mut Device,
@@ -198,8 +205,8 @@ impl Kernels {
             let range = start..len.min(start + chunk);
             let rows = self.resident.stream(device, pool, members, range.clone(), i % 2)?;
             device.join_uploads()?;
-            // Before this chunk's launch: the copies that follow wait for the launch before it, which has read the half
-            // that they fill, and run beside this one.
+            // Before this chunk's launch: the next copies wait only for the previous launch, which
+            // reads the half that they fill, and run beside this one.
             device.fork_uploads()?;
             self.merge(device, sum, rows, range, model)?;
         }
@@ -213,7 +220,7 @@ impl Kernels {
         device.upload(&self.weights, &weights)
     }
 
-    /// Elements `range` of the model from the rows of `pool`.
+    /// Computes elements `range` of the model from the rows of `pool`.
     fn merge(
         &self,
         device: &mut Device,
@@ -233,8 +240,9 @@ impl Kernels {
         })
     }
 
-    /// Refuses a sum that is not finite, by the tensor at fault. The weights of a sum and the largest of each
-    /// checkpoint tell that there is none, nearly always: only otherwise is the device waited for.
+    /// Refuses a sum that is not finite, by the tensor at fault. The sum's weights and each
+    /// checkpoint's largest magnitude nearly always prove that it is finite; only otherwise does
+    /// this wait for the device.
     fn check_finite(&self, device: &mut Device, sum: &WeightedSum, model: &Model) -> Result<()> {
         let bound = |&(k, weight): &(usize, f64)| weight.abs() * f64::from(self.resident.largest(k));
         if sum.terms.iter().map(bound).sum::<f64>() <= f64::from(f32::MAX) {

@@ -1,8 +1,10 @@
-//! Weighted averages of checkpoints. `weights` says how much each counts, `recipe` reads that from mergekit's YAML.
-//! `pool` opens checkpoints that fit each other, `weighted_sum` is one weighted sum of them, `stream` sums many in one pass
-//! over the files, in memory that does not grow with the number of checkpoints, and `write` makes checkpoints of the
-//! sums. `merger` puts sums into a model on any device, in the order that `schedule` finds, with the checkpoints
-//! that are `resident` there. Exact: f64 sums in the given order, rounded once.
+//! Weighted averages of checkpoints. `weights` computes the weight of each, `shares` that of each
+//! model in a merge of partitions, and `recipe` reads weights from mergekit's YAML. `pool` opens
+//! compatible checkpoints, `weighted_sum` is one weighted sum of them, `stream` computes many sums
+//! in one pass over the files, in memory that does not grow with the number of checkpoints, and
+//! `write` writes the sums as checkpoints. `merger` loads sums into a model on any device, in the
+//! order that `schedule` finds, from the checkpoints that `resident` keeps there. Exact: f64 sums
+//! in the given order, rounded once.
 
 mod merger;
 mod pool;

@@ -1,5 +1,5 @@
-//! The checkpoints that merges are made of: opened once, and checked to fit each other. Everything that can be refused
-//! before a weight is read is refused here.
+//! The checkpoints that merges are computed from, opened once and checked for compatibility.
+//! Everything that can be refused before a weight is read is refused here.
 
 use super::weighted_sum::{WeightedSum, check_weights};
 use crate::engine::checkpoint::Reader;
@@ -9,40 +9,43 @@ use crate::files;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// K checkpoints of one model, opened.
+/// K open checkpoints of one model.
 #[derive(Debug)]
 pub struct Pool {
     checkpoints: Vec<Reader>,
 }
 
 impl Pool {
-    /// Opens the checkpoints, at least one. Refused: checkpoints that differ in a tensor or in their config.
+    /// Opens the checkpoints, at least one. Refused: checkpoints that differ in a tensor or in
+    /// their config.
     pub fn open(paths: &[PathBuf]) -> Result<Pool> {
-        Pool::open_but(paths, &[])
+        Pool::open_except(paths, &[])
     }
 
-    /// [`Pool::open`] of models that may have different context lengths: no weight depends on it.
+    /// [`Pool::open`] for models whose context lengths may differ: no weight depends on the
+    /// context.
     pub fn open_of_any_context(paths: &[PathBuf]) -> Result<Pool> {
-        Pool::open_but(paths, &["context"])
+        Pool::open_except(paths, &["context"])
     }
 
     /// [`Pool::open`], but the configs may differ in these fields.
-    fn open_but(paths: &[PathBuf], free: &[&str]) -> Result<Pool> {
+    fn open_except(paths: &[PathBuf], free: &[&str]) -> Result<Pool> {
         let checkpoints = paths.iter().map(|path| Reader::open(path)).collect::<Result<Vec<_>>>()?;
         if checkpoints.is_empty() {
             return Err(Error::usage("a merge needs at least one checkpoint"));
         }
-        check_alike(&checkpoints, free)?;
+        check_compatible(&checkpoints, free)?;
         check_vocabularies(&checkpoints)?;
         Ok(Pool { checkpoints })
     }
 
-    /// The checkpoints that several sums need, each opened once however many name it, by whatever path; and each sum as
-    /// a weighted sum of them, its terms in their order, with weights that the caller has checked.
+    /// Opens the checkpoints of several sums, each once even if several sums or paths name it, and
+    /// returns each sum over them with its terms in the given order. The caller has checked the
+    /// weights.
     pub fn of_sums(sums: &[Vec<(PathBuf, f64)>]) -> Result<(Pool, Vec<WeightedSum>)> {
         let (mut names, mut paths) = (Vec::new(), Vec::new());
         let mut position = |path: &PathBuf| {
-            // What does not exist is refused when it is opened.
+            // A path that does not exist is refused when it is opened.
             let name = path.canonicalize().unwrap_or_else(|_| path.clone());
             names.iter().position(|known| *known == name).unwrap_or_else(|| {
                 names.push(name);
@@ -55,18 +58,18 @@ impl Pool {
         Ok((Pool::open(&paths)?, weighted_sums))
     }
 
-    /// [`Pool::of_sums`] of one, whose weights are refused as by [`check_weights`].
+    /// [`Pool::of_sums`] for one sum, whose weights must pass [`check_weights`].
     pub fn of_one(members: &[(PathBuf, f64)]) -> Result<(Pool, WeightedSum)> {
         check_weights(&members.iter().map(|member| member.1).collect::<Vec<_>>())?;
         let (pool, mut weighted_sums) = Pool::of_sums(&[members.to_vec()])?;
         Ok((pool, weighted_sums.remove(0)))
     }
 
-    /// K of them, in the order in which they were given.
+    /// The K checkpoints, in the order in which they were given.
     pub fn checkpoints(&self) -> &[Reader] {
         &self.checkpoints
     }
-    /// Of the first, which all others fit.
+    /// The config of the first checkpoint, which all are compatible with.
     pub fn config(&self) -> &Config {
         self.checkpoints[0].config()
     }
@@ -80,9 +83,10 @@ impl Pool {
     }
 }
 
-/// Refuses checkpoints that differ from the first in a tensor's name or shape, or in a field of their configs that
-/// is not `free`. The standard deviation of initial weights may differ: it says nothing about the weights.
-fn check_alike(checkpoints: &[Reader], free: &[&str]) -> Result<()> {
+/// Refuses checkpoints that differ from the first in a tensor's name or shape, or in a config field
+/// that is not `free`. The standard deviation of initial weights may differ: it does not affect how
+/// weights are used.
+fn check_compatible(checkpoints: &[Reader], free: &[&str]) -> Result<()> {
     let Some((first, others)) = checkpoints.split_first() else { return Ok(()) };
     for other in others {
         check_tensors(first, other)?;
@@ -103,8 +107,8 @@ fn check_alike(checkpoints: &[Reader], free: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses tokenizers that give the same text other ids. How the files are written, and what else they hold, may
-/// differ; a checkpoint without a tokenizer fits any.
+/// Refuses tokenizers with different vocabularies. The files' formatting and other contents may
+/// differ; a checkpoint without a tokenizer is compatible with any.
 fn check_vocabularies(checkpoints: &[Reader]) -> Result<()> {
     let mut first: Option<(PathBuf, String)> = None;
     for checkpoint in checkpoints {
@@ -117,7 +121,7 @@ fn check_vocabularies(checkpoints: &[Reader]) -> Result<()> {
             first = Some((path, text));
             continue;
         };
-        // Nearly always the very same file, which need not be understood.
+        // Nearly always the same bytes, which need no parsing.
         if text != *first_text && vocabulary(&path, &text)? != vocabulary(first_path, first_text)? {
             return Err(Error::input("the checkpoints have different vocabularies")
                 .at(path)
@@ -137,7 +141,7 @@ fn vocabulary(path: &Path, text: &str) -> Result<Option<Value>> {
 fn check_tensors(first: &Reader, other: &Reader) -> Result<()> {
     let (a, b) = (&first.table().parameters, &other.table().parameters);
     let fault = |tensor: &str, expected: String, got: String| {
-        Err(Error::input("the checkpoints do not fit each other")
+        Err(Error::input("the checkpoints are not compatible")
             .at(other.directory())
             .tensor(tensor)
             .expected(format!("{expected}, as in {}", first.directory().display()))

@@ -1,4 +1,4 @@
-//! Recipes: mergekit's YAML of the method `linear`, as mergekit 0.1.5 reads it.
+//! Recipes: mergekit's YAML for the method `linear`, as mergekit 0.1.5 reads it.
 //!
 //! ```yaml
 //! merge_method: linear
@@ -11,13 +11,13 @@
 //! out_dtype: bfloat16
 //! ```
 //!
-//! A model's `weight` goes before that of the top level; one of the two is needed. `normalize` is true unless given.
-//! The output has the type `out_dtype`, else `dtype`, else that of the models. In mergekit `dtype` is also the type to
-//! which weights are rounded before they are summed (in f32); here they are summed as they are stored, in f64, whatever
-//! it says.
+//! A model's `weight` overrides that of the top level; one of the two is needed. `normalize` is
+//! true by default. The output has the type `out_dtype`, else `dtype`, else that of the models.
+//! mergekit also rounds weights to `dtype` before it sums them (in f32); here they are summed as
+//! stored, in f64, whatever `dtype` is.
 //!
-//! What would mean something else here than there is refused by its name and line, and so is all that mergekit passes
-//! over without a word.
+//! A field that would mean something else here than in mergekit is refused by its name and line,
+//! and so is everything that mergekit ignores silently.
 
 use super::weights::{MergePartition, Scheme, Weights};
 use crate::engine::checkpoint::{StorageDType, read_config};
@@ -33,9 +33,9 @@ use std::path::{Path, PathBuf};
 pub struct Recipe {
     /// The models with their weights, which are divided by their sum unless `normalize` is false.
     pub weights: Weights,
-    /// Of the output, where the recipe says it
+    /// Type of the output, if the recipe gives it.
     pub dtype: Option<StorageDType>,
-    /// Whose config and tokenizer the output gets, by its place among the members
+    /// Index of the member whose config and tokenizer the output gets.
     pub companions: usize,
 }
 
@@ -48,7 +48,7 @@ const UNSUPPORTED: [(&str, &str); 4] = [
 ];
 
 impl Recipe {
-    /// Reads the recipe at `path`; its models must be there.
+    /// Reads the recipe at `path`; its models must exist.
     pub fn read(path: &Path) -> Result<Recipe> {
         Recipe::parse(&files::read_to_string(path)?, path)
     }
@@ -61,8 +61,8 @@ impl Recipe {
         let [document] = &documents[..] else {
             let line = documents.get(1).map_or(1, |second| second.span.start.line());
             return Err(file
-                .fault(line, "a recipe is one YAML document")
-                .expected("such as `merge_method: linear`, and `models`")
+                .fault(line, "a recipe must be one YAML document")
+                .expected("fields such as `merge_method: linear` and `models`")
                 .got(format!("{} documents", documents.len())));
         };
         let known = ["merge_method", "models", "parameters", "dtype", "out_dtype", "base_model", "tokenizer_source"];
@@ -75,7 +75,7 @@ impl Recipe {
             Some(field) => file.boolean(field, "normalize")?,
         };
         let dtype = |name: &str| fields.get(name).map(|field| file.dtype(field, name)).transpose();
-        // Both are read, so that neither can be wrong.
+        // Both are read, so that an error in either is reported.
         let (dtype, out_dtype) = (dtype("dtype")?, dtype("out_dtype")?);
         let companions = file.base_model(fields.get("base_model"), &models)?;
         if let Some(field) = fields.get("tokenizer_source") {
@@ -119,8 +119,8 @@ impl File<'_> {
         Error::usage(what).at(self.path).line(line as u64)
     }
 
-    /// The fields of a mapping that are not null. Refused: anything but a mapping, and keys that are not `known`; for
-    /// those that are `unsupported` it is said what to do instead.
+    /// The non-null fields of a mapping. Refused: anything but a mapping, and keys that are not
+    /// `known`; for `unsupported` keys the error says what to do instead.
     fn fields<'a>(
         &self,
         node: &'a MarkedYaml<'a>,
@@ -130,14 +130,14 @@ impl File<'_> {
     ) -> Result<RecipeFields<'a>> {
         let YamlData::Mapping(mapping) = &node.data else {
             return Err(self
-                .fault(node.span.start.line(), format!("{what} is a mapping of fields"))
+                .fault(node.span.start.line(), format!("{what} must be a mapping of fields"))
                 .got(description(node)));
         };
         let mut fields = RecipeFields::new();
         for (key, value) in mapping {
             let line = key.span.start.line();
             let YamlData::Value(Scalar::String(name)) = &key.data else {
-                return Err(self.fault(line, format!("{what} has fields by name")).got(description(key)));
+                return Err(self.fault(line, format!("the keys of {what} must be strings")).got(description(key)));
             };
             if let Some((_, instead)) = unsupported.iter().find(|(field, _)| field == name) {
                 if !is_null(value) {
@@ -179,7 +179,7 @@ impl File<'_> {
             return Err(Error::usage("missing field `models`").at(self.path).expected("a list of `model: DIR`"));
         };
         let YamlData::Sequence(nodes) = &list.value.data else {
-            return Err(self.fault(list.line, "`models` is a list").got(description(list.value)));
+            return Err(self.fault(list.line, "`models` must be a list").got(description(list.value)));
         };
         let mut models: Vec<RecipeModel> = Vec::new();
         for node in nodes {
@@ -200,7 +200,7 @@ impl File<'_> {
             if models.iter().any(|m| m.name == name) {
                 return Err(self
                     .fault(model.line, format!("the model {name} is listed twice"))
-                    .fix("add up its weights"));
+                    .fix("list it once, with the sum of its weights"));
             }
             models.push(RecipeModel { name, weight });
         }
@@ -210,7 +210,8 @@ impl File<'_> {
         Ok(models)
     }
 
-    /// Refuses what mergekit does not read as a local directory, even where there is one of that name.
+    /// Refuses a name that mergekit does not read as a local directory, even if a directory of that
+    /// name exists.
     fn check_model(&self, line: usize, name: &str) -> Result<()> {
         if name.contains('+') {
             return Err(self
@@ -224,25 +225,26 @@ impl File<'_> {
         }
         if !Path::new(name).is_dir() {
             return Err(self
-                .fault(line, format!("the model {name} is not there"))
-                .expected("a local directory; a relative path begins at the working directory, as for mergekit")
-                .fix("check the path, and download a model of the hub first"));
+                .fault(line, format!("the model {name} does not exist"))
+                .expected("a local directory; a relative path starts at the working directory, as in mergekit")
+                .fix("check the path; download a model from the hub first"));
         }
         Ok(())
     }
 
-    /// The model whose config and tokenizer are copied: the base model, which must be one of the models, or the first.
+    /// The model whose config and tokenizer are copied: the base model, which must be one of the
+    /// models, or the first.
     fn base_model(&self, field: Option<&Field>, models: &[RecipeModel]) -> Result<usize> {
         let Some(field) = field else { return Ok(0) };
         let name = self.text(field, "base_model")?;
         models.iter().position(|m| m.name == name).ok_or_else(|| {
-            self.fault(field.line, format!("`base_model` {name} is not supported here: it is none of the models"))
-                .expected("one of `models`, as it is written there; mergekit would add any other to them")
+            self.fault(field.line, format!("`base_model` {name} is not supported here: it is not one of the models"))
+                .expected("one of `models`, as it is written there; mergekit would add any other model to them")
         })
     }
 
-    /// With `tokenizer_source` mergekit builds a tokenizer, reorders the embeddings' rows to its tokens and cuts them
-    /// to its length. Accepted where that changes nothing.
+    /// With `tokenizer_source` mergekit builds a tokenizer, reorders the embedding's rows to its
+    /// tokens and truncates them to its length. Accepted if that changes nothing.
     fn check_tokenizer_source(&self, field: &Field, models: &[RecipeModel], companions: usize) -> Result<()> {
         let source = self.text(field, "tokenizer_source")?;
         let refused = |why: String| {
@@ -263,12 +265,12 @@ impl File<'_> {
             }
         }
         let tokens = tokenizers::Tokenizer::from_bytes(&bytes)
-            .map_err(|e| Error::input("not a tokenizer that can be read").at(&copied).got(e.to_string()))?
+            .map_err(|e| Error::input("this tokenizer cannot be read").at(&copied).got(e.to_string()))?
             .get_vocab_size(true);
         let rows = read_config(&Path::new(models[companions].name).join("config.json"))?.vocabulary;
         if tokens != rows {
             return refused(format!(
-                "mergekit would cut the embedding's {rows} rows to the tokenizer's {tokens} tokens"
+                "mergekit would truncate the embedding's {rows} rows to the tokenizer's {tokens} tokens"
             ));
         }
         Ok(())
@@ -289,7 +291,7 @@ impl File<'_> {
     fn text<'a>(&self, field: &Field<'a>, name: &str) -> Result<&'a str> {
         match &field.value.data {
             YamlData::Value(Scalar::String(text)) if !text.is_empty() => Ok(text),
-            _ => Err(self.fault(field.line, format!("`{name}` is not a text")).got(description(field.value))),
+            _ => Err(self.fault(field.line, format!("`{name}` is not a string")).got(description(field.value))),
         }
     }
 
@@ -307,7 +309,7 @@ impl File<'_> {
         let number = match &field.value.data {
             YamlData::Value(Scalar::Integer(value)) => Some(*value as f64),
             YamlData::Value(Scalar::FloatingPoint(value)) => Some(value.into_inner()),
-            // As in mergekit, where 1e-3 is a text at first.
+            // As in mergekit, where YAML reads 1e-3 as a string.
             YamlData::Value(Scalar::String(text)) => text.trim().parse().ok(),
             _ => None,
         };
@@ -325,17 +327,17 @@ fn is_null(node: &MarkedYaml) -> bool {
     matches!(node.data, YamlData::Value(Scalar::Null))
 }
 
-/// A value in the words of an error.
+/// A description of a value, for errors.
 fn description(node: &MarkedYaml) -> String {
     match &node.data {
         YamlData::Value(Scalar::Null) => "nothing".into(),
         YamlData::Value(Scalar::Boolean(value)) => value.to_string(),
         YamlData::Value(Scalar::Integer(value)) => value.to_string(),
         YamlData::Value(Scalar::FloatingPoint(value)) => value.to_string(),
-        YamlData::Value(Scalar::String(text)) => format!("the text {text:?}"),
+        YamlData::Value(Scalar::String(text)) => format!("the string {text:?}"),
         YamlData::Sequence(_) => "a list".into(),
         YamlData::Mapping(_) => "a mapping".into(),
         YamlData::Tagged(tag, _) => format!("a value with the tag {tag}"),
-        _ => "something that is no YAML value".into(),
+        _ => "something that is not a YAML value".into(),
     }
 }

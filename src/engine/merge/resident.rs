@@ -1,10 +1,10 @@
-//! Checkpoints in the memory of a device that runs kernels: slots of one model each, and the way in for what is
-//! missing.
+//! Checkpoints in the memory of a device that runs kernels: slots of one model each, and loading
+//! into them.
 //!
-//! Slots are bf16 when every checkpoint is stored so, else f32, which holds bf16 and f16 exactly: nothing is narrowed.
-//! Each checkpoint that is read is checked to be finite and unchanged. One that lies in a slot is what its file was
-//! when it was opened, and stays that, whatever becomes of the file: only when it is read anew must the file be the
-//! same still.
+//! Slots are bf16 if every checkpoint is stored in bf16, else f32, which holds bf16 and f16
+//! exactly: nothing is narrowed. Each checkpoint that is read is checked to be finite and
+//! unchanged. A slot keeps what its file held when it was opened, whatever happens to the file;
+//! only to be read again must the file still be the same.
 
 use super::pool::Pool;
 use super::schedule::Slots;
@@ -16,37 +16,37 @@ use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// Elements that are read at a time: some MB, so that all threads read, and the device gets the first while the next
-/// are read.
+/// Elements read at a time: some MB, so that all threads read, and one block is uploaded while the
+/// next is read.
 const BLOCK: usize = 1 << 22;
 /// Elements that one thread reads at a time.
 pub(super) const CHUNK: usize = 1 << 16;
-/// A kernel reads 16 bytes at a time where rows begin on multiples of so many elements.
+/// Rows begin at multiples of this many elements, so that a kernel can read 16 bytes at a time.
 const VECTOR: usize = 8;
 
-/// The memory that is set aside for checkpoints.
+/// The device memory reserved for checkpoints.
 pub(super) struct Resident {
     memory: Buffer,
     pub(super) slots: Slots,
     /// P
     len: usize,
-    /// Of each checkpoint, once it was read: no smaller than the magnitude of any of its weights.
+    /// For each checkpoint that was read, an upper bound on the magnitude of its weights.
     largest: Vec<f32>,
     block: Vec<f32>,
 }
 
-/// A checkpoint on its way into a slot.
+/// A checkpoint that is being loaded into a slot.
 pub(super) struct Loading {
     pub(super) checkpoint: usize,
     slot: usize,
-    /// Elements that are on the device or on their way.
+    /// Elements that are uploaded or queued.
     done: usize,
     largest: f32,
 }
 
 impl Resident {
-    /// For weighted sums of at most `widest` checkpoints, which are `used` in all. At most `budget` bytes, as long as
-    /// sums that are streamed get a vector of each member.
+    /// For weighted sums of at most `widest` of the `used` checkpoints. Takes at most `budget`
+    /// bytes, but always enough for a streamed sum to have a vector of each member in both halves.
     pub(super) fn new(
         device: &mut Device,
         pool: &Pool,
@@ -62,7 +62,7 @@ impl Resident {
         let slots = (budget / stride).min(used.len());
         let streaming = if widest > slots { budget.clamp(2 * VECTOR * widest, 2 * stride * widest) } else { 0 };
         let memory = device.alloc(dtype, streaming.max(slots * stride))?;
-        // New memory is zeroed before anything is copied to it.
+        // Copies wait until the new memory is zeroed.
         device.fork_uploads()?;
         let largest = vec![0.0; pool.checkpoints().len()];
         Ok(Resident { memory, slots: Slots::new(slots), len, largest, block: Vec::new() })
@@ -77,17 +77,18 @@ impl Resident {
         self.memory.matrix(self.slots.len(), self.stride()).col_range(0..self.len)
     }
 
-    /// No smaller than the magnitude of any weight of a checkpoint that was read.
+    /// An upper bound on the magnitude of the weights of a checkpoint that was read.
     pub(super) fn largest(&self, checkpoint: usize) -> f32 {
         self.largest[checkpoint]
     }
 
-    /// `slot` is free.
+    /// Begins loading into `slot`, which is free.
     pub(super) fn begin(&self, checkpoint: usize, slot: usize) -> Loading {
         Loading { checkpoint, slot, done: 0, largest: 0.0 }
     }
 
-    /// Reads `elements` more and queues their copy aside. Whether that was all.
+    /// Reads `elements` more and queues their copy on the side stream. Returns whether the
+    /// checkpoint is complete.
     pub(super) fn advance(
         &mut self,
         device: &mut Device,
@@ -119,8 +120,8 @@ impl Resident {
         (self.memory.len() / 2 / members / VECTOR * VECTOR).min(self.stride())
     }
 
-    /// Queues copies of elements `range` of each of `members` to the first (0) or second (1) half of the memory, where
-    /// they become the rows of the matrix. What lies in slots is lost.
+    /// Queues copies of elements `range` of each of `members` to the first (0) or second (1) half
+    /// of the memory, where they become the rows of the matrix. The contents of the slots are lost.
     pub(super) fn stream(
         &mut self,
         device: &mut Device,
@@ -141,8 +142,8 @@ impl Resident {
         Ok(rows.col_range(0..range.len()))
     }
 
-    /// Queues a copy of elements `range` to element `to` of the memory. Their largest magnitude; refuses what is not
-    /// finite.
+    /// Queues a copy of elements `range` to element `to` of the memory and returns their largest
+    /// magnitude. Refuses values that are not finite.
     fn copy(&mut self, device: &mut Device, reader: &Reader, range: Range<usize>, to: usize) -> Result<f32> {
         let mut largest = 0.0f32;
         for start in range.clone().step_by(BLOCK) {
@@ -170,7 +171,8 @@ impl Resident {
     }
 }
 
-/// Elements from `start` on as they are stored, and their largest magnitude, infinite or NaN if one is.
+/// Reads elements from `start` on as stored; returns their largest magnitude, which is infinite or
+/// NaN if any of them is.
 fn read_bf16(reader: &Reader, start: usize, out: &mut [u16]) -> Result<f32> {
     let chunk = |(i, out): (usize, &mut [u16])| -> Result<u16> {
         let first = start + i * CHUNK;
@@ -178,7 +180,7 @@ fn read_bf16(reader: &Reader, start: usize, out: &mut [u16]) -> Result<f32> {
             let out = &mut out[piece.start - first..piece.end - first];
             match reader.stored(piece) {
                 Values::Bf16(values) => bytemuck::cast_slice_mut(out).copy_from_slice(values.as_flattened()),
-                _ => unreachable!("memory in bf16 is for checkpoints that are stored so"),
+                _ => unreachable!("bf16 memory is only for checkpoints stored in bf16"),
             }
         }
         reader.check_readable()?;
@@ -188,7 +190,7 @@ fn read_bf16(reader: &Reader, start: usize, out: &mut [u16]) -> Result<f32> {
     Ok(f32::from_bits(u32::from(largest) << 16))
 }
 
-/// As [`read_bf16`], widened.
+/// As [`read_bf16`], widened to f32.
 fn read_f32(reader: &Reader, start: usize, out: &mut [f32]) -> Result<f32> {
     let chunk = |(i, out): (usize, &mut [f32])| -> Result<u32> {
         let first = start + i * CHUNK;
@@ -199,12 +201,12 @@ fn read_f32(reader: &Reader, start: usize, out: &mut [f32]) -> Result<f32> {
     Ok(f32::from_bits(largest))
 }
 
-/// Names the file and tensor of the weight that was found among elements `range`.
+/// The error for a weight that is not finite among elements `range`; names its file and tensor.
 fn not_finite(reader: &Reader, range: Range<usize>) -> Error {
     let found = reader.check_finite_in(range).and_then(|()| reader.check_unchanged());
     found.err().unwrap_or_else(|| {
-        Error::numeric("a weight that is not finite was read, and is no longer there")
+        Error::numeric("a weight that is not finite was read, but is no longer in the file")
             .at(reader.directory())
-            .fix("let whoever writes the checkpoint finish, then run the same command again")
+            .fix("wait until the program that writes the checkpoint has finished, then run the same command again")
     })
 }

@@ -1,5 +1,5 @@
-//! The order in which a device computes weighted sums, and which checkpoints stay in its memory meanwhile. Nothing but the
-//! number of loads hangs on either: a sum's bits are its own.
+//! The order in which a device computes weighted sums, and the choice of checkpoints that stay in
+//! its memory meanwhile. Both affect only the number of loads, not the bits of a sum.
 
 use super::weighted_sum::WeightedSum;
 
@@ -14,8 +14,9 @@ pub(super) fn members(sum: &WeightedSum) -> Vec<usize> {
     members
 }
 
-/// An order of the sums in which consecutive ones share members, where `slots` checkpoints fit the memory: the next
-/// is the one that needs the fewest loads, and of these the first. The given order, where that takes no more loads.
+/// An order in which consecutive sums share members, if `slots` checkpoints fit the memory: the
+/// next sum is the first of those that need the fewest loads. Returns the given order if that takes
+/// no more loads.
 pub fn schedule(sums: &[WeightedSum], slots: usize) -> Vec<usize> {
     let members: Vec<Vec<usize>> = sums.iter().map(members).collect();
     let given: Vec<usize> = (0..sums.len()).collect();
@@ -32,7 +33,7 @@ fn greedy(members: &[Vec<usize>], slots: usize) -> Vec<usize> {
     while !left.is_empty() {
         let cheapest = (0..left.len()).min_by_key(|&i| slots.missing(&members[left[i]])).unwrap_or(0);
         let next = left.remove(cheapest);
-        // Which sum comes when is not known yet, so what is used least from here on goes first.
+        // The order is not known yet, so the checkpoint with the fewest remaining uses is evicted.
         slots.load(&members[next], |k| usize::MAX - uses_left[k]);
         members[next].iter().for_each(|&k| uses_left[k] -= 1);
         order.push(next);
@@ -40,7 +41,7 @@ fn greedy(members: &[Vec<usize>], slots: usize) -> Vec<usize> {
     order
 }
 
-/// How many checkpoints are loaded when sums of these members are computed in this order.
+/// The number of loads for sums of these members, computed in this order.
 fn loads(members: &[Vec<usize>], slots: usize) -> usize {
     let uses = Uses::new(members);
     let mut slots = Slots::new(slots);
@@ -51,14 +52,14 @@ fn checkpoints(members: &[Vec<usize>]) -> usize {
     members.iter().flatten().max().map_or(0, |k| k + 1)
 }
 
-/// When each checkpoint is used.
+/// The positions at which each checkpoint is used.
 pub(super) struct Uses {
-    /// Positions in the order, ascending
+    /// For each checkpoint, positions in the order, ascending
     positions: Vec<Vec<usize>>,
 }
 
 impl Uses {
-    /// Of sums with these members, in this order.
+    /// For sums with these members, in this order.
     pub(super) fn new(members: &[Vec<usize>]) -> Uses {
         let mut positions = vec![Vec::new(); checkpoints(members)];
         for (position, members) in members.iter().enumerate() {
@@ -66,14 +67,14 @@ impl Uses {
         }
         Uses { positions }
     }
-    /// The first position behind `position` that uses checkpoint `k`.
+    /// The first position after `position` that uses checkpoint `k`.
     pub(super) fn after(&self, position: usize, k: usize) -> usize {
         let positions = &self.positions[k];
         positions.get(positions.partition_point(|&p| p <= position)).copied().unwrap_or(usize::MAX)
     }
 }
 
-/// Which checkpoint lies in which slot of the memory.
+/// The checkpoint in each slot of the memory.
 pub(super) struct Slots {
     holds: Vec<Option<usize>>,
 }
@@ -95,8 +96,9 @@ impl Slots {
         self.holds.fill(None);
     }
 
-    /// Frees a slot for one of `wanted`, of which no more are wanted than there are slots: an empty one, or that of the
-    /// checkpoint whose next use is the farthest, which takes the fewest loads in all (Belady 1966).
+    /// Frees a slot for one of `wanted`, which are no more than the slots: an empty slot, or that
+    /// of the checkpoint whose next use is the farthest, which minimizes the number of loads
+    /// (Belady 1966).
     pub(super) fn free(&mut self, wanted: &[usize], next_use: impl Fn(usize) -> usize) -> usize {
         let distance = |slot: &usize| match self.holds[*slot] {
             None => Some((true, 0)),
@@ -104,13 +106,13 @@ impl Slots {
             Some(k) => Some((false, next_use(k))),
         };
         let candidates = (0..self.len()).filter(|slot| distance(slot).is_some());
-        // Of equals the first.
+        // Ties go to the first.
         let slot = candidates.rev().max_by_key(distance).expect("a slot that holds none of the wanted");
         self.holds[slot] = None;
         slot
     }
 
-    /// How many loads a sum takes: more members than slots are streamed.
+    /// The number of loads that a sum takes: more members than slots are streamed.
     fn missing(&self, members: &[usize]) -> usize {
         if members.len() > self.len() {
             return members.len();
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_holds_each_mixture_once() {
+    fn an_order_contains_each_sum_once() {
         let mut sums = pairs(7);
         sums.extend([sum(&[0, 1, 2, 3]), sum(&[6, 2, 5]), sum(&[4]), sum(&[4, 4])]);
         for slots in 0..9 {
@@ -171,7 +173,7 @@ mod tests {
             let (ours, theirs) = (loads_of(&sums, &schedule(&sums, slots), slots), loads_of(&sums, &given, slots));
             assert!(ours <= theirs && ours <= most, "{slots} slots: {ours} loads, {theirs} in the given order");
         }
-        // The order by names wanders to and fro between the second members.
+        // A shuffled order alternates between members.
         let shuffled: Vec<WeightedSum> = (0..45).map(|i| sums[i * 7 % 45].clone()).collect();
         let ours = loads_of(&shuffled, &schedule(&shuffled, 4), 4);
         let theirs = loads_of(&shuffled, &given, 4);
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_the_memory_keeps_its_order_and_is_loaded_once() {
+    fn checkpoints_that_fit_the_memory_load_once_in_the_given_order() {
         let sums = pairs(6);
         let order = schedule(&sums, 6);
         assert_eq!(order, (0..sums.len()).collect::<Vec<_>>());
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_checkpoint_that_is_used_last_goes_first() {
+    fn the_checkpoint_with_the_farthest_next_use_is_evicted() {
         let members = [vec![0, 1], vec![2], vec![1], vec![0]];
         let uses = Uses::new(&members);
         let mut slots = Slots::new(2);
@@ -195,6 +197,6 @@ mod tests {
         assert_eq!(slots.load(&members[1], |k| uses.after(1, k)), 1);
         assert_eq!((slots.of(0), slots.of(1), slots.of(2)), (None, Some(1), Some(0)));
         assert_eq!(loads(&members, 2), 4);
-        assert_eq!(loads(&[vec![0, 1, 2], vec![0]], 2), 4, "what is streamed leaves nothing behind");
+        assert_eq!(loads(&[vec![0, 1, 2], vec![0]], 2), 4, "a streamed sum leaves nothing behind");
     }
 }

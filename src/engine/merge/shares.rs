@@ -1,45 +1,47 @@
-//! What a merge of partitions is: the weight of every model in it. The one place that knows base units, micro and scaled
-//! merges; `stockpot merge`, mixtures of a study and its proxies all take their weights from here, so they have the same
-//! bits.
+//! Merges of partitions: the weight of every model in them. Base units, micro and scaled merges are
+//! defined only here; `stockpot merge`, mixtures of a study and its proxies all take their weights
+//! from here, so they have the same bits.
 //!
-//! A partition that was cut into base units has a module for each of them. A macro merge over merges gives each module
-//! its partition's weight divided by their number (a partition's own average is never rounded on the way); a micro merge
-//! gives every base unit of all partitions the same weight.
+//! A partition that was split into base units has a module for each of them. A macro merge over
+//! merges gives each module its partition's weight divided by the number of units (a partition's
+//! own average is never rounded in between); a micro merge gives every base unit of all partitions
+//! the same weight.
 
 /// A partition in a merge.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share {
     /// The partition's weight.
     pub weight: f64,
-    /// Its base units: 1 where it has one module.
+    /// The number of its base units: 1 if it has one module.
     pub units: usize,
 }
 
-/// A model that a merge takes, by the position of its partition.
+/// A model in a merge, by the position of its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolModel {
     /// The seed of all modules.
     Seed,
-    /// The module on all of a partition.
+    /// The module trained on all of a partition.
     Module(usize),
-    /// The module on one base unit of a partition; of a partition of one unit, its module.
+    /// The module trained on one base unit of a partition; if there is only one unit, the
+    /// partition's module.
     Unit(usize, usize),
 }
 
 /// Models and their weights, in the order of summation.
 pub type Terms = Vec<(PoolModel, f64)>;
 
-/// Each partition's module under the partition's weight.
+/// Each partition's module with the partition's weight.
 pub fn macro_merge(shares: &[Share]) -> Terms {
     (0..).zip(shares).map(|(i, share)| (PoolModel::Module(i), share.weight)).collect()
 }
 
-/// Each partition's weight shared equally by its base units.
+/// Each partition's weight divided equally among its base units.
 pub fn macro_of_merges(shares: &[Share]) -> Terms {
     units(shares, |share| share.weight / share.units as f64)
 }
 
-/// All base units of all partitions equally.
+/// The same weight for all base units of all partitions.
 pub fn micro_merge(shares: &[Share]) -> Terms {
     let all: usize = shares.iter().map(|share| share.units).sum();
     units(shares, |_| 1.0 / all as f64)
@@ -53,7 +55,8 @@ fn units(shares: &[Share], weight: impl Fn(&Share) -> f64) -> Terms {
     (0..).zip(shares).flat_map(of).collect()
 }
 
-/// `seed + lambda (merge - seed)`: the seed, of weight `1 - lambda`, before the merge's terms, each times lambda.
+/// `seed + lambda (merge - seed)`: the seed with weight `1 - lambda`, then the merge's terms with
+/// their weights times lambda.
 pub fn scaled_merge(merge: Terms, lambda: f64) -> Terms {
     let terms = merge.into_iter().map(|(model, weight)| (model, lambda * weight));
     std::iter::once((PoolModel::Seed, 1.0 - lambda)).chain(terms).collect()

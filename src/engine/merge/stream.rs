@@ -1,11 +1,11 @@
-//! One pass over K checkpoints of P weights each: M sums of w_k * theta_k, in f64, terms in the order of each
-//! sum, rounded once to the output's type.
+//! One pass over K checkpoints of P weights each: M sums of w_k * theta_k, in f64, terms in the
+//! order of each sum, rounded once to the output's type.
 //!
-//! The arena is dealt to the threads in tasks, and a task is done block by block: a block's elements are read where the
-//! files are mapped, by every sum in turn while they are in the core's cache, so that each checkpoint passes
-//! through memory once, whatever M is. A thread's own memory is one block of values and, for each sum, the bytes of
-//! its task's output, whatever K and P are. Elements are independent: the bits depend neither on the threads nor on how
-//! the arena is cut.
+//! The arena is divided into tasks for the threads, and a task into blocks. Every sum in turn reads
+//! a block's elements from the mapped files while they are in the core's cache, so each checkpoint
+//! passes through memory once, whatever M is. A thread's own memory is one block of values and, for
+//! each sum, the bytes of its task's output, whatever K and P are. Elements are independent: the
+//! bits depend neither on the threads nor on how the arena is divided.
 
 use super::pool::Pool;
 use super::weighted_sum::WeightedSum;
@@ -18,19 +18,21 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Elements of a task, over all sums: so many that the system's cost of a page, and of a write, is small.
+/// Elements of a task, over all sums: enough that the system's cost of a page, and of a write, is
+/// small.
 const TASK: usize = 1 << 17;
-/// The least elements of a task, however many sums there are.
+/// The fewest elements of a task, however many sums there are.
 const SMALLEST_TASK: usize = 1 << 12;
-/// Elements that are summed together, when there is one sum.
+/// Elements that are summed together if there is one sum.
 const BLOCK: usize = 2048;
-/// Elements of all checkpoints together that are widened for several sums: 128 KiB.
+/// Elements of all checkpoints together that are widened at a time for several sums: 128 KiB.
 const WIDE: usize = 1 << 14;
-/// The least elements of one checkpoint that are widened at a time, however many checkpoints there are.
+/// The fewest elements of one checkpoint that are widened at a time, however many checkpoints there
+/// are.
 const SMALLEST_BLOCK: usize = 64;
 
-/// Elements of the arena of `sum` from `start` on, in f32, as many as `out` has. Call [`Pool::check_unchanged`]
-/// after the last.
+/// Computes the elements of `sum` from `start` on in f32, as many as `out` has. Call
+/// [`Pool::check_unchanged`] after the last call.
 pub fn to_memory(pool: &Pool, sum: &WeightedSum, start: usize, out: &mut [f32]) -> Result<()> {
     let sums = std::slice::from_ref(sum);
     out.par_chunks_mut(TASK).enumerate().try_for_each_init(StreamScratch::default, |scratch, (i, out)| {
@@ -47,8 +49,9 @@ pub fn to_memory(pool: &Pool, sum: &WeightedSum, start: usize, out: &mut [f32]) 
     })
 }
 
-/// Sum m goes to `files[m]`, in that file's type. `progress` is told, by any thread, how many of the P elements are
-/// done. Fails when a checkpoint changed meanwhile.
+/// Writes sum m to `files[m]`, in that file's type. `progress` is called by any thread with the
+/// number of elements that are done and the total, P. Fails if a checkpoint changed in the
+/// meantime.
 pub fn to_files(
     pool: &Pool,
     sums: &[WeightedSum],
@@ -86,8 +89,9 @@ pub fn to_files(
     pool.check_unchanged()
 }
 
-/// Hands the f64 values of every sum to `take`, block by block, by any thread: the sum, the elements, their values;
-/// `take` tells whether they are finite. Nothing that was handed out is good before this has returned.
+/// Passes the f64 values of every sum to `take`, block by block, from any thread: the index of the
+/// sum, the elements, their values. `take` returns whether they are finite. The values are valid
+/// only once this has returned without an error.
 pub fn for_each_block(
     pool: &Pool,
     sums: &[WeightedSum],
@@ -112,12 +116,12 @@ struct StreamScratch {
     values: Vec<f64>,
     /// A block of each checkpoint
     wide: Vec<f64>,
-    /// Of each sum
+    /// Output bytes of each sum
     bytes: Vec<Vec<u8>>,
 }
 
-/// Computes elements `range` of every sum and hands them out: the sum, the elements, their values. What was read
-/// where a file had been cut short are zeros: [`check`] tells.
+/// Computes elements `range` of every sum and passes them to `take`: the index of the sum, the
+/// elements, their values. A truncated file reads as zeros: [`check`] detects that.
 fn add_up(
     pool: &Pool,
     sums: &[WeightedSum],
@@ -138,7 +142,7 @@ fn add_up(
     }
 }
 
-/// One sum within one tensor, straight from the stored values.
+/// One sum within one tensor, directly from the stored values.
 fn one(
     sum: &WeightedSum,
     stored: &[Values],
@@ -190,9 +194,9 @@ fn blocks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>
     range.clone().step_by(size).map(move |start| start..range.end.min(start + size))
 }
 
-/// Refuses sums of elements `range` for which bytes were missing; where some were not `finite`, names the checkpoint
-/// and tensor at fault, if one is. A weight that is not finite leaves a sum that is not: 0 * inf is NaN, as are inf -
-/// inf and NaN + x.
+/// Refuses sums of elements `range` if bytes could not be read; if some were not `finite`, also
+/// refuses a checkpoint that is not finite, by tensor. A weight that is not finite makes its sum
+/// not finite: 0 * inf is NaN, as are inf - inf and NaN + x.
 fn check(pool: &Pool, sums: &[WeightedSum], range: Range<usize>, finite: bool) -> Result<()> {
     let used = |k: &usize| sums.iter().any(|m| m.terms.iter().any(|term| term.0 == *k));
     let checkpoints = pool.checkpoints();
@@ -251,7 +255,8 @@ mod tests {
         }
     }
 
-    /// `model.safetensors` as two shards, with a header length that leaves their numbers on odd addresses.
+    /// Splits `model.safetensors` into two shards, with a header length that puts their numbers at
+    /// odd addresses.
     fn cut_in_shards(directory: &Path) {
         let whole = directory.join("model.safetensors");
         let bytes = fs::read(&whole).expect("a file");
@@ -274,7 +279,8 @@ mod tests {
         fs::remove_file(whole).expect("removed");
     }
 
-    /// The nearest value of `dtype`, by comparing candidates in f64: independent of the code under test.
+    /// The nearest value of `dtype`, by comparing candidates in f64: independent of the code under
+    /// test.
     fn nearest(x: f64, dtype: StorageDType) -> Vec<u8> {
         let widen = |bits: u16| match dtype {
             StorageDType::Bf16 => bf16::from_bits(bits).to_f64(),
@@ -292,10 +298,10 @@ mod tests {
         best.expect("a neighbour").to_le_bytes().to_vec()
     }
 
-    /// Random shapes, architectures, types, shards, K and M; every output of one pass, of a pass of its own, and in
-    /// memory has the bits of the plain f64 loop rounded once.
+    /// Random shapes, architectures, types, shards, K and M; every output, from a shared pass, from
+    /// its own pass and in memory, has the bits of the plain f64 loop rounded once.
     #[test]
-    fn a_pass_over_anything_has_the_bits_of_the_plain_loop() {
+    fn every_pass_has_the_bits_of_the_plain_loop() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         for case in 0..25 {
             let directory = tempfile::tempdir().expect("a directory");

@@ -2,19 +2,19 @@
 
 use crate::error::{Error, Result};
 
-/// How far from 1 a sum of weights may lie.
+/// The largest accepted difference of a sum of weights from 1.
 const SUM_TOLERANCE: f64 = 1e-6;
 
-/// One weighted sum: checkpoints by their position in the pool, each with its weight, in the order of summation. A
-/// checkpoint may occur more than once.
+/// One weighted sum: checkpoints by their position in the pool, each with its weight, in the order
+/// of summation. A checkpoint may occur more than once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WeightedSum {
     /// (index in the pool, weight)
     pub terms: Vec<(usize, f64)>,
 }
 
-/// Refuses no weights, weights that are not finite, and weights whose sum is not 1 within 1e-6. Negative weights are
-/// fine (a scaled merge needs them).
+/// Refuses an empty list, weights that are not finite, and weights whose sum is not 1 within 1e-6.
+/// Negative weights are allowed (a scaled merge needs them).
 pub fn check_weights(weights: &[f64]) -> Result<()> {
     let sum = finite_sum(weights)?;
     if (sum - 1.0).abs() <= SUM_TOLERANCE {
@@ -26,11 +26,11 @@ pub fn check_weights(weights: &[f64]) -> Result<()> {
         .fix("correct the weights; `stockpot merge --normalize` divides them by their sum"))
 }
 
-/// The weights divided by their sum; those of sum 1 come back as they are.
+/// The weights divided by their sum; weights of sum 1 are returned unchanged.
 pub fn normalized(weights: &[f64]) -> Result<Vec<f64>> {
     let sum = finite_sum(weights)?;
     let divided: Vec<f64> = weights.iter().map(|w| w / sum).collect();
-    // A sum near 0 (weights of both signs) gives quotients that do not sum to 1, or none.
+    // With a sum near 0 (weights of both signs), quotients do not sum to 1 or are not finite.
     if divided.iter().all(|w| w.is_finite()) && (divided.iter().sum::<f64>() - 1.0).abs() <= SUM_TOLERANCE {
         return Ok(divided);
     }

@@ -1,7 +1,8 @@
-//! What a user says about weights, turned into one weight for each checkpoint, in the order of summation, and the
-//! record of how: it stands in `merge.json` and in what `eval --merge --json` prints.
+//! Turns a user's choice of weights into one weight for each checkpoint, in the order of summation,
+//! and records how: the record is in `merge.json` and in the output of `eval --merge --json`.
 //!
-//! Members are partitions. One that was cut into base units has a module for each of them; `shares` says what each weighs.
+//! Members are partitions. One that was split into base units has a module for each of them;
+//! `shares` computes the weight of each.
 
 use super::shares::{PoolModel, Share, Terms, macro_of_merges, micro_merge, scaled_merge};
 use super::weighted_sum::{check_weights, normalized};
@@ -10,16 +11,16 @@ use crate::error::{Error, Result};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Where the weights of the partitions come from.
+/// The source of the partitions' weights.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Scheme {
     /// The same for every partition
     Uniform,
-    /// By the tokens its modules were trained on, which `trainer.json` of each tells
+    /// Proportional to the tokens its modules were trained on, from the `trainer.json` of each
     Tokens,
-    /// By its number of base units: the same for every base unit of all partitions
+    /// Proportional to its number of base units: the same for every base unit of all partitions
     Units,
-    /// One for each partition
+    /// Given, one for each partition
     Given(Vec<f64>),
 }
 
@@ -38,7 +39,7 @@ impl Scheme {
 /// A member of a merge: one module, or one for each of its base units.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergePartition {
-    /// `None` for a checkpoint that was given by its path alone
+    /// `None` for a checkpoint that was given only by its path
     pub name: Option<String>,
     /// Checkpoint directories, one for each base unit; at least one.
     pub modules: Vec<PathBuf>,
@@ -60,17 +61,17 @@ pub struct Scaled {
     pub lambda: f64,
 }
 
-/// Every weight of one merge, and how it came to be.
+/// Every weight of one merge, and how it was computed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Weights {
     /// [`Scheme::name`]
     pub scheme: &'static str,
-    /// Whether the weights given were divided by their sum
+    /// Whether given weights were divided by their sum
     pub normalized: bool,
-    /// Present if the members are of a scaled merge.
+    /// Present if this is a scaled merge.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaled: Option<Scaled>,
-    /// Those that were named
+    /// The partitions that were named
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<PartitionWeight>,
     /// In the order of summation; the seed of a scaled merge is the first.
@@ -82,13 +83,13 @@ pub struct Weights {
 pub struct PartitionWeight {
     /// [`MergePartition::name`]
     pub name: String,
-    /// What its modules have together, as used
+    /// Total weight of its modules, as used
     pub weight: f64,
-    /// Before weights were normalized and scaled
+    /// The weight before it was normalized and scaled
     pub given: f64,
     /// Base units, each with a module
     pub units: usize,
-    /// That its modules were trained on, where weights are by tokens
+    /// Tokens that its modules were trained on, if weights are by tokens
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
 }
@@ -100,19 +101,20 @@ pub struct MergeMember {
     pub path: PathBuf,
     /// As used
     pub weight: f64,
-    /// Before weights were normalized and scaled
+    /// The weight before it was normalized and scaled
     pub given: f64,
-    /// The partition it is a base unit of, where that was named
+    /// The partition it is a base unit of, if that was named
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<String>,
-    /// That it was trained on, where weights are by tokens
+    /// Tokens that it was trained on, if weights are by tokens
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens: Option<u64>,
 }
 
 impl Weights {
-    /// Weights that are given must sum to 1, unless they are to be normalized; those of the other schemes do. A scaled
-    /// merge multiplies all by lambda and has the seed, of weight 1 - lambda, before them.
+    /// Given weights must sum to 1, unless they are to be normalized; those of the other schemes
+    /// always do. A scaled merge multiplies all weights by lambda and puts the seed, with weight 1
+    /// - lambda, before them.
     pub fn new(
         partitions: &[MergePartition],
         scheme: &Scheme,
@@ -159,18 +161,19 @@ impl Weights {
     }
 }
 
-/// What each module weighs when the partitions have these weights.
+/// The weight of each module, from the weights of the partitions.
 fn terms(partitions: &[MergePartition], scheme: &Scheme, weights: &[f64]) -> Terms {
     let share = |(p, weight): (&MergePartition, &f64)| Share { weight: *weight, units: p.modules.len() };
     let shares: Vec<Share> = partitions.iter().zip(weights).map(share).collect();
     match scheme {
-        // Not by way of the partitions' weights, so that all are the very same number.
+        // Not computed from the partitions' weights, so that all are exactly equal.
         Scheme::Units => micro_merge(&shares),
         _ => macro_of_merges(&shares),
     }
 }
 
-/// The members of a merge, with their weights as given and as used; the seed, which was given none, comes first.
+/// The members of a merge, with their weights as given and as used; the seed, which has no given
+/// weight, comes first.
 fn members(
     partitions: &[MergePartition],
     seed: Option<&Path>,
@@ -195,7 +198,7 @@ fn members(
     as_used.into_iter().map(member).collect()
 }
 
-/// Refuses no partitions, one without modules, and two of one name.
+/// Refuses an empty list, a named partition without modules, and two partitions of one name.
 fn check_partitions(partitions: &[MergePartition]) -> Result<()> {
     if partitions.is_empty() {
         return Err(Error::usage("a merge needs at least one checkpoint"));
@@ -213,7 +216,7 @@ fn check_partitions(partitions: &[MergePartition]) -> Result<()> {
     Ok(())
 }
 
-/// A weight for each partition, before any is normalized or scaled. `tokens` are those of each module.
+/// A weight for each partition, before normalizing and scaling. `tokens` are those of each module.
 fn partition_weights(partitions: &[MergePartition], scheme: &Scheme, tokens: Option<&[Vec<u64>]>) -> Result<Vec<f64>> {
     let n = partitions.len();
     let proportional = |counts: Vec<f64>| {
@@ -230,34 +233,35 @@ fn partition_weights(partitions: &[MergePartition], scheme: &Scheme, tokens: Opt
         Scheme::Given(weights) if weights.len() == n => Ok(weights.clone()),
         Scheme::Given(weights) => {
             let what = if partitions.iter().any(|p| p.name.is_some()) { "partitions" } else { "checkpoints" };
-            Err(Error::usage(format!("--weights does not fit the {what}"))
+            Err(Error::usage(format!("--weights does not match the {what}"))
                 .expected(format!("{n} weights"))
                 .got(weights.len().to_string()))
         }
     }
 }
 
-/// The most tokens a module may claim: beyond any training, and sums of them stay within u64.
+/// The most training tokens accepted for a module: more than any training has, and their sums fit
+/// u64.
 const MOST_TOKENS: u64 = 1 << 50;
 
-/// For each partition, the tokens that each of its modules was trained on. Refused: a checkpoint that does not tell, or
-/// tells of none.
+/// For each partition, the tokens that each of its modules was trained on. Refused: a checkpoint
+/// that does not record the number, or records 0.
 fn training_tokens(partitions: &[MergePartition]) -> Result<Vec<Vec<u64>>> {
     partitions.iter().map(|p| p.modules.iter().map(|module| tokens_of(module)).collect()).collect()
 }
 
 fn tokens_of(module: &Path) -> Result<u64> {
     let path = module.join("trainer.json");
-    // A directory that is not there is better named itself.
+    // A missing directory is reported by the read below.
     if module.exists() && !path.exists() {
-        return Err(Error::input("this checkpoint does not tell how many tokens it was trained on")
+        return Err(Error::input("this checkpoint does not record how many tokens it was trained on")
             .at(path)
             .expected("a trainer.json, as `stockpot train` writes it")
             .fix("give the weights as numbers, such as --weights 0.7,0.3"));
     }
     let tokens = TrainerState::read(module)?.tokens;
     if tokens == 0 || tokens > MOST_TOKENS {
-        return Err(Error::input("these training tokens cannot be weighed")
+        return Err(Error::input("the number of training tokens is out of range")
             .at(path)
             .expected(format!("1 to {MOST_TOKENS} tokens"))
             .got(tokens.to_string())

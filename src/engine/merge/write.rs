@@ -1,4 +1,4 @@
-//! Merges as checkpoint directories, any number of them in one pass over the checkpoints.
+//! Writes merges as checkpoint directories, any number of them in one pass over the checkpoints.
 
 use super::pool::Pool;
 use super::stream::to_files;
@@ -9,25 +9,25 @@ use crate::files;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// One merge to be written.
+/// One merge to write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergeJob {
     /// The checkpoints and their weights.
     pub weights: Weights,
     /// Type of the output; by default that of the inputs when they agree, else f32.
     pub dtype: Option<StorageDType>,
-    /// Whose config and tokenizer the output gets, by its place among the members
+    /// Index of the member whose config and tokenizer the output gets.
     pub companions: usize,
-    /// Where all this was read, if in a file
+    /// The file that all this was read from, if any.
     pub recipe: Option<PathBuf>,
     /// The checkpoint directory to write. If it exists, it must be empty or an earlier merge.
     pub out: PathBuf,
 }
 
-/// Told, by any thread, how many of the P elements are done.
+/// Called by any thread with the number of elements that are done and the total, P.
 pub type MergeProgress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
-/// What a merge did, and exactly with which weights: also the contents of the output's `merge.json`.
+/// The result of a merge and its exact weights; also the contents of the output's `merge.json`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MergeReport {
     /// mergekit's name of the method: `linear`.
@@ -42,7 +42,7 @@ pub struct MergeReport {
     pub dtype: StorageDType,
     /// P
     pub parameters: usize,
-    /// Of its members
+    /// Bytes of its members.
     pub bytes_read: u64,
     /// P times the bytes of an element.
     pub bytes_written: u64,
@@ -51,15 +51,16 @@ pub struct MergeReport {
 /// One pass over the checkpoints of several merges.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MergePass {
-    /// Of each merge
+    /// One for each merge.
     pub reports: Vec<MergeReport>,
-    /// Once for all merges
+    /// Bytes read, once for all merges.
     pub bytes_read: u64,
 }
 
-/// Writes weighted averages as checkpoint directories, each whole or not at all, with config and tokenizer of one
-/// member and a `merge.json` that says what was done. Every checkpoint is read once, however many merges it is in. A
-/// full directory is replaced only if it is an earlier merge.
+/// Writes weighted averages as checkpoint directories, each complete or absent, with config and
+/// tokenizer of one member and a `merge.json` that describes the merge. Every checkpoint is read
+/// once, however many merges use it. A directory with contents is replaced only if it is an earlier
+/// merge.
 pub fn write_merges(merges: &[MergeJob], progress: Option<MergeProgress>) -> Result<MergePass> {
     let (pool, sums) = Pool::of_sums(&merges.iter().map(|m| m.weights.terms()).collect::<Vec<_>>())?;
     merges.iter().try_for_each(|merge| check_output(&pool, &merge.out))?;
@@ -106,19 +107,25 @@ fn report(merge: &MergeJob, parameters: usize, sources: &[&Reader]) -> MergeRepo
     }
 }
 
-/// [`files::write_directory_atomic`] for several directories that one `fill` fills: the last is renamed into its place
-/// first, and a failure leaves each whole or absent. `asides` are those already made.
-fn in_directories(outs: &[&Path], asides: &mut Vec<PathBuf>, fill: &dyn Fn(&[PathBuf]) -> Result<()>) -> Result<()> {
+/// [`files::write_directory_atomic`] for several directories that one `fill` fills: the last is
+/// renamed into place first, and a failure leaves each complete or absent. `temporaries` are the
+/// temporary directories made so far.
+fn in_directories(
+    outs: &[&Path],
+    temporaries: &mut Vec<PathBuf>,
+    fill: &dyn Fn(&[PathBuf]) -> Result<()>,
+) -> Result<()> {
     match outs.split_first() {
-        None => fill(asides),
-        Some((out, rest)) => files::write_directory_atomic(out, |aside| {
-            asides.push(aside.to_path_buf());
-            in_directories(rest, asides, fill)
+        None => fill(temporaries),
+        Some((out, rest)) => files::write_directory_atomic(out, |temporary| {
+            temporaries.push(temporary.to_path_buf());
+            in_directories(rest, temporaries, fill)
         }),
     }
 }
 
-/// Refuses to write over a member or a directory that holds one, and over a directory that is no earlier merge.
+/// Refuses to overwrite a member, a directory that contains one, or a directory that is not an
+/// earlier merge.
 fn check_output(pool: &Pool, out: &Path) -> Result<()> {
     let Ok(here) = out.canonicalize() else { return Ok(()) };
     let holds = |member: &Reader| member.directory().canonicalize().is_ok_and(|path| path.starts_with(&here));

@@ -1,5 +1,5 @@
-//! Memory of a forward and a backward pass, planned once for the largest batch; smaller batches use the start of each
-//! buffer. Evaluation keeps one layer's activations, training all of them.
+//! Memory of a forward and a backward pass, planned once for the largest batch; smaller batches use
+//! the start of each buffer. Evaluation keeps one layer's activations, training all of them.
 //!
 //! R = batch * context rows; Q = H*D, KV = Hkv*D.
 
@@ -9,11 +9,12 @@ use crate::engine::ops::{ADAMW_CONSTANTS, GRAD_NORM_OUT, GRAD_NORM_PARTS, NORM_P
 use crate::error::Result;
 use std::ops::Range;
 
-/// What the backward pass needs of one layer.
+/// The activations of one layer that the backward pass needs.
 pub(super) struct Layer {
     /// (R, Q + 2KV): queries, keys, values; in `llama` queries and keys are rotated in place
     pub qkv: Buffer,
-    /// `olmo2`: (R, Q + KV) normed and rotated queries and keys; `llama`: (R, C) normed input of attention
+    /// `olmo2`: (R, Q + KV) normed and rotated queries and keys; `llama`: (R, C) normed input of
+    /// attention
     pub normed: Buffer,
     /// (R, Q) attention's output
     pub attended: Buffer,
@@ -83,21 +84,21 @@ pub struct Activations {
     pub(super) backward: Option<Backward>,
 }
 
-/// How the rows of a batch are cut for the output product, so that the logits of all are never stored: a function of the
-/// shape and the compute type alone, so that sums have a fixed order.
+/// Chunks of a batch's rows for the output product, so that the logits of all rows are never stored
+/// at once. They depend only on the shape and the compute type, so that sums have a fixed order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LogitChunks {
     /// Rows of a chunk; the last may have fewer.
     pub rows: usize,
     /// V
     vocabulary: usize,
-    /// Elements from row to row: whole vectors of 16 bytes.
+    /// Elements from one row to the next: whole vectors of 16 bytes.
     stride: usize,
 }
 
 impl LogitChunks {
     fn new(rows: usize, vocabulary: usize, compute: DType) -> LogitChunks {
-        // A CPU keeps them near its caches; a GPU needs products that fill it.
+        // On a CPU they stay near its caches; a GPU needs products that fill it.
         let most = if compute == DType::F32 { 1 << 24 } else { 1 << 28 };
         LogitChunks {
             rows: (most / vocabulary).clamp(1, rows.max(1)),
@@ -112,9 +113,9 @@ impl LogitChunks {
 }
 
 impl Activations {
-    /// For forward and backward passes over at most `rows` rows. With `recompute`, one layer's activations are kept
-    /// beside the inputs of all, and the backward pass computes each layer's forward again: a third more work in a
-    /// fraction of the memory, and the same bits.
+    /// For forward and backward passes over at most `rows` rows. With `recompute`, only one layer's
+    /// activations and the inputs of all layers are kept, and the backward pass recomputes each
+    /// layer's forward pass: a third more work, a fraction of the memory, and the same bits.
     pub fn for_training(device: &mut Device, config: &Config, rows: usize, recompute: bool) -> Result<Activations> {
         let layers = if recompute { 1 } else { config.layers };
         let mut a = Activations::new(device, config, rows, config.layers, layers)?;
@@ -135,12 +136,13 @@ impl Activations {
         Ok(a)
     }
 
-    /// For forward passes alone over at most `rows` rows.
+    /// For forward passes only, over at most `rows` rows.
     pub fn for_evaluation(device: &mut Device, config: &Config, rows: usize) -> Result<Activations> {
         Activations::new(device, config, rows, 1, 1)
     }
 
-    /// Memory for the inputs and the output of `streams` layers and for what else `layers` of them compute.
+    /// Memory for the inputs and the output of `streams` layers, and for the other activations of
+    /// `layers` of them.
     fn new(device: &mut Device, config: &Config, rows: usize, streams: usize, layers: usize) -> Result<Activations> {
         let (dtype, c, f) = (device.compute_dtype(), config.width, config.feed_forward);
         let qk = config.q_width() + config.kv_width();
@@ -208,7 +210,7 @@ impl Inputs {
     pub fn new(device: &mut Device, rows: usize) -> Result<Inputs> {
         Ok(Inputs { tokens: device.alloc(DType::U32, rows)?, targets: device.alloc(DType::U32, rows)? })
     }
-    /// Fills the first rows; tokens are below V, targets too or `IGNORED`.
+    /// Fills the first rows; tokens are below V, targets are below V or `IGNORED`.
     pub fn upload(&self, device: &mut Device, tokens: &[u32], targets: &[u32]) -> Result<()> {
         device.upload(&self.tokens, tokens)?;
         device.upload(&self.targets, targets)

@@ -1,5 +1,5 @@
-//! Forward with loss, and the backward pass: the forward's ops in reverse. Weight gradients are added to the arena, so
-//! micro-batches accumulate.
+//! Forward with loss, and the backward pass: the forward's ops in reverse. Weight gradients are
+//! added to the arena, so micro-batches accumulate.
 
 use super::activations::{Activations, Backward, Inputs, Layer, OptimizerArena};
 use super::config::Architecture;
@@ -24,7 +24,7 @@ fn weight_gradient(dout: &Matrix, x: &Matrix, dweight: Matrix) -> Gemm {
     Gemm { a, b, c: dweight, transpose_a: true, transpose_b: false, epilogue: Epilogue::Accumulate }
 }
 
-/// Everything one layer's backward needs besides the model.
+/// Everything one layer's backward pass needs besides the model.
 struct BackwardPass<'a> {
     shape: Batch,
     layer: &'a Layer,
@@ -44,8 +44,8 @@ impl BackwardPass<'_> {
 }
 
 impl Model {
-    /// Adds the gradient of `scale` * (sum of the targets' nats) to `arena.grads`; leaves the nats of every target in
-    /// [`Activations::losses`].
+    /// Adds the gradient of `scale` * (sum of the targets' nats) to `arena.grads`; leaves the nats
+    /// of every target in [`Activations::losses`].
     pub fn accumulate_gradient(
         &self,
         device: &mut Device,
@@ -155,7 +155,7 @@ impl Model {
         device.run(&self.norm_backward(p, &p.x, &w.attention_norm, &a.rstd.attention, &dinner, &dstream, true))
     }
 
-    /// From the gradient of the MLP's output product to that of its packed gate and up, (R, 2F).
+    /// Propagates the gradient of the MLP's output product to its packed gate and up, (R, 2F).
     fn mlp_backward(&self, device: &mut Device, p: &BackwardPass, dout: &Matrix) -> Result<Matrix> {
         let (rows, c, f) = (p.shape.rows(), self.config.width, self.config.feed_forward);
         let (hidden, dhidden) = (p.layer.hidden.matrix(rows, f), p.d.hidden.matrix(rows, f));
@@ -167,8 +167,8 @@ impl Model {
         Ok(dgate_up)
     }
 
-    /// From the gradient of attention's output product to those of rotated queries and keys (into `drotated`) and of the
-    /// values (into the last columns of the packed gradient).
+    /// Propagates the gradient of attention's output product to the rotated queries and keys (into
+    /// `drotated`) and to the values (into the last columns of the packed gradient).
     fn attention_backward(
         &self,
         device: &mut Device,
@@ -200,7 +200,7 @@ impl Model {
         })
     }
 
-    #[allow(clippy::too_many_arguments)] // the fields of the op, less those that follow from the others
+    #[allow(clippy::too_many_arguments)] // the fields of the op, except those that follow from the rest
     fn norm_backward(
         &self,
         p: &BackwardPass,

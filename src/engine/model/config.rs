@@ -1,21 +1,24 @@
-//! What a model is: its architecture and sizes, the presets, and the names and shapes that follow from them.
+//! Model configuration: the architecture and sizes, the presets, and the widths and flops that
+//! follow from them.
 
 use crate::engine::device::DType;
 use crate::engine::ops::WIDEST_KERNEL_HEAD;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// Where norms are in a layer, and the names of its parameters; both are those of `transformers`.
+/// The position of norms in a layer and the names of its parameters, both as in `transformers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
-    /// `Olmo2ForCausalLM`: RMSNorm after attention and after the MLP, RMSNorm of queries and keys over the full width.
+    /// `Olmo2ForCausalLM`: RMSNorm after attention and after the MLP, RMSNorm of queries and keys
+    /// over the full width.
     Olmo2,
     /// `LlamaForCausalLM`: RMSNorm before attention and before the MLP.
     Llama,
 }
 
-/// Sizes and constants of a model. RoPE in half-rotation form, SwiGLU and no biases in both architectures.
+/// Sizes and constants of a model. RoPE in half-rotation form, SwiGLU and no biases in both
+/// architectures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// The block and its parameters' names.
@@ -49,8 +52,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// `tiny`, `30m`, `130m` or `1b`, with `vocabulary` rows; `None` for another name. Feed-forward widths are 8C/3
-    /// rounded up to a multiple of 64, so that three matrices cost what a plain 4C MLP does.
+    /// `tiny`, `30m`, `130m` or `1b`, with `vocabulary` rows; `None` for another name. Feed-forward
+    /// widths are 8C/3 rounded up to a multiple of 64, so that three matrices cost what a plain 4C
+    /// MLP does.
     pub fn preset(name: &str, architecture: Architecture, vocabulary: usize, eos: u32) -> Option<Config> {
         let (width, layers, heads, context) = match name {
             "tiny" => (96, 3, 3, 64),
@@ -77,10 +81,10 @@ impl Config {
         })
     }
 
-    /// The names that [`Config::preset`] takes, by size.
+    /// The names that [`Config::preset`] accepts, by size.
     pub const PRESETS: [&'static str; 4] = ["tiny", "30m", "130m", "1b"];
 
-    /// Refuses sizes that do not fit each other; every buffer and op relies on what is checked here.
+    /// Refuses inconsistent sizes; every buffer and op relies on these checks.
     pub fn check(&self) -> Result<()> {
         let fault = |what: String| Err(Error::input(what).fix("correct the model's sizes"));
         for (name, n) in [
@@ -114,7 +118,7 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses what there is no kernel for on a device that computes in `compute`.
+    /// Refuses a model that has no kernels on a device that computes in `compute`.
     pub fn check_for(&self, compute: DType) -> Result<()> {
         if compute == DType::F32 || self.head_width <= WIDEST_KERNEL_HEAD {
             return Ok(());
@@ -133,8 +137,9 @@ impl Config {
         self.kv_heads * self.head_width
     }
 
-    /// Flops of a forward and backward pass of one token: 6 per weight of a matrix product, plus attention's
-    /// scores and values over a full context (6 L T (H D)), the convention of small public trainers.
+    /// Flops of a forward and backward pass of one token: 6 per weight of a matrix product, plus
+    /// attention's scores and values over a full context (6 L T (H D)), the convention of small
+    /// public trainers.
     pub fn training_flops_per_token(&self) -> f64 {
         3.0 * self.forward_flops_per_token()
     }

@@ -30,7 +30,8 @@ pub(super) fn linear(x: &Matrix, weight: Matrix, out: Matrix, epilogue: Epilogue
 }
 
 impl Model {
-    /// Leaves the nats of every target in [`Activations::losses`]; targets that are `IGNORED` give 0.
+    /// Leaves the nats of every target in [`Activations::losses`]; targets that are `IGNORED` give
+    /// 0.
     pub fn losses(&self, device: &mut Device, acts: &Activations, shape: Batch, inputs: &Inputs) -> Result<()> {
         self.forward(device, acts, shape, inputs)?;
         let rows = shape.rows();
@@ -53,7 +54,7 @@ impl Model {
         Ok(())
     }
 
-    /// Logits (B*T, V), all at once: for tests and for looking at a model, not for scoring.
+    /// Logits (B*T, V), all at once: for tests and inspection, not for scoring.
     pub fn logits(&self, device: &mut Device, acts: &Activations, shape: Batch, inputs: &Inputs) -> Result<Vec<f32>> {
         self.forward(device, acts, shape, inputs)?;
         let (rows, v) = (shape.rows(), self.config.vocabulary);
@@ -78,7 +79,7 @@ impl Model {
         device.run(&self.rms_norm(&x, self.norm(&self.table.final_norm), None, self.last(acts, rows), &acts.last_rstd))
     }
 
-    /// From the residual stream before layer `l` to that after it.
+    /// Computes the residual stream after layer `l` from that before it.
     pub(super) fn layer(&self, device: &mut Device, acts: &Activations, shape: Batch, l: usize) -> Result<()> {
         let (rows, c, offsets) = (shape.rows(), self.config.width, &self.table.layers[l]);
         let (x, out) = (acts.stream(l).matrix(rows, c), acts.stream(l + 1).matrix(rows, c));

@@ -1,5 +1,5 @@
-//! What a model needs of a device's memory, before any of it is taken: the same constructors run on a device that only
-//! counts.
+//! The device memory that a model needs, before any is allocated: the same constructors run on a
+//! device that only counts.
 
 use super::activations::{Activations, Inputs, OptimizerArena};
 use super::config::Config;
@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of one training or scoring.
+/// Bytes of device memory for one training or scoring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
     /// Master weights, their copy in the compute type, constants.
@@ -25,7 +25,8 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Of a training with micro-batches of the shape `micro` in batches of `batch` windows.
+    /// The plan of a training with micro-batches of the shape `micro` in batches of `batch`
+    /// windows.
     pub fn of_training(
         config: &Config,
         compute: DType,
@@ -44,7 +45,7 @@ impl MemoryPlan {
         Ok(MemoryPlan { weights, optimizer, activations: count.so_far() - weights - optimizer })
     }
 
-    /// Of scoring with at most `rows` rows at a time.
+    /// The plan of scoring with at most `rows` rows at a time.
     pub fn of_evaluation(config: &Config, compute: DType, rows: usize) -> Result<MemoryPlan> {
         let mut count = CountingExecutor::new(compute);
         let model = Model::without_weights(&mut count.device, config)?;
@@ -55,7 +56,7 @@ impl MemoryPlan {
         Ok(MemoryPlan { weights, optimizer: 0, activations: count.so_far() - weights })
     }
 
-    /// Bytes of all three.
+    /// The sum of all three, in bytes.
     pub fn total(&self) -> u64 {
         self.weights + self.optimizer + self.activations
     }
@@ -72,7 +73,7 @@ impl fmt::Display for MemoryPlan {
     }
 }
 
-/// A device without memory, and the bytes asked of it.
+/// A device without memory, and the bytes that were requested of it.
 struct CountingExecutor {
     device: Device,
     bytes: Arc<AtomicU64>,

@@ -1,4 +1,5 @@
-//! Decoder-only language models over the ops: what they are, where their parameters lie, forward and backward.
+//! Decoder-only language models built from the ops: configuration, layout of the parameters,
+//! forward and backward pass.
 
 mod activations;
 mod backward;

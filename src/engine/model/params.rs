@@ -1,8 +1,9 @@
-//! The one table of a model's parameters: name, shape and offset in the flat arena. Gradients and both moments have the
-//! same layout, so AdamW, the gradient norm, checkpoints and merges are linear passes.
+//! The one table of a model's parameters: name, shape and offset in the flat arena. Gradients and
+//! both moments have the same layout, so AdamW, the gradient norm, checkpoints and merges are
+//! linear passes.
 //!
-//! Names are those of `transformers`. Queries, keys and values follow each other, and so do gate and up: each
-//! group is one matrix for one product.
+//! Names are those of `transformers`. Queries, keys and values follow each other, and so do gate
+//! and up: each group is one matrix for one product.
 
 use super::config::{Architecture, Config};
 use std::ops::Range;

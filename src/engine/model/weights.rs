@@ -11,7 +11,7 @@ use rand_distr::{Distribution, Normal};
 use std::ops::Range;
 
 /// Parameters on a device. [`Model::losses`] is the forward pass, `accumulate_gradient` the
-/// backward.
+/// backward pass.
 pub struct Model {
     /// Checked when the model was made.
     pub config: Config,
@@ -19,7 +19,7 @@ pub struct Model {
     pub table: Table,
     /// (P) f32
     pub master: Buffer,
-    /// (P) in the device's compute type: the master weights themselves where that is f32
+    /// (P) in the device's compute type: the master weights themselves if that is f32
     pub compute: Buffer,
     /// (T, D) f32, see [`rope_table`]
     pub(super) rope: Buffer,
@@ -33,7 +33,7 @@ impl Model {
         Ok(model)
     }
 
-    /// The memory of a model whose weights come later.
+    /// A model with memory for its weights, which are loaded later.
     pub fn without_weights(device: &mut Device, config: &Config) -> Result<Model> {
         config.check()?;
         config.check_for(device.compute_dtype())?;
@@ -60,18 +60,19 @@ impl Model {
         Ok(())
     }
 
-    /// A (rows, cols) weight as its products see it.
+    /// A (rows, cols) weight, as its products read it.
     pub(super) fn weight(&self, range: &Range<usize>, rows: usize, cols: usize) -> Matrix {
         self.compute.slice(range.clone()).matrix(rows, cols)
     }
-    /// A norm's weight, (1, width) f32: bf16 would not hold the small steps that it takes around 1.
+    /// A norm's weight, (1, width) f32: bf16 would lose its small steps around 1.
     pub(super) fn norm(&self, range: &Range<usize>) -> Matrix {
         self.master.slice(range.clone()).vector()
     }
 }
 
-/// Initial weights (P): normal with standard deviation `init_std`, the two products that write to the residual stream
-/// divided by sqrt(2L) (GPT-2's scheme, which the paper's models use), norms 1. The same seed gives the same bits.
+/// Initial weights (P): normal with standard deviation `init_std`, the two products that write to
+/// the residual stream divided by sqrt(2L) (GPT-2's scheme, which the paper's models use), norms 1.
+/// The same seed gives the same bits.
 pub fn initial_weights(config: &Config, seed: u64) -> Vec<f32> {
     let table = Table::new(config);
     let mut weights = vec![0.0; table.len];

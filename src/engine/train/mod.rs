@@ -1,4 +1,5 @@
-//! Training: settings and learning-rate schedule, AdamW over the arena, the loop with its resumable checkpoints.
+//! Training: settings and learning-rate schedule, AdamW over the arena, the loop with its resumable
+//! checkpoints.
 
 mod observed;
 mod optimizer;

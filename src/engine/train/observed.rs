@@ -1,11 +1,13 @@
-//! A training that the user watches: opens its device, says what memory it takes, and shows loss, speed and time left.
+//! A training with progress output: opens its device, reports the memory it takes, and shows loss,
+//! speed and time left.
 
 use super::run::{TrainingRun, memory_plan, train};
 use crate::engine::device::DeviceSpec;
 use crate::error::Result;
 use crate::progress::Progress;
 
-/// [`train`] on a device of `spec`, under a bar of `progress`. `after_step` is called with the number of each step.
+/// [`train`] on a device of `spec`, with a bar of `progress`. `after_step` is called with the
+/// number of each step.
 pub fn train_observed(
     name: &str,
     spec: &DeviceSpec,

@@ -1,4 +1,4 @@
-//! AdamW over the arena: its memory on the device, one update, and its state in and out.
+//! AdamW over the arena: its memory on the device, one update, and loading and reading its state.
 
 use super::settings::Settings;
 use crate::engine::checkpoint::OptimizerState;
@@ -13,7 +13,7 @@ pub struct Optimizer {
     pub arena: OptimizerArena,
 }
 
-/// What one update did, as it is found in `arena.norm`.
+/// The outcome of one update, as stored in `arena.norm`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
     /// Global L2 norm of the gradient before clipping.
@@ -30,14 +30,14 @@ impl Update {
 }
 
 impl Optimizer {
-    /// With moments of zero, or those of `state` after `updates` updates.
+    /// Starts with moments of zero, or with those of `state` after `updates` updates.
     pub fn new(device: &mut Device, model: &Model, state: Option<(&OptimizerState, u64)>) -> Result<Optimizer> {
         let arena = OptimizerArena::new(device, model.table.len)?;
         if let Some((state, updates)) = state {
             device.upload(&arena.m, &state.m)?;
             device.upload(&arena.v, &state.v)?;
             let updates = u32::try_from(updates).map_err(|_| {
-                Error::input("too many updates lie behind these moments")
+                Error::input("the optimizer state has too many updates")
                     .expected("fewer than 2^32")
                     .got(updates.to_string())
             })?;
@@ -51,12 +51,13 @@ impl Optimizer {
         device.run(&Fill { x: self.arena.grads.vector(), value: 0.0 })
     }
 
-    /// The learning rate of the updates that follow.
+    /// Sets the learning rate of the updates that follow.
     pub fn set_learning_rate(&self, device: &mut Device, rate: f64) -> Result<()> {
         device.upload(&self.arena.rate, &[rate as f32])
     }
 
-    /// Clips the gradient and applies it. Nothing is read back: what was done lies in `arena.norm`, see [`Update`].
+    /// Clips the gradient and applies it. Nothing is read back: the outcome is in `arena.norm`, see
+    /// [`Update`].
     pub fn update(&self, device: &mut Device, model: &Model, s: &Settings) -> Result<()> {
         let arena = &self.arena;
         let (grads, norm, constants) = (arena.grads.vector(), arena.norm.vector(), arena.constants.vector());
@@ -95,7 +96,7 @@ impl Optimizer {
         Ok(OptimizerState { m: device.to_vec(&self.arena.m)?, v: device.to_vec(&self.arena.v)? })
     }
 
-    /// Updates applied to these weights so far, those before this training included.
+    /// Updates applied to these weights so far, including those before this training.
     pub fn updates(&self, device: &mut Device) -> Result<u64> {
         Ok(device.to_vec::<u32>(&self.arena.updates)?[0].into())
     }

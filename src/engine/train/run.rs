@@ -1,5 +1,6 @@
-//! The training loop: from a start, over a stream of windows, to a finished checkpoint directory. While it runs, a
-//! resumable checkpoint stands at `<out>.partial`; a run that is killed anywhere goes on from it to the same bits.
+//! The training loop: from initial weights, over a stream of windows, to a finished checkpoint
+//! directory. While it runs, a resumable checkpoint is at `<out>.partial`; a run that is killed at
+//! any point resumes from it with bit-identical results.
 
 use super::optimizer::{Optimizer, Update};
 use super::settings::Settings;
@@ -16,15 +17,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Weights (and, to go on from them, the moments) that trainings begin with.
+/// Initial weights of trainings, with the moments if they continue an earlier training.
 pub struct Start {
     /// (P)
     pub weights: Vec<f32>,
-    /// Moments, and the number of updates behind them.
+    /// Moments, and the number of updates that made them.
     pub optimizer: Option<(OptimizerState, u64)>,
 }
 
-/// One training: what it begins with, what it is trained on, and where it ends up.
+/// One training: its start, its data and its output.
 pub struct TrainingRun<'a> {
     /// Must fit the weights of `start`.
     pub config: &'a Config,
@@ -36,14 +37,14 @@ pub struct TrainingRun<'a> {
     pub settings: &'a Settings,
     /// `tokenizer.json` that goes into the checkpoint.
     pub tokenizer: &'a Path,
-    /// Stands for everything that made this run; a partial checkpoint of another run is refused. Where it is a JSON
-    /// object, the refusal names the fields that differ.
+    /// Identifies everything that determines this run; a partial checkpoint of another run is
+    /// refused. If it is a JSON object, the error names the fields that differ.
     pub identity: &'a str,
     /// The finished checkpoint's directory; the resumable one is beside it, see [`partial_path`].
     pub out: &'a Path,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
-    /// The finished checkpoint keeps the moments, so that other trainings can go on from it.
+    /// The finished checkpoint keeps the moments, so that other trainings can continue from it.
     pub keep_optimizer: bool,
 }
 
@@ -54,7 +55,7 @@ pub struct Metrics {
     pub step: u64,
     /// Mean nats per target before the update.
     pub loss: f64,
-    /// Of this step's update.
+    /// Learning rate of this step's update.
     pub learning_rate: f64,
     /// Global L2 norm of the gradient before clipping.
     pub grad_norm: f32,
@@ -62,7 +63,7 @@ pub struct Metrics {
     pub skipped: bool,
 }
 
-/// What `trainer.json` holds of a run besides its step.
+/// The contents of `run` in `trainer.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct RunState {
     identity: String,
@@ -72,8 +73,8 @@ struct RunState {
 /// Consecutive steps without a finite gradient after which training gives up.
 const MOST_SKIPPED: usize = 20;
 
-/// Trains to the end, or goes on from the partial checkpoint of the same run. `progress` is told of every step. The
-/// caller keeps other writers of `out` away.
+/// Trains to the end; resumes from the partial checkpoint of the same run if there is one.
+/// `progress` is called after every step. The caller ensures that no one else writes to `out`.
 pub fn train(device: &mut Device, run: &TrainingRun, progress: &mut dyn FnMut(&Metrics)) -> Result<()> {
     let partial = partial_path(run.out);
     let resumed = resume(run, &partial)?;
@@ -106,13 +107,13 @@ fn micro_batch(run: &TrainingRun) -> Batch {
     Batch { batch: run.settings.micro_batch(), context: run.config.context }
 }
 
-/// What the training will take of the device's memory.
+/// The device memory that the training will take.
 pub fn memory_plan(config: &Config, settings: &Settings, compute: DType) -> Result<MemoryPlan> {
     let micro = Batch { batch: settings.micro_batch(), context: config.context };
     MemoryPlan::of_training(config, compute, micro, settings.batch, settings.recompute)
 }
 
-/// Refuses a training that does not fit, and says which would.
+/// Refuses a training that does not fit the device's memory; the error names settings that would.
 fn check_memory(device: &Device, run: &TrainingRun) -> Result<()> {
     let Some(free) = device.free_memory() else { return Ok(()) };
     let (settings, compute) = (run.settings, device.compute_dtype());
@@ -132,7 +133,7 @@ fn check_memory(device: &Device, run: &TrainingRun) -> Result<()> {
     };
     Err(Error::new(Kind::Io, "the training does not fit the device's memory")
         .at(run.out)
-        .expected(format!("at most {:.2} GB, which are free", free as f64 / 1e9))
+        .expected(format!("at most {:.2} GB, the free memory", free as f64 / 1e9))
         .got(plan.to_string())
         .fix(fix))
 }
@@ -148,11 +149,11 @@ struct Trainer<'a> {
     nats: Buffer,
     repeat: Repeat,
     queued: VecDeque<Queued>,
-    /// Of the steps whose results were read.
+    /// Metrics of the steps whose results were read.
     metrics: Vec<Metrics>,
 }
 
-/// A step on its way.
+/// A queued step whose results are not read yet.
 struct Queued {
     step: u64,
     learning_rate: f64,
@@ -178,7 +179,7 @@ impl<'a> Trainer<'a> {
         })
     }
 
-    /// Gives the device its inputs and queues a step's work.
+    /// Uploads a step's inputs and queues its work.
     fn queue_step(&mut self, device: &mut Device, step: u64) -> Result<()> {
         let settings = self.run.settings;
         let rows = settings.batch * self.run.config.context;
@@ -194,7 +195,7 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Reads the results of all queued steps but the last `keep`.
+    /// Reads the results of all queued steps except the last `keep`.
     fn read_back(&mut self, keep: usize, progress: &mut dyn FnMut(&Metrics)) -> Result<()> {
         let targets = (self.run.settings.batch * self.run.config.context) as f64;
         while self.queued.len() > keep {
@@ -260,37 +261,37 @@ fn one_step(
     device.range("update", |device| optimizer.update(device, model, run.settings))
 }
 
-/// The start that the partial checkpoint of the same run stands for, with the metrics up to it.
+/// The start and the metrics of the partial checkpoint of the same run, if there is one.
 fn resume(run: &TrainingRun, partial: &Path) -> Result<Option<(Start, Vec<Metrics>)>> {
     files::recover_directory(partial)?;
     if !partial.exists() {
         return Ok(None);
     }
-    let anew = || format!("remove {} to train from the start", partial.display());
-    let state = TrainerState::read(partial).map_err(|e| e.fix(anew()))?;
+    let remove = || format!("remove {} to train from the start", partial.display());
+    let state = TrainerState::read(partial).map_err(|e| e.fix(remove()))?;
     let run_state = match serde_json::from_value::<RunState>(state.run.clone()) {
         Ok(run_state) if run_state.identity == run.identity => run_state,
-        // Removing it here would throw away work because of a slip in a settings file.
+        // Removing it here would discard work because of a mistake in a settings file.
         other => {
-            let before = other.map_or("nothing that is known".into(), |s| difference(&s.identity, run.identity));
-            return Err(Error::usage("the partial checkpoint is of other settings or other data")
+            let before = other.map_or("an unknown state".into(), |s| difference(&s.identity, run.identity));
+            return Err(Error::usage("the partial checkpoint was made with other settings or other data")
                 .at(partial)
                 .got(before)
-                .fix(format!("restore these to go on with it, choose another --out, or {}", anew())));
+                .fix(format!("restore these to resume it, choose another --out, or {}", remove())));
         }
     };
-    let start = read_start(partial, run.config, Some(run_state.updates)).map_err(|e| e.fix(anew()))?;
-    let metrics = read_metrics(partial).map_err(|e| e.fix(anew()))?;
+    let start = read_start(partial, run.config, Some(run_state.updates)).map_err(|e| e.fix(remove()))?;
+    let metrics = read_metrics(partial).map_err(|e| e.fix(remove()))?;
     if metrics.len() as u64 != state.step || start.optimizer.is_none() {
         return Err(Error::input("the partial checkpoint is damaged")
             .at(partial)
             .expected(format!("moments, and {} rows in metrics.jsonl", state.step))
-            .fix(anew()));
+            .fix(remove()));
     }
     Ok(Some((start, metrics)))
 }
 
-/// The fields in which two identities differ, with the values that they had before.
+/// The fields in which two identities differ, with their previous values.
 fn difference(before: &str, now: &str) -> String {
     let parse = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
     let mut fields = Vec::new();
@@ -312,7 +313,8 @@ fn differing(name: &str, before: &Value, now: &Value, fields: &mut Vec<String>) 
     }
 }
 
-/// Weights, and the moments where the checkpoint has them. `updates` is what `trainer.json` says unless given.
+/// Weights, and the moments if the checkpoint has them. `updates` is read from `trainer.json`
+/// unless given.
 pub fn read_start(dir: &Path, config: &Config, updates: Option<u64>) -> Result<Start> {
     let weights = checkpoint::read_weights(dir, config)?;
     if !dir.join("optimizer.safetensors").exists() {
@@ -345,7 +347,7 @@ pub fn partial_steps(out: &Path) -> Result<Option<u64>> {
     let partial = partial_path(out);
     let before = files::suffixed(&partial, ".old");
     let mut failed = None;
-    // The replacement may fall between two looks; a file that is damaged stays so.
+    // The checkpoint may be replaced between two reads, so try again; a damaged file stays damaged.
     for _ in 0..5 {
         match TrainerState::read(&partial).or_else(|e| TrainerState::read(&before).map_err(|_| e)) {
             Ok(state) => return Ok(Some(state.step)),
@@ -356,8 +358,8 @@ pub fn partial_steps(out: &Path) -> Result<Option<u64>> {
     failed.map_or(Ok(None), Err)
 }
 
-/// Removes the resumable checkpoint of the run that made the finished checkpoint `out`: it was killed before it could.
-/// One of another run stays.
+/// Removes the resumable checkpoint of the run that made the finished checkpoint `out` and was
+/// killed before it could remove it. One of another run is kept.
 pub fn remove_finished_partial(out: &Path) -> Result<()> {
     let run = |dir: &Path| TrainerState::read(dir).ok().map(|state| state.run["identity"].clone());
     let partial = partial_path(out);
@@ -367,7 +369,7 @@ pub fn remove_finished_partial(out: &Path) -> Result<()> {
     }
 }
 
-/// Where the resumable checkpoint of a run to `out` stands.
+/// The path of the resumable checkpoint of a run to `out`.
 pub fn partial_path(out: &Path) -> PathBuf {
     files::suffixed(out, ".partial")
 }

@@ -30,7 +30,8 @@ fn an_epoch_visits_every_window_once() {
 #[test]
 fn windows_are_the_tokens_and_the_tokens_shifted_by_one() {
     let dir = temp();
-    // 279 tokens hold 39 windows of 7: the last target is token 39 * 7 = 273, and 5 tokens stay unused.
+    // 279 tokens hold 39 windows of 7: the last target is token 39 * 7 = 273, and 5 tokens stay
+    // unused.
     let shard = ramp(&dir.path().join("s"), 279);
     assert_eq!((windows_in(279, 7), windows_in(8, 7), windows_in(7, 7), windows_in(0, 7)), (39, 1, 0, 0));
     let stream = Stream::new(vec![(shard, 39, 5)], 7, 6).unwrap();

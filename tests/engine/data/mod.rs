@@ -82,7 +82,8 @@ fn load(directory: &Path, json: serde_json::Value) -> Result<Tokenizer> {
     Tokenizer::load(&write(directory, "tokenizer.json", json.to_string()), None)
 }
 
-/// A shard of the given documents, each a list of tokens; document i is said to have 10 i bytes of text.
+/// A shard of the given documents, each a list of tokens; document i is said to have 10 i bytes of
+/// text.
 pub fn shard(directory: &Path, documents: &[Vec<u32>]) -> Shard {
     Shard::write(directory, &small_tokenizer(), |writer| {
         documents.iter().enumerate().try_for_each(|(i, tokens)| writer.add_tokens(tokens, 10 * i as u64))

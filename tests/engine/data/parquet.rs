@@ -15,7 +15,8 @@ fn parquet_rows_are_the_documents_of_json_lines() {
     let structured = read(&[parquet("documents.jsonl")]).unwrap();
     let flat = read(&[parquet("flat.jsonl")]).unwrap();
     assert_eq!((structured.len(), flat.len()), (150, 150));
-    // zstd, snappy, gzip and none; dictionaries and none; both versions of pages; string, large_string, string_view.
+    // zstd, snappy, gzip and none; dictionaries and none; both versions of pages; string,
+    // large_string, string_view.
     for (file, expected) in [
         ("struct.zstd.parquet", &structured),
         ("json.snappy.parquet", &structured),
@@ -82,7 +83,7 @@ fn bad_parquet_files_name_file_column_and_row() {
         ("metadata_is_a_json_list", &["row 3", "the column `metadata`", "expected: an object", "got: [1]"]),
         ("brotli", &["the column `text`", "expected: snappy, gzip, zstd", "got: BROTLI"]),
         ("not_utf8", &["row 2", "the column `text`", "UTF-8"]),
-        ("no_rows", &["there is no document"]),
+        ("no_rows", &["there are no documents"]),
     ] {
         let path = parquet(&format!("bad/{name}.parquet"));
         let error = refused(read(&[path]), parts);
@@ -155,7 +156,7 @@ fn damaged_parquet_files_give_errors_and_checksums_find_all_damage() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x10;
         let read = read(&[write(dir.path(), "a.parquet", damaged)]);
-        guarded += u32::from(read.is_err_and(|e| e.to_string().contains("values that cannot be")));
+        guarded += u32::from(read.is_err_and(|e| e.to_string().contains("impossible values")));
     }
     assert!(guarded > 0);
 }

@@ -8,7 +8,8 @@ use stockpot::engine::data::*;
 fn a_split_depends_on_the_id_alone() {
     let rule = SplitRule::new(None, 0.1, 0.05).unwrap();
     let count = |split| (0..20_000).filter(|i| rule.split(&format!("doc-{i}")) == split).count();
-    // 20,000 draws: a standard deviation is 42 for validation and 31 for test; five of them are allowed.
+    // 20,000 draws: a standard deviation is 42 for validation and 31 for test; five of them are
+    // allowed.
     assert!(count(Split::Validation).abs_diff(2000) < 212, "{}", count(Split::Validation));
     assert!(count(Split::Test).abs_diff(1000) < 154, "{}", count(Split::Test));
     // A larger validation share takes documents from training only.

@@ -49,7 +49,7 @@ fn a_file_replaced_under_a_merge_is_an_error() {
     let (pool, sum) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
     let path = paths[1].join("model.safetensors");
     fs::rename(paths[2].join("model.safetensors"), &path).unwrap();
-    refused(in_memory(&pool, &sum), &[path.to_str().unwrap(), "changed while it was read", "another length, time"]);
+    refused(in_memory(&pool, &sum), &[path.to_str().unwrap(), "changed while it was read", "a different length, time"]);
     // rewritten in place: the same length, another time
     let (pool, sum) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
     let file = fs::File::options().write(true).open(&path).unwrap();

@@ -14,7 +14,8 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mergekit")
 }
 
-/// A recipe of `tests/fixtures/mergekit`: its models and weights once more, and the type of its output.
+/// A recipe of `tests/fixtures/mergekit`: its models and weights once more, and the type of its
+/// output.
 struct Case {
     name: &'static str,
     models: &'static [(&'static str, f64)],
@@ -70,8 +71,8 @@ fn bf16(bits: u16) -> f64 {
     half::bf16::from_bits(bits).to_f64()
 }
 
-/// The number of the type that is nearest to `x`, of two the even one: for bf16 the nearest of three neighbours, whose
-/// distances f64 holds exactly, whatever `from_f64` does.
+/// The number of the type that is nearest to `x`, of two the even one: for bf16 the nearest of
+/// three neighbours, whose distances f64 holds exactly, whatever `from_f64` does.
 fn rounded(x: f64, dtype: Dtype) -> f64 {
     if dtype == Dtype::F32 {
         return f64::from(x as f32);
@@ -83,10 +84,11 @@ fn rounded(x: f64, dtype: Dtype) -> f64 {
     bf16(finite.min_by(|a, b| near(a).total_cmp(&near(b)).then((a & 1).cmp(&(b & 1)))).expect("a number"))
 }
 
-/// Ours is the f64 average rounded once, in every bit. mergekit sums in f32 (u = 2^-24): each weight is rounded, then
-/// K fused multiply-adds, then the sum of K weights by which it divides, then the division, so to first order it is
-/// within (2K + 2) u S R, where S = sum |w x| / |sum w| and R = sum |w| / |sum w|; 2K + 4 leaves room for the second
-/// order. Where it stores bf16 another half unit of bf16 comes on top: 2^-8 of the number.
+/// Ours is the f64 average rounded once, in every bit. mergekit sums in f32 (u = 2^-24): each
+/// weight is rounded, then K fused multiply-adds, then the sum of K weights by which it divides,
+/// then the division, so to first order it is within (2K + 2) u S R, where S = sum |w x| / |sum w|
+/// and R = sum |w| / |sum w|; 2K + 4 leaves room for the second order. Where it stores bf16 another
+/// half unit of bf16 comes on top: 2^-8 of the number.
 #[test]
 fn averages_are_those_of_mergekit() {
     let out = tempfile::tempdir().expect("a directory");
@@ -227,16 +229,16 @@ fn recipes_that_cannot_be_are_refused_by_field_and_line() {
         (both("modules: {}\n"), &["r.yaml:7: `modules` is not supported"]),
         (both("tokenizer: {source: union}\n"), &["r.yaml:7: `tokenizer` is not supported", "copied"]),
         (both("chat_template: auto\n"), &["r.yaml:7: `chat_template` is not supported"]),
-        (both("base_model: c\n"), &["r.yaml:7: `base_model` c is not supported here: it is none of the models"]),
+        (both("base_model: c\n"), &["r.yaml:7: `base_model` c is not supported here: it is not one of the models"]),
         (both("tokenizer_source: c\n"), &["r.yaml:7: `tokenizer_source: c`", "base, union or one of `models`"]),
         (with("model: b", "model: b+lora"), &["r.yaml:5: `b+lora`", "LoRA", "is not supported"]),
         (with("model: b", "model: a+b"), &["r.yaml:5: `a+b`", "LoRA"]),
         (with("model: b", "model: b@main"), &["r.yaml:5: `b@main`", "revision", "a local directory"]),
         (
             with("model: b", "model: allenai/OLMo-2-0425-1B"),
-            &["r.yaml:5: the model allenai/OLMo-2-0425-1B is not there", "a local directory", "working directory"],
+            &["r.yaml:5: the model allenai/OLMo-2-0425-1B does not exist", "a local directory", "working directory"],
         ),
-        (with("model: b", "model: {path: b}"), &["r.yaml:5: `model` is not a text", "got: a mapping"]),
+        (with("model: b", "model: {path: b}"), &["r.yaml:5: `model` is not a string", "got: a mapping"]),
         (with("weight: 0.5}\n  -", "weight: [0.1, 0.9]}\n  -"), &["r.yaml:4: `weight`", "gradients", "got: a list"]),
         (
             with("{weight: 0.5}\n  -", "{weight: [{filter: mlp, value: 1}, 0.5]}\n  -"),
@@ -259,11 +261,14 @@ fn recipes_that_cannot_be_are_refused_by_field_and_line() {
         (with("merge_method: linear\n", ""), &["r.yaml: missing field `merge_method`"]),
         ("merge_method: linear\n".into(), &["r.yaml: missing field `models`"]),
         ("merge_method: linear\nmodels: []\n".into(), &["r.yaml:2: `models` is empty"]),
-        ("merge_method: linear\nmodels: a\n".into(), &["r.yaml:2: `models` is a list", "got: the text \"a\""]),
-        ("merge_method: linear\nmodels: [a]\n".into(), &["r.yaml:2: a model is a mapping", "got: the text \"a\""]),
+        ("merge_method: linear\nmodels: a\n".into(), &["r.yaml:2: `models` must be a list", "got: the string \"a\""]),
+        (
+            "merge_method: linear\nmodels: [a]\n".into(),
+            &["r.yaml:2: a model must be a mapping", "got: the string \"a\""],
+        ),
         ("merge_method: linear\nmodels: [{parameters: {}}]\n".into(), &["r.yaml:2: missing field `model`"]),
         (with("    parameters: {weight: 0.5}\n  -", "  -"), &["r.yaml:3: the model a has no `weight`", "top level"]),
-        (with("model: b", "model: a"), &["r.yaml:5: the model a is listed twice", "add up"]),
+        (with("model: b", "model: a"), &["r.yaml:5: the model a is listed twice", "the sum of its weights"]),
         (with("weight: 0.5", "weight: half"), &["r.yaml:4: `weight` is not a finite number", "\"half\""]),
         (with("weight: 0.5", "weight: .nan"), &["r.yaml:4: `weight` is not a finite number", "got: NaN"]),
         (with("weight: 0.5", "weight: !w 0.5"), &["r.yaml:4: `weight` is not a finite number", "the tag"]),
@@ -279,9 +284,9 @@ fn recipes_that_cannot_be_are_refused_by_field_and_line() {
         (both("models: []\n"), &["r.yaml:7: this is not YAML", "duplicated key"]),
         (with("{weight: 0.5}", "{weight: 0.5"), &["r.yaml:", "this is not YAML"]),
         (both("---\nmerge_method: linear\n"), &["r.yaml:", "one YAML document", "got: 2 documents"]),
-        (String::new(), &["r.yaml:1: a recipe is one YAML document", "got: 0 documents"]),
-        ("- linear\n".into(), &["r.yaml:1: a recipe is a mapping of fields", "got: a list"]),
-        ("1: linear\n".into(), &["r.yaml:1: a recipe has fields by name", "got: 1"]),
+        (String::new(), &["r.yaml:1: a recipe must be one YAML document", "got: 0 documents"]),
+        ("- linear\n".into(), &["r.yaml:1: a recipe must be a mapping of fields", "got: a list"]),
+        ("1: linear\n".into(), &["r.yaml:1: the keys of a recipe must be strings", "got: 1"]),
     ];
     for (text, parts) in cases {
         fs::write(dir.path().join("r.yaml"), &text).expect("a recipe");

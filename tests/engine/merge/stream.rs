@@ -5,8 +5,8 @@ use std::fs;
 use stockpot::engine::checkpoint::{OptimizerState, write_model};
 use stockpot::engine::model::Table;
 
-/// Nearest with ties to even, by comparing the neighbours' distances, which f64 holds exactly: independent of the code
-/// under test. `narrow` may be one unit off.
+/// Nearest with ties to even, by comparing the neighbours' distances, which f64 holds exactly:
+/// independent of the code under test. `narrow` may be one unit off.
 fn nearest(x: f64, bits: u16, widen: impl Fn(u16) -> f64) -> u16 {
     let candidates = [bits.wrapping_sub(1), bits, bits.wrapping_add(1)];
     let valid = candidates.into_iter().filter(|b| widen(*b).is_finite() && (b ^ bits) & 0x8000 == 0);

@@ -165,7 +165,8 @@ fn schemes_are_their_explicit_lists_bit_for_bit() {
     }
 }
 
-/// Of any partitions of 1 to 8 units under any weights: `stockpot merge --partition` sums what a study's proxies do.
+/// Of any partitions of 1 to 8 units under any weights: `stockpot merge --partition` sums what a
+/// study's proxies do.
 #[test]
 fn merges_of_partitions_have_the_weights_of_a_studys_proxies_bit_for_bit() {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
@@ -202,7 +203,8 @@ fn merges_of_partitions_have_the_weights_of_a_studys_proxies_bit_for_bit() {
     assert!(differed_by_a_reciprocal > 100, "shapes in which another order of operations would show");
 }
 
-/// Sizes for which (units / all units) * (1 / units) is not 1 / all units; no file is read to weigh units.
+/// Sizes for which (units / all units) * (1 / units) is not 1 / all units; no file is read to weigh
+/// units.
 #[test]
 fn a_micro_merge_gives_every_unit_the_very_same_weight() {
     let paths: Vec<PathBuf> = (0..60).map(|i| i.to_string().into()).collect();
@@ -292,20 +294,24 @@ fn weights_that_cannot_be_are_refused() {
     refused(of(&[named("law", &[])], Scheme::Uniform), 2, &["the partition `law` has no checkpoint"]);
     let twice = [named("law", &paths[..1]), named("law", &paths[1..])];
     refused(of(&twice, Scheme::Uniform), 2, &["two partitions are named `law`", "NAME=CKPT,CKPT"]);
-    refused(of(&plain(&paths), Scheme::Given(vec![1.0])), 2, &["does not fit the checkpoints", "3 weights", "got: 1"]);
+    refused(
+        of(&plain(&paths), Scheme::Given(vec![1.0])),
+        2,
+        &["does not match the checkpoints", "3 weights", "got: 1"],
+    );
     let cut = partitions(&paths, &[1, 2]);
-    refused(of(&cut, Scheme::Given(vec![0.2; 3])), 2, &["does not fit the partitions", "2 weights", "got: 3"]);
+    refused(of(&cut, Scheme::Given(vec![0.2; 3])), 2, &["does not match the partitions", "2 weights", "got: 3"]);
     refused(of(&cut, Scheme::Given(vec![f64::NAN, 1.0])), 2, &["finite", "NaN"]);
 
     let write = |tokens: u64| TrainerState { step: 1, tokens, run: json!(1) }.write(&paths[1]).unwrap();
     let by_tokens = || of(&plain(&paths[1..2]), Scheme::Tokens);
     let trainer = paths[1].join("trainer.json");
     let name = trainer.to_str().unwrap();
-    refused(by_tokens(), 1, &[name, "does not tell how many tokens", "--weights 0.7,0.3"]);
+    refused(by_tokens(), 1, &[name, "does not record how many tokens", "--weights 0.7,0.3"]);
     write(0);
-    refused(by_tokens(), 1, &[name, "cannot be weighed", "got: 0"]);
+    refused(by_tokens(), 1, &[name, "training tokens is out of range", "got: 0"]);
     write(u64::MAX);
-    refused(by_tokens(), 1, &[name, "cannot be weighed", "got: 18446744073709551615"]);
+    refused(by_tokens(), 1, &[name, "training tokens is out of range", "got: 18446744073709551615"]);
     fs::write(&trainer, "{\"step\": 1,\n \"tokens\": -5, \"run\": 1}").unwrap();
     refused(by_tokens(), 1, &[&format!("{name}:2"), "not a trainer's state", "-5"]);
     let absent = dir.path().join("absent");

@@ -114,7 +114,8 @@ fn gradients_are_finite_differences_of_the_reference() {
                 let below = loss(&wide);
                 wide[i] = at;
                 let numeric = (above - below) / (2.0 * step);
-                // f32 sums of terms up to about 1 lose some 1e-6; the differences themselves some 1e-9.
+                // f32 sums of terms up to about 1 lose some 1e-6; the differences themselves some
+                // 1e-9.
                 let tolerance = 4e-6 + 2e-5 * numeric.abs();
                 let ours = grads[i] as f64;
                 assert!(

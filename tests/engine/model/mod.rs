@@ -37,9 +37,9 @@ impl Expected {
     }
 }
 
-/// What the fixtures' README measures as the loss of an honest f32 run against f64, times ten: room for another order of
-/// summation, far below any error of formula. The weights after AdamW are looser, since its first steps take the sign of
-/// gradients that may be nearly zero.
+/// What the fixtures' README measures as the loss of an honest f32 run against f64, times ten: room
+/// for another order of summation, far below any error of formula. The weights after AdamW are
+/// looser, since its first steps take the sign of gradients that may be nearly zero.
 const LOGITS: f32 = 3e-5;
 
 pub const LOSS: f32 = 4e-6;

@@ -17,7 +17,8 @@ pub fn rope_table(context: usize, head_width: usize, base: f64) -> Vec<f64> {
     table
 }
 
-/// The mean nats of the targets that are not [`IGNORED`], of a model with `weights` laid out as [`Table`] says.
+/// The mean nats of the targets that are not [`IGNORED`], of a model with `weights` laid out as
+/// [`Table`] says.
 pub fn model_loss(
     config: &Config,
     weights: &[f64],

@@ -55,7 +55,8 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
     assert_eq!(device.to_vec::<f32>(&model.master).expect("weights"), before);
 }
 
-/// Nothing but launches: what this executor computes, kernels can, without a change to models or training.
+/// Nothing but launches: what this executor computes, kernels can, without a change to models or
+/// training.
 #[test]
 fn training_by_launches_alone_is_training_on_the_cpu() {
     let settings: Settings = toml::from_str("steps = 2\nbatch = 2\nlearning_rate = 1e-2").expect("settings");

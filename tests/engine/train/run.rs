@@ -74,7 +74,8 @@ fn init_goes_on_from_weights_and_moments() {
     train(dir.path(), "second.toml", "second", &["--init", "first"]).done();
     let first = read_metrics(&dir.path().join("first")).expect("metrics");
     let second = read_metrics(&dir.path().join("second")).expect("metrics");
-    // The same text in the same order: the second training begins where the first one ended, far below ln 300.
+    // The same text in the same order: the second training begins where the first one ended, far
+    // below ln 300.
     assert!(second[0].loss < first[0].loss - 0.5, "{} after {}", second[0].loss, first[0].loss);
     let updates = |name: &str| TrainerState::read(&dir.path().join(name)).expect("a state").run["updates"].as_u64();
     assert_eq!((updates("first"), updates("second")), (Some(30), Some(60)));
@@ -97,8 +98,8 @@ fn init_goes_on_from_weights_and_moments() {
     assert!(!names(dir.path()).iter().any(|name| name.starts_with('x')), "{:?}", names(dir.path()));
 }
 
-/// The mean gradient of a batch does not depend on how many windows a pass holds, up to rounding: sums of f32 in
-/// another order, over 20 steps of AdamW.
+/// The mean gradient of a batch does not depend on how many windows a pass holds, up to rounding:
+/// sums of f32 in another order, over 20 steps of AdamW.
 #[test]
 fn gradient_accumulation_is_the_same_training() {
     let dir = prepared("");
