@@ -1,4 +1,4 @@
-//! What `Device::run` checks before an op runs.
+//! The checks of `Device::run` before an op runs.
 
 use crate::cases;
 use crate::harness::Harness;

@@ -1,4 +1,5 @@
-//! src/engine/eval: a score is the nats of every token, each once, as plain loops in f64 find them.
+//! Tests of src/engine/eval: a score is the nats of every token, each counted once, equal to plain
+//! loops in f64.
 
 use crate::data::{shard, temp};
 use crate::model::reference::model_loss;
@@ -23,7 +24,7 @@ fn documents() -> Vec<Vec<u32>> {
     (0..).zip([0, 1, 15, 16, 17, 40]).map(tokens).collect()
 }
 
-/// The score, in passes of at most `rows` tokens, and what was said after each pass.
+/// The score, in passes of at most `rows` tokens, and the progress reported after each pass.
 fn scored(shard: &Shard, config: &Config, weights: &[f32], rows: usize) -> Result<(DomainScore, Vec<(u64, u64)>)> {
     let mut device = Device::cpu();
     let model = Model::new(&mut device, config, weights)?;
@@ -60,7 +61,7 @@ fn a_score_is_the_nats_of_each_window_by_itself() {
 }
 
 #[test]
-fn what_has_no_score_is_refused() {
+fn models_and_texts_without_a_score_are_refused() {
     let (dir, config) = (temp(), config(Architecture::Llama));
     let mut weights = initial_weights(&config, 7);
     let refused = |shard: &Shard, weights: &[f32], part: &str| {

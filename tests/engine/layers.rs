@@ -1,5 +1,6 @@
-//! The layers of ARCHITECTURE.md: which module of src may use which others. Each path of each
-//! source is checked against one table; what only tests compile is free, except in the engine.
+//! The layers of ARCHITECTURE.md: the modules that each module of src may use. Each path of each
+//! source is checked against one table; code that only tests compile is exempt, except in the
+//! engine.
 
 mod paths;
 
@@ -39,7 +40,7 @@ const LAYERS: [Layer; 14] = [
     layer("engine::device", &[]),
 ];
 
-/// What every layer may use. Of these, each uses only what is below it.
+/// Modules that every layer may use. Of these, each uses only what is below it.
 const UTILITIES: [Layer; 5] = [
     layer("settings_file", &["files", "error"]),
     layer("lock", &["files", "error"]),
@@ -48,7 +49,7 @@ const UTILITIES: [Layer; 5] = [
     layer("error", &[]),
 ];
 
-/// What the engine must not know, tests included.
+/// Modules that the engine must not use, not even in tests.
 const ABOVE_THE_ENGINE: [&str; 7] = ["study", "analysis", "report", "cli", "bench", "search", "cluster"];
 
 fn find(table: &'static [Layer], name: &str) -> Option<&'static Layer> {
@@ -74,7 +75,7 @@ fn may_use(from: &str, to: &str) -> bool {
     from == to || layer.may_use.contains(&to_name) || above_utilities && find(&UTILITIES, to).is_some()
 }
 
-/// The arrows of a source that the table has not, each as `file:line: from -> to`.
+/// The arrows of a source that are not in the table, each as `file:line: from -> to`.
 fn forbidden(file: &str, source: &str, module: &[&str]) -> Vec<String> {
     let from = unit(module);
     let arrow = |path: Path| {
@@ -138,11 +139,11 @@ fn the_engine_uses_nothing_of_the_storeys_above() {
 #[test]
 fn layers_use_only_what_is_below_them() {
     let found: Vec<String> = sources().iter().flat_map(|s| forbidden(&s.file, &s.text, &names(&s.module))).collect();
-    assert!(found.is_empty(), "arrows that the table of layers has not:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "arrows that are not in the table of layers:\n{}", found.join("\n"));
 }
 
-/// Files (a folder with its `mod.rs` is one) that use each other, directly or by way of others;
-/// arrows are pairs of them.
+/// Files (a folder with its `mod.rs` is one) that use each other, directly or indirectly; arrows
+/// are pairs of them.
 fn circles(arrows: &BTreeSet<(String, String)>) -> BTreeSet<String> {
     let mut reached = arrows.clone();
     loop {

@@ -1,4 +1,4 @@
-//! src/engine: each module tests the source of its name. Nothing here knows a study.
+//! Tests of src/engine: each module tests the source of its name. No study is used here.
 
 mod checkpoint;
 mod data;

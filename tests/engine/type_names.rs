@@ -37,11 +37,11 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Structs, enums, traits, unions and type aliases outside `#[cfg(test)]`, with their lines.
-/// Associated types are none. Relies on rustfmt: an item ends at the first `}` as far from the
+/// Associated types do not count. Relies on rustfmt: an item ends at the first `}` as far from the
 /// margin as its first line, or in its first line.
 fn type_names(text: &str) -> Vec<(usize, String)> {
     let mut names = Vec::new();
-    // Where the tests, and the innermost impl or trait, that are gone through end.
+    // The last lines of the current tests and of the innermost impl or trait.
     let (mut tests, mut body): (Option<String>, Option<String>) = (None, None);
     let mut is_test = false;
     for (i, line) in text.lines().enumerate() {
@@ -61,7 +61,7 @@ fn type_names(text: &str) -> Vec<(usize, String)> {
             continue;
         }
         if is_test {
-            // Other attributes may stand between.
+            // Other attributes may follow.
             is_test = code.starts_with("#[");
             if line.ends_with('{') {
                 tests = Some(end);
@@ -87,7 +87,7 @@ fn type_names(text: &str) -> Vec<(usize, String)> {
     names
 }
 
-/// `code` behind `pub`, `pub(super)`, ...
+/// `code` after `pub`, `pub(super)`, ...
 fn without_visibility(code: &str) -> &str {
     let Some(rest) = code.strip_prefix("pub") else { return code };
     match rest.strip_prefix('(').and_then(|rest| rest.split_once(')')) {

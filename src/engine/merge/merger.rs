@@ -144,7 +144,7 @@ impl Kernels {
         if self.members[position].len() > self.resident.slots.len() {
             self.stream(device, pool, sum, position, model)?;
         } else {
-            // A half-loaded checkpoint is dropped if this sum, not the one expected, does not need
+            // If this is not the expected sum and does not need the half-loaded checkpoint, drop
             // it.
             if let Some(loading) = ahead.filter(|loading| self.members[position].contains(&loading.checkpoint)) {
                 self.resident.finish(device, pool, loading)?;

@@ -4,7 +4,7 @@
 //! Slots are bf16 if every checkpoint is stored in bf16, else f32, which holds bf16 and f16
 //! exactly: nothing is narrowed. Each checkpoint that is read is checked to be finite and
 //! unchanged. A slot keeps what its file held when it was opened, whatever happens to the file;
-//! only to be read again must the file still be the same.
+//! reading it again requires an unchanged file.
 
 use super::pool::Pool;
 use super::schedule::Slots;

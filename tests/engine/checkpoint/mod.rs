@@ -1,5 +1,5 @@
-//! src/engine/checkpoint: fixtures that transformers wrote (tests/fixtures/transformers), round
-//! trips, and files that must be refused by name.
+//! Tests of src/engine/checkpoint: fixtures written by transformers (tests/fixtures/transformers),
+//! round trips, and files that must be refused by name.
 
 mod config;
 mod read;
@@ -55,7 +55,7 @@ fn copy_fixture(name: &str, to: &Path) {
     }
 }
 
-/// The message of the refusal, which must contain every one of `parts`.
+/// Asserts that `result` is an error whose message contains each of `parts`.
 fn refused<T>(result: stockpot::error::Result<T>, parts: &[&str]) {
     let Err(error) = result else { panic!("accepted, but should name {parts:?}") };
     let message = error.to_string();

@@ -1,4 +1,4 @@
-//! Weights as they are read: single files and shards, and what does not fit the config.
+//! Reading weights: single files and shards, and files that do not fit the config.
 
 use super::{copy_fixture, fixture, refused, weights_of};
 use safetensors::SafeTensors;
@@ -8,7 +8,7 @@ use std::path::Path;
 use stockpot::engine::checkpoint::{Reader, StorageDType, TensorFile};
 
 #[test]
-fn fixtures_read_as_the_formats_own_reader_reads_them() {
+fn fixtures_read_as_in_the_formats_own_reader() {
     for name in ["olmo2", "llama-untied", "llama-tied"] {
         let reader = Reader::open(&fixture(name)).unwrap();
         assert_eq!(reader.dtype(), Some(StorageDType::F32), "{name}");
@@ -58,7 +58,7 @@ fn faulty_indexes_are_refused() {
 }
 
 #[test]
-fn nan_in_a_checkpoint_is_found_when_asked_for() {
+fn nan_in_a_checkpoint_is_found_on_request() {
     let dir = tempfile::tempdir().unwrap();
     copy_fixture("olmo2", dir.path());
     Reader::open(dir.path()).unwrap().check_finite().unwrap();
@@ -127,7 +127,7 @@ fn tensors_that_do_not_fit_the_config_are_named() {
         v[i].2[0] = 72;
         v[i].3.resize(72 * 24 * 4, 0);
     });
-    // RoPE's frequencies, which transformers once stored, are passed over
+    // RoPE's frequencies, which earlier versions of transformers stored, are ignored
     let dir = tempfile::tempdir().unwrap();
     copy_fixture("llama-untied", dir.path());
     rewrite(dir.path(), |v| {

@@ -1,4 +1,4 @@
-//! Models as they are written.
+//! Writing models.
 
 use super::{fixture, random, refused, small, weights_of};
 use safetensors::SafeTensors;
@@ -66,7 +66,7 @@ fn weights_that_cannot_be_stored_are_named() {
 }
 
 #[test]
-fn the_tokenizer_goes_along() {
+fn the_tokenizer_is_written_with_the_model() {
     let tokenizer = fixture("llama-tied/tokenizer.json");
     let config = read_config(&fixture("llama-tied/config.json")).unwrap();
     let weights = weights_of(&Reader::open(&fixture("llama-tied")).unwrap());

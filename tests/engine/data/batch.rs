@@ -47,7 +47,7 @@ fn windows_are_the_tokens_and_the_tokens_shifted_by_one() {
     sorted.sort_unstable();
     assert_eq!(sorted, (1..=39 * 7).collect::<Vec<u32>>(), "every token is an input once an epoch");
     assert_ne!(sorted, inputs);
-    // A run that goes on at window 11 sees what an uninterrupted one saw there.
+    // A run that resumes at window 11 sees what an uninterrupted one saw there.
     let (mut later, mut later_targets) = (vec![0; 3 * 7], vec![0; 3 * 7]);
     stream.fill(11, &mut later, &mut later_targets);
     assert_eq!((&later[..], &later_targets[..]), (&inputs[77..98], &targets[77..98]));
@@ -79,7 +79,7 @@ fn a_union_has_exactly_the_windows_of_its_modules() {
     assert!(visits(&union, 1).values().all(|&n| n == 1) && visits(&union, 1).len() == 21);
     let upsampled = visits(&union, 2);
     assert!(upsampled.len() == 23 && upsampled.values().all(|&n| n == 2 || n == 3));
-    // Members are mixed, not one after another, and another seed mixes otherwise.
+    // Members are mixed, not one after another, and another seed mixes them differently.
     let sequence = |stream: &Stream| (0..stream.len()).map(|k| stream.window(k)).collect::<Vec<_>>();
     let first_half: BTreeSet<usize> = sequence(&union)[..45].iter().map(|w| w.0).collect();
     assert_eq!(first_half.len(), 3);
@@ -100,7 +100,7 @@ fn base_units_divide_the_windows_of_their_partition() {
 }
 
 #[test]
-fn runs_that_cannot_be_are_refused() {
+fn impossible_runs_are_refused() {
     let dir = temp();
     let shard = ramp(&dir.path().join("tiny"), 10);
     refused(Stream::new(vec![(shard.clone(), 1, 0)], 10, 0), &["tiny", "at least 11 tokens", "10 tokens"]);

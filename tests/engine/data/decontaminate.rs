@@ -27,8 +27,8 @@ fn a_shared_ngram_drops_the_document_and_says_why() {
         evaluation_id: "law-0".into(),
     };
     assert_eq!(dropped, [reason]);
-    // Words 45..58 stand in the second document only; the end of one document does not run on into
-    // the next.
+    // Words 45..58 are only in the second document; n-grams do not cross from one document into the
+    // next.
     assert_eq!(evaluation.check(&document("t", &words(45..58))).unwrap().evaluation_id, "law-1");
     assert_eq!(evaluation.check(&document("t", &format!("{} {}", words(34..40), words(20..27)))), None);
     refused(Decontaminator::new(0), &["n-gram"]);

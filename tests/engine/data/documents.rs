@@ -78,7 +78,7 @@ fn a_document_matches_by_source_and_metadata() {
 }
 
 #[test]
-fn what_stands_beside_the_metadata_is_kept() {
+fn fields_beside_the_metadata_are_kept() {
     let dir = temp();
     let lines = concat!(
         r#"{"text":"a","created":"2016-03-01","added":"2020-01-01","metadata":{"k":1}}"#,
@@ -100,7 +100,7 @@ fn documents_of_every_format_come_in_order_with_all_fields() {
     let lines = "{\"id\":\"a\",\"text\":\"one\",\"source\":\"s\",\"metadata\":{\"year\":1999}}\n\n  \n{\"text\":\"two\"}\r\n\
                  {\"id\":7,\"text\":\"\u{2028}three\",\"source\":null,\"added\":\"x\"}";
     write(dir.path(), "b/1.jsonl", lines);
-    // Two gzip members after each other are one file.
+    // Two consecutive gzip members are one file.
     write(dir.path(), "b/2.jsonl.gz", [gzip(b"{\"id\":\"g\",\"te"), gzip(b"xt\":\"four\"}\n")].concat());
     write(dir.path(), "a.jsonl.zst", zstd::encode_all(&b"{\"id\":\"z\",\"text\":\"five\"}\n"[..], 3).unwrap());
     write(dir.path(), "c.txt", "\u{feff}six\nlines\n");

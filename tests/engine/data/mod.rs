@@ -1,5 +1,5 @@
-//! src/engine/data: what it computes on known inputs, what it says about bad ones, and that the
-//! number of threads changes nothing.
+//! Tests of src/engine/data: results for known inputs, errors for bad ones, and independence from
+//! the number of threads.
 
 mod batch;
 mod decontaminate;
@@ -66,7 +66,7 @@ fn small_tokenizer() -> Tokenizer {
     Tokenizer::train([text].into_iter(), 280).unwrap()
 }
 
-/// A `tokenizer.json` that looks words up, and that asks for texts to be cut after two tokens.
+/// A `tokenizer.json` that looks words up, and that truncates texts after two tokens.
 fn word_level(vocabulary: &[(&str, u32)]) -> serde_json::Value {
     let vocabulary: BTreeMap<_, _> = vocabulary.iter().copied().collect();
     serde_json::json!({
@@ -82,7 +82,7 @@ fn load(directory: &Path, json: serde_json::Value) -> Result<Tokenizer> {
     Tokenizer::load(&write(directory, "tokenizer.json", json.to_string()), None)
 }
 
-/// A shard of the given documents, each a list of tokens; document i is said to have 10 i bytes of
+/// A shard of the given documents, each a list of tokens; document i is recorded with 10 i bytes of
 /// text.
 pub fn shard(directory: &Path, documents: &[Vec<u32>]) -> Shard {
     Shard::write(directory, &small_tokenizer(), |writer| {
@@ -91,7 +91,8 @@ pub fn shard(directory: &Path, documents: &[Vec<u32>]) -> Shard {
     .unwrap()
 }
 
-/// One document of the tokens 1, 2, ... and its EOS, so that a window's tokens tell its place.
+/// One document of the tokens 1, 2, ... and its EOS, so that a window's tokens identify its
+/// position.
 fn ramp(directory: &Path, tokens: u32) -> Arc<Shard> {
     Arc::new(shard(directory, &[(1..tokens).collect()]))
 }

@@ -1,4 +1,4 @@
-//! Parquet files. The fixtures, and what is in them: tests/fixtures/parquet/make.py.
+//! Parquet files. tests/fixtures/parquet/make.py writes the fixtures and documents their contents.
 
 use super::{read, refused, temp, write};
 use std::fs;
@@ -54,7 +54,7 @@ fn parquet_types_become_json() {
 }
 
 #[test]
-fn parquet_files_are_found_and_hashed_like_others() {
+fn parquet_files_are_found_and_hashed_like_other_files() {
     let dir = temp();
     let bytes = fs::read(parquet("types.parquet")).unwrap();
     let found = write(dir.path(), "sub/part-0.PARQUET", &bytes);
@@ -119,7 +119,7 @@ fn parquet_is_read_group_by_group() {
     });
     refused(result, &["a.parquet"]);
     assert_eq!(seen, 140);
-    // What `each` refuses ends the reading before the damage is met.
+    // An error of `each` ends the reading before the damage is reached.
     let result =
         for_each_document(
             &[path],
@@ -145,11 +145,14 @@ fn damaged_parquet_files_give_errors_and_checksums_find_all_damage() {
             let read =
                 std::panic::catch_unwind(|| read(&[path])).unwrap_or_else(|_| panic!("{name}: panic at byte {at}"));
             if name == "checksums.parquet" && at < footer {
-                assert!(read.is_err() || read.unwrap() == whole, "byte {at} of {name} is wrong and nothing was said");
+                assert!(
+                    read.is_err() || read.unwrap() == whole,
+                    "byte {at} of {name} is wrong and no error was reported"
+                );
             }
         }
     }
-    // Bits of the first page's header. One makes its encoding another, and the crate panics.
+    // Bits of the first page's header. One of them changes its encoding, and the crate panics.
     let bytes = fs::read(parquet("plain.parquet")).unwrap();
     let mut guarded = 0;
     for at in 4..60 {

@@ -21,7 +21,7 @@ fn a_shard_holds_what_was_written() {
     let info = shard.info();
     assert_eq!((info.bytes, info.dtype, info.vocabulary, info.eos), (30, TokenType::U16, 280, 0));
     assert_eq!(info.tokenizer, small_tokenizer().hash());
-    // The layout of OLMo's data: nothing but little-endian u16.
+    // The layout of OLMo's data: only little-endian u16.
     let raw = fs::read(dir.path().join("s/tokens.bin")).unwrap();
     assert_eq!(raw, [1, 0, 2, 0, 3, 0, 0, 0, 0, 0, 23, 1, 4, 0, 0, 0]);
     assert_eq!(fs::read(dir.path().join("s/documents.bin")).unwrap().len(), 4 * 8);

@@ -18,15 +18,15 @@ fn a_split_depends_on_the_id_alone() {
         let (before, after) = (rule.split(&id), larger.split(&id));
         assert!(before == after || (before, after) == (Split::Train, Split::Validation), "{id}");
     }
-    // Fixed for good: a change here would move documents of studies that exist.
+    // Fixed for good: a change here would move documents of existing studies.
     let rule = SplitRule::new(None, 0.3, 0.3).unwrap();
-    // The second letters of train, validation and test tell them apart.
+    // The second letters of train, validation and test distinguish them.
     let known: String = (0..12).map(|i| rule.split(&format!("id{i}")).to_string().remove(1)).collect();
     assert_eq!(known, "arereereeeer");
 }
 
 #[test]
-fn added_documents_move_no_other() {
+fn added_documents_do_not_move_existing_ones() {
     let rule = SplitRule::new(Some("#".into()), 0.2, 0.2).unwrap();
     let split_all =
         |ids: &[String]| -> BTreeMap<String, Split> { ids.iter().map(|id| (id.clone(), rule.split(id))).collect() };
@@ -52,7 +52,7 @@ fn pieces_of_one_original_stay_together() {
 }
 
 #[test]
-fn shares_that_cannot_be_are_refused() {
+fn impossible_shares_are_refused() {
     for (validation, test) in [(-0.1, 0.1), (1.0, 0.0), (0.0, f64::NAN), (0.5, 0.5)] {
         assert_eq!(refused(SplitRule::new(None, validation, test), &["expected"]).exit_code(), 2);
     }

@@ -6,7 +6,7 @@ use stockpot::engine::data::*;
 
 #[test]
 fn merges_are_the_most_frequent_pairs() {
-    // Words: "ab" three times, " ab" twice, "b". The pair a+b comes 5 times, then space+ab twice.
+    // Words: "ab" three times, " ab" twice, "b". The pair a+b occurs 5 times, then space+ab twice.
     let texts = ["ab", "ab", "ab ab ab", "b"].map(String::from);
     let tokenizer = Tokenizer::train(texts.into_iter(), 259).unwrap();
     assert_eq!(tokenizer.eos(), 0);

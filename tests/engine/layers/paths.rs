@@ -1,5 +1,5 @@
 //! The paths of a Rust source that begin at the crate: `crate::a::b`, and `self::` and `super::`
-//! once resolved. `use` groups are opened up; comments and strings are passed over.
+//! once resolved. `use` groups are expanded; comments and strings are skipped.
 
 /// A path, its segments counted from the root of the crate. A glob ends in `*`.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +14,7 @@ impl std::fmt::Display for Path {
     }
 }
 
-/// What only tests compile.
+/// How to treat code that only tests compile.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Tests {
     Read,
@@ -133,7 +133,7 @@ fn without_tests(tokens: Vec<Token>) -> Vec<Token> {
     kept
 }
 
-/// Behind the item that begins at `at`: behind its `;`, or its block in braces.
+/// The position after the item that begins at `at`: after its `;`, or its block in braces.
 fn end_of_item(texts: &[&str], mut at: usize) -> usize {
     let mut depth = 0;
     // The braces of a `use` are a group, and a `;` comes after them.
@@ -160,7 +160,7 @@ struct Reader<'a> {
     /// Depths in braces at which modules inside this file began.
     inline: Vec<usize>,
     depth: usize,
-    /// Where the reader is, inline modules included.
+    /// The current module, inline modules included.
     module: Vec<String>,
     found: Vec<Path>,
 }
@@ -191,7 +191,7 @@ impl Reader<'_> {
                     self.at += 1;
                 }
             }
-            // Under its own name the crate is known to its binary.
+            // The binary knows the crate by its own name.
             "crate" | "self" | "super" | "stockpot" if self.begins_path() => {
                 self.path(vec![]);
                 return;
@@ -208,7 +208,7 @@ impl Reader<'_> {
         before != "::" && (after == "::" || text == "crate" || text == "super" && after == "as")
     }
 
-    /// A path, or the rest of one behind `before`, a group's branches each.
+    /// A path, or the rest of one after `before`; for a group, each of its branches.
     fn path(&mut self, before: Vec<String>) {
         let (mut written, mut line) = (before, 0);
         loop {
@@ -244,7 +244,7 @@ impl Reader<'_> {
             if self.text(self.at) == "as" {
                 self.at += 2;
             }
-            // Whatever else stands there (a macro's `$`).
+            // Anything else there (a macro's `$`).
             self.at += usize::from(self.at == start);
         }
         self.at += 1;
@@ -327,7 +327,7 @@ fn comments_strings_and_visibilities_are_passed_over() {
     ] {
         assert_eq!(in_run(nothing), [""; 0], "{nothing}");
     }
-    // And what follows is not.
+    // And the code after them is not skipped.
     let last = "let a = ['\"', '\\'', '\\\\', 'x']; /* */ let b: &'static str = r#\"\"\"#; // \"\ncrate::study::X";
     assert_eq!(in_run(last), ["2 study::X"]);
     assert_eq!(in_run("let text = \"two\nlines \\\n\";\ncrate::x"), ["4 x"]);

@@ -1,5 +1,5 @@
-//! src/engine/merge on the CPU: against a plain f64 average, bit for bit, and what must be refused
-//! by name. On a device that runs kernels: tests/kernels/merger.rs.
+//! Tests of src/engine/merge on the CPU: bit-identical to a plain f64 average, and refusals that
+//! must name the cause. tests/kernels/merger.rs tests merges with kernels.
 
 mod pool;
 mod recipe;
@@ -20,7 +20,7 @@ use stockpot::engine::model::{Architecture, Config, Model, Table};
 use stockpot::error::Result;
 use tempfile::TempDir;
 
-/// Two chunks and a part, tensors that cross their borders.
+/// Two chunks and a part, with tensors that cross their boundaries.
 fn config() -> Config {
     Config {
         architecture: Architecture::Olmo2,

@@ -1,4 +1,4 @@
-//! Checkpoints that are merged: whether they fit each other, and files that change under a merge.
+//! Pools of checkpoints: compatibility, and files that change during a merge.
 
 use super::{F32, average, checkpoints, config, in_memory, members, merge, random, refused};
 use std::fs;
@@ -26,7 +26,7 @@ fn models_that_differ_are_refused_by_both_names_and_the_tensor() {
     with(Config { rope_base: 20000.0, ..config() }, &["rope_base", "10000", "20000"]);
     with(Config { norm_epsilon: 1e-5, ..config() }, &["norm_epsilon"]);
     with(Config { architecture: Architecture::Llama, ..config() }, &["q_norm.weight", "no such tensor"]);
-    // how the weights were drawn says nothing about them
+    // how the weights were initialized does not matter
     let path = dir.path().join("other");
     let other = Config { init_std: 0.5, ..config() };
     write_model(&path, &other, &random(Table::new(&other).len, 3), F32, None).unwrap();
@@ -34,7 +34,7 @@ fn models_that_differ_are_refused_by_both_names_and_the_tensor() {
 }
 
 #[test]
-fn a_file_cut_short_under_a_merge_is_an_error() {
+fn a_file_truncated_during_a_merge_is_an_error() {
     let (_dir, paths, _) = checkpoints(&[F32, F32]);
     let (pool, sum) = Pool::of_one(&members(&paths, &[0.5, 0.5])).unwrap();
     in_memory(&pool, &sum).unwrap();
@@ -44,7 +44,7 @@ fn a_file_cut_short_under_a_merge_is_an_error() {
 }
 
 #[test]
-fn a_file_replaced_under_a_merge_is_an_error() {
+fn a_file_replaced_during_a_merge_is_an_error() {
     let (dir, paths, _) = checkpoints(&[F32, F32, F32]);
     let (pool, sum) = Pool::of_one(&members(&paths[..2], &[0.5, 0.5])).unwrap();
     let path = paths[1].join("model.safetensors");
@@ -64,7 +64,7 @@ fn different_vocabularies_are_refused_and_other_spellings_of_one_are_not() {
     let write = |path: &Path, json: &str| fs::write(path.join("tokenizer.json"), json).unwrap();
     write(&paths[0], r#"{"model": {"vocab": {"a": 0, "b": 1}}}"#);
     write(&paths[1], r#"{"version": "1.0", "model": {"vocab": {"b": 1, "a": 0}}}"#);
-    // The third has no tokenizer and fits any.
+    // The third has no tokenizer and is compatible with any.
     average(&members(&paths, &[0.5, 0.25, 0.25])).unwrap();
     write(&paths[2], r#"{"model": {"vocab": {"a": 1, "b": 0}}}"#);
     let out = dir.path().join("out");

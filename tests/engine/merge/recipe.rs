@@ -1,5 +1,5 @@
-//! mergekit's recipes: the same averages as mergekit's own, alone and several in one pass; and
-//! every recipe that would mean something else here is refused by its field and line.
+//! mergekit's recipes: the averages are mergekit's own, one at a time and several in one pass;
+//! every recipe that would mean something else here is refused by field and line.
 
 use crate::binary::stockpot;
 use crate::checkpoints::copy_directory;
@@ -14,7 +14,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mergekit")
 }
 
-/// A recipe of `tests/fixtures/mergekit`: its models and weights once more, and the type of its
+/// A recipe of `tests/fixtures/mergekit`: its models and weights repeated, and the type of its
 /// output.
 struct Case {
     name: &'static str,
@@ -71,8 +71,8 @@ fn bf16(bits: u16) -> f64 {
     half::bf16::from_bits(bits).to_f64()
 }
 
-/// The number of the type that is nearest to `x`, of two the even one: for bf16 the nearest of
-/// three neighbours, whose distances f64 holds exactly, whatever `from_f64` does.
+/// The value of the type that is nearest to `x`, ties to even: for bf16 the nearest of three
+/// neighbours, whose distances f64 holds exactly, whatever `from_f64` does.
 fn rounded(x: f64, dtype: Dtype) -> f64 {
     if dtype == Dtype::F32 {
         return f64::from(x as f32);
@@ -129,7 +129,7 @@ fn averages_are_those_of_mergekit() {
     }
 }
 
-/// Trees of what each of these recipes gives alone, under the recipe's name.
+/// The tree of each recipe's output when merged alone, under the recipe's name.
 fn alone(recipes: &[&str], out: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();
     for recipe in recipes {
@@ -145,7 +145,7 @@ fn alone(recipes: &[&str], out: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn recipes_in_one_pass_give_the_bytes_of_each_alone_and_share_checkpoints() {
     let dir = tempfile::tempdir().expect("a directory");
-    // a b c; c a b; a b: each is read once, in whatever order the recipes have it.
+    // a b c; c a b; a b: each is read once, whatever the order in the recipes.
     let recipes = ["normalized.yaml", "scaled.yaml", "narrowed.yaml"];
     let to = dir.path().join("runs/together");
     let args = ["merge", "--json", "--out", to.to_str().unwrap(), recipes[0], recipes[1], recipes[2]];
@@ -180,7 +180,7 @@ fn several_outputs_are_each_whole_or_absent_and_replace_only_merges() {
     let run = |recipes: &[&str]| {
         stockpot(&fixtures(), &[&["merge", "--out", dir.path().join("out").to_str().unwrap()], recipes].concat())
     };
-    // Models that do not fit each other.
+    // Models that are not compatible.
     run(&["normalized.yaml", "bf16.yaml"]).fails(1, &["models/olmo2-a", "models/llama-a", "tensor"]);
     assert!(!dir.path().join("out").exists());
     let said = run(&["normalized.yaml", "scaled.yaml"]).done();
@@ -189,19 +189,19 @@ fn several_outputs_are_each_whole_or_absent_and_replace_only_merges() {
     run(&["normalized.yaml", "narrowed.yaml"]).done();
     let before = tree(dir.path());
     assert_eq!(before.keys().filter(|name| name.ends_with("merge.json")).count(), 3);
-    // Nor does a merge hold others, which would go when it is replaced.
+    // A merge cannot contain other merges, which would be lost when it is replaced.
     let inside = dir.path().join("out/scaled");
     let args = ["merge", "--out", inside.to_str().unwrap(), "normalized.yaml", "narrowed.yaml"];
     stockpot(&fixtures(), &args).fails(2, &["out/scaled: this directory is a merge itself", "--out"]);
-    // One output that may not be replaced keeps all from being written.
+    // If one output may not be replaced, none is written.
     fs::remove_file(dir.path().join("out/scaled/merge.json")).expect("a file");
     fs::remove_dir_all(dir.path().join("out/normalized")).expect("a directory");
     run(&["normalized.yaml", "scaled.yaml"]).fails(2, &["out/scaled: the output of a merge exists", "earlier merge"]);
     assert!(!dir.path().join("out/normalized").exists());
-    assert!(fs::read_dir(dir.path().join("out")).expect("a directory").count() == 2, "nothing is left aside");
+    assert!(fs::read_dir(dir.path().join("out")).expect("a directory").count() == 2, "no temporary files are left");
 }
 
-/// llama-a and llama-b beside recipes to be written.
+/// A directory with llama-a and llama-b, for recipes.
 fn workplace() -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     for name in ["a", "b"] {
@@ -214,7 +214,7 @@ const PLAIN: &str = "merge_method: linear\nmodels:\n  - model: a\n    parameters
                      parameters: {weight: 0.5}\n";
 
 #[test]
-fn recipes_that_cannot_be_are_refused_by_field_and_line() {
+fn invalid_recipes_are_refused_by_field_and_line() {
     let dir = workplace();
     fs::create_dir(dir.path().join("a+b")).expect("a directory");
     let both = |text: &str| format!("{PLAIN}{text}");
@@ -223,7 +223,7 @@ fn recipes_that_cannot_be_are_refused_by_field_and_line() {
         PLAIN.replacen(from, to, 1)
     };
     let cases: Vec<(String, &[&str])> = vec![
-        // what mergekit has and we have not
+        // mergekit's features that are not supported here
         (with("linear", "slerp"), &["r.yaml:1: merge_method `slerp` is not supported", "expected: linear"]),
         (both("slices: [{sources: []}]\n"), &["r.yaml:7: `slices` is not supported", "whole models"]),
         (both("modules: {}\n"), &["r.yaml:7: `modules` is not supported"]),
@@ -250,14 +250,14 @@ fn recipes_that_cannot_be_are_refused_by_field_and_line() {
         (both("parameters: {int8_mask: true}\n"), &["r.yaml:7: `parameters` has no field `int8_mask`"]),
         (both("dtype: float64\n"), &["r.yaml:7: `dtype: float64` is not supported", "bfloat16"]),
         (both("dtype: float32\nout_dtype: int8\n"), &["r.yaml:8: `out_dtype: int8`"]),
-        // what mergekit passes over
+        // fields that mergekit ignores
         (
             both("merge_methd: ties\n"),
             &["r.yaml:7: a recipe has no field `merge_methd`", "did you mean `merge_method`?"],
         ),
         (with("- model: b", "- weight: 1\n    model: b"), &["r.yaml:5: a model has no field `weight` here"]),
         (both("<<: {dtype: float32}\n"), &["r.yaml:7: a recipe has no field `<<`"]),
-        // what is wrong anywhere
+        // errors in mergekit too
         (with("merge_method: linear\n", ""), &["r.yaml: missing field `merge_method`"]),
         ("merge_method: linear\n".into(), &["r.yaml: missing field `models`"]),
         ("merge_method: linear\nmodels: []\n".into(), &["r.yaml:2: `models` is empty"]),
@@ -308,7 +308,7 @@ fn recipes_that_cannot_be_are_refused_by_field_and_line() {
     fs::copy(dir.path().join("r.yaml"), dir.path().join("sub/r.yml")).expect("a copy");
     stockpot(dir.path(), &["merge", "--out", "out", "r.yaml", "sub/r.yml"])
         .fails(2, &["sub/r.yml: two recipes would be written to one directory", "out/r"]);
-    // A recipe without end, in few bytes.
+    // A small recipe that expands without bound.
     let mut bomb = String::from("x0: &x0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n");
     for i in 1..12 {
         bomb += &format!("x{i}: &x{i} [{}]\n", vec![format!("*x{}", i - 1); 9].join(", "));
@@ -318,7 +318,7 @@ fn recipes_that_cannot_be_are_refused_by_field_and_line() {
 }
 
 #[test]
-fn what_changes_nothing_is_accepted() {
+fn fields_that_change_nothing_are_accepted() {
     let dir = workplace();
     let merge = |text: &str| {
         fs::write(dir.path().join("r.yaml"), text).expect("a recipe");
@@ -353,7 +353,7 @@ fn what_changes_nothing_is_accepted() {
     merge(&format!("{PLAIN}base_model: b\n")).json();
     assert!(named());
 
-    // A tokenizer that mergekit would build, or to whose length it would cut.
+    // A tokenizer that mergekit would build, or whose length it would truncate embeddings to.
     let tokenizer = dir.path().join("b/tokenizer.json");
     let text = fs::read_to_string(&tokenizer).expect("a tokenizer");
     fs::write(&tokenizer, format!("{text}\n")).expect("a tokenizer");

@@ -1,4 +1,4 @@
-//! The sums: the plain f64 average in every bit, on any number of threads.
+//! Sums: bit-identical to the plain f64 average, on any number of threads.
 
 use super::{BF16, F16, F32, average, checkpoints, config, data, members, merge, plain, random, refused};
 use std::fs;
@@ -76,7 +76,7 @@ fn nan_and_infinity_are_named_not_averaged() {
         refused(merge(&members, &out, None), &parts);
         refused(average(&members), &parts);
         assert!(!out.exists(), "nothing is left behind");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left aside");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary files are left");
     }
 }
 
@@ -93,7 +93,7 @@ fn a_sum_beyond_the_type_is_named() {
 
 #[test]
 fn a_scaled_merge_is_a_merge_with_the_seed() {
-    // seed + lambda (mean of two - seed), and files that are no weights are left behind
+    // seed + lambda (mean of two - seed), and files other than weights are not copied
     let (dir, paths, stored) = checkpoints(&[F32, F32, F32]);
     OptimizerState::zeros(&Table::new(&config())).write(&paths[0], &Table::new(&config())).unwrap();
     let lambda = 1.4;

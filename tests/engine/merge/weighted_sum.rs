@@ -1,4 +1,4 @@
-//! The sum of the weights.
+//! The check of the sum of weights.
 
 use super::{F32, average, checkpoints, data, members, merge, plain, refused, write};
 use stockpot::engine::merge::{check_weights, normalized};

@@ -1,5 +1,5 @@
-//! Weights that are said in words (uniform, by tokens, by base units, scaled) are those of the
-//! explicit list, bit for bit, and every merge says what was used.
+//! Weights by scheme (uniform, by tokens, by base units, scaled) are those of the explicit list,
+//! bit for bit, and every merge records what was used.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -70,7 +70,7 @@ fn bits(weights: &Weights) -> Vec<(PathBuf, u64)> {
     weights.terms().into_iter().map(|(path, weight)| (path, weight.to_bits())).collect()
 }
 
-/// Has the very terms of the explicit list, and its merge the very bytes.
+/// Asserts that `weights` has exactly the terms of the explicit list, and its merge the same bytes.
 fn is_explicit(weights: &Weights, explicit: &[(PathBuf, f64)], scratch: &Path) {
     let expected: Vec<(PathBuf, u64)> = explicit.iter().map(|(path, w)| (path.clone(), w.to_bits())).collect();
     assert_eq!(bits(weights), expected);
@@ -109,7 +109,7 @@ fn schemes_are_their_explicit_lists_bit_for_bit() {
         let seed = &paths[rng.random_range(0..12)];
         let lambda = [None, Some(0.0), Some(1.0), Some(1.4), Some(-0.3)][round % 5];
         let scaled = lambda.map(|lambda| Scaled { seed: seed.clone(), lambda });
-        // What a list of explicit weights is when it is scaled.
+        // The explicit list of weights, scaled.
         let explicit = |terms: Vec<(PathBuf, f64)>| -> Vec<(PathBuf, f64)> {
             match lambda {
                 None => terms,
@@ -137,10 +137,10 @@ fn schemes_are_their_explicit_lists_bit_for_bit() {
         let uniform = explicit(firsts.iter().map(|path| (path.clone(), 1.0 / n as f64)).collect());
         is_explicit(&of(&whole, Scheme::Uniform, false), &uniform, dir.path());
         is_explicit(&of(&plain(&firsts), Scheme::Uniform, false), &uniform, dir.path());
-        // micro: every unit alike, as if there were no partitions
+        // micro: every unit equal, as if there were no partitions
         let all: Vec<PathBuf> = cut.iter().flat_map(|p| p.modules.clone()).collect();
-        let alike = explicit(all.iter().map(|path| (path.clone(), 1.0 / units as f64)).collect());
-        is_explicit(&of(&cut, Scheme::Units, false), &alike, dir.path());
+        let equal = explicit(all.iter().map(|path| (path.clone(), 1.0 / units as f64)).collect());
+        is_explicit(&of(&cut, Scheme::Units, false), &equal, dir.path());
         assert_eq!(bits(&of(&plain(&all), Scheme::Uniform, false)), bits(&of(&cut, Scheme::Units, true)));
         // given
         if total.abs() > 0.1 {
@@ -165,8 +165,8 @@ fn schemes_are_their_explicit_lists_bit_for_bit() {
     }
 }
 
-/// Of any partitions of 1 to 8 units under any weights: `stockpot merge --partition` sums what a
-/// study's proxies do.
+/// For any partitions of 1 to 8 units with any weights, `stockpot merge --partition` sums the same
+/// terms as a study's proxies.
 #[test]
 fn merges_of_partitions_have_the_weights_of_a_studys_proxies_bit_for_bit() {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
@@ -203,10 +203,10 @@ fn merges_of_partitions_have_the_weights_of_a_studys_proxies_bit_for_bit() {
     assert!(differed_by_a_reciprocal > 100, "shapes in which another order of operations would show");
 }
 
-/// Sizes for which (units / all units) * (1 / units) is not 1 / all units; no file is read to weigh
-/// units.
+/// Sizes for which (units / all units) * (1 / units) is not 1 / all units; no file is read for
+/// these weights.
 #[test]
-fn a_micro_merge_gives_every_unit_the_very_same_weight() {
+fn a_micro_merge_gives_every_unit_exactly_the_same_weight() {
     let paths: Vec<PathBuf> = (0..60).map(|i| i.to_string().into()).collect();
     let mut through_partitions_differs = 0;
     for all in 2..60 {
@@ -223,7 +223,7 @@ fn a_micro_merge_gives_every_unit_the_very_same_weight() {
 }
 
 #[test]
-fn merge_json_says_how_the_weights_came_to_be() {
+fn merge_json_records_how_the_weights_were_computed() {
     let (dir, paths) = checkpoints(5);
     for (path, tokens) in paths.iter().zip([300, 100, 200, 200, 7]) {
         TrainerState { step: 1, tokens, run: json!(null) }.write(path).unwrap();
@@ -264,7 +264,7 @@ fn merge_json_says_how_the_weights_came_to_be() {
         })
     );
     assert_eq!(written, serde_json::to_value(&pass.reports[0]).unwrap());
-    // Divided by their sum, then shared out: what was given stays to be seen.
+    // Divided by their sum, then among modules: the given weights are still recorded.
     let weights = Weights::new(&cut, &Scheme::Given(vec![1.0, 3.0]), true, None).unwrap();
     let seen: Vec<(f64, f64)> = weights.members.iter().map(|m| (m.given, m.weight)).collect();
     assert_eq!((seen[0], seen[1]), ((1.0, 0.25), (3.0 / 3.0, 0.75 / 3.0)));
@@ -273,7 +273,7 @@ fn merge_json_says_how_the_weights_came_to_be() {
     assert!(!Weights::new(&cut, &Scheme::Uniform, true, None).unwrap().normalized);
 }
 
-/// The sum that is checked is that of the weights given: lambda magnifies what is allowed of it.
+/// The sum is checked on the given weights: lambda magnifies the allowed error.
 #[test]
 fn a_large_lambda_needs_no_better_sum() {
     let (dir, paths) = checkpoints(3);
@@ -287,7 +287,7 @@ fn a_large_lambda_needs_no_better_sum() {
 }
 
 #[test]
-fn weights_that_cannot_be_are_refused() {
+fn invalid_weights_are_refused() {
     let (dir, paths) = checkpoints(3);
     let of = |partitions: &[MergePartition], scheme: Scheme| Weights::new(partitions, &scheme, false, None);
     refused(of(&[], Scheme::Uniform), 2, &["at least one checkpoint"]);

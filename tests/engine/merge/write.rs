@@ -1,11 +1,11 @@
-//! A merge's files.
+//! The files that a merge writes.
 
 use super::{BF16, F16, F32, checkpoints, data, members, merge, plain, refused};
 use std::fs;
 use stockpot::engine::checkpoint::Reader;
 
 #[test]
-fn one_checkpoint_of_weight_1_stays_as_it_is() {
+fn one_checkpoint_of_weight_1_is_unchanged() {
     let (dir, paths, _) = checkpoints(&[BF16]);
     let path = dir.path().join("a/model.safetensors");
     let mut bytes = fs::read(&path).unwrap();
@@ -29,7 +29,7 @@ fn the_output_has_the_type_of_the_inputs_when_they_agree() {
 }
 
 #[test]
-fn merge_json_says_what_was_used() {
+fn merge_json_records_what_was_used() {
     let (dir, paths, _) = checkpoints(&[F32, F32]);
     let out = dir.path().join("out");
     merge(&members(&paths, &[0.1, 0.9]), &out, Some(BF16)).unwrap();

@@ -23,7 +23,7 @@ fn gradients_are_those_of_transformers() {
 }
 
 #[test]
-fn activations_computed_again_are_the_same_bits() {
+fn recomputed_activations_give_the_same_bits() {
     for name in FIXTURES {
         let gradients = |recompute: bool| -> Vec<f32> {
             let Loaded { mut device, model, tokens, targets, .. } = load(name);
@@ -53,7 +53,7 @@ fn micro_batches_add_up_to_the_batch() {
     }
 }
 
-/// Two layers, sizes that tell every field apart.
+/// Two layers, with sizes that distinguish every field.
 fn small(architecture: Architecture, tied: bool) -> Config {
     let (heads, kv_heads) = (4, 2);
     Config {
@@ -86,7 +86,7 @@ fn gradients_are_finite_differences_of_the_reference() {
         let config = small(architecture, tied);
         let table = Table::new(&config);
         let mut weights = initial_weights(&config, 7);
-        // Norm weights off 1, so that a gradient that forgets them shows.
+        // Norm weights other than 1, so that a gradient that ignores them fails.
         for p in table.parameters.iter().filter(|p| p.shape.len() == 1) {
             weights[p.range()].iter_mut().enumerate().for_each(|(i, w)| *w = 0.6 + 0.1 * (i % 9) as f32);
         }
@@ -114,7 +114,7 @@ fn gradients_are_finite_differences_of_the_reference() {
                 let below = loss(&wide);
                 wide[i] = at;
                 let numeric = (above - below) / (2.0 * step);
-                // f32 sums of terms up to about 1 lose some 1e-6; the differences themselves some
+                // f32 sums of terms up to about 1 lose about 1e-6; the differences themselves about
                 // 1e-9.
                 let tolerance = 4e-6 + 2e-5 * numeric.abs();
                 let ours = grads[i] as f64;

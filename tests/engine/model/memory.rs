@@ -1,4 +1,4 @@
-//! Memory planned.
+//! Memory plans.
 
 use stockpot::engine::device::DType;
 use stockpot::engine::model::{Architecture, Batch, Config, MemoryPlan, Table};
@@ -14,7 +14,7 @@ fn presets_fit_a_gpu_of_80_gb() {
         let bytes = plan(false).total() as f64;
         assert!(least < bytes && bytes < 80e9, "{preset}: {}", plan(false));
         assert!(plan(true).activations * 3 < plan(false).activations, "{preset}: {}", plan(true));
-        // Six bytes a weight, twelve for its gradient and moments.
+        // Six bytes per weight, twelve for its gradient and moments.
         let parameters = Table::new(&config).len as u64;
         assert!(plan(true).weights.abs_diff(6 * parameters) < 1 << 21, "{preset}");
         assert!(plan(true).optimizer.abs_diff(12 * parameters) < 1 << 21, "{preset}");

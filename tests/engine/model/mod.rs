@@ -1,4 +1,4 @@
-//! src/engine/model against transformers' logits, losses and gradients
+//! Tests of src/engine/model against transformers' logits, losses and gradients
 //! (tests/fixtures/transformers), and against central finite differences in f64 of a plain-loop
 //! reference.
 
@@ -37,9 +37,9 @@ impl Expected {
     }
 }
 
-/// What the fixtures' README measures as the loss of an honest f32 run against f64, times ten: room
-/// for another order of summation, far below any error of formula. The weights after AdamW are
-/// looser, since its first steps take the sign of gradients that may be nearly zero.
+/// Ten times the error of a plain f32 run against f64, as measured in the fixtures' README: room
+/// for another order of summation, far below any error in a formula. The tolerance of weights after
+/// AdamW is larger, since its first steps take the sign of gradients that may be nearly zero.
 const LOGITS: f32 = 3e-5;
 
 pub const LOSS: f32 = 4e-6;
@@ -84,7 +84,7 @@ fn on_device(device: &mut Device, tokens: &[u32], targets: &[u32]) -> Inputs {
     inputs
 }
 
-/// Adds the gradient of a batch; the nats of its targets.
+/// Adds the gradient of a batch; returns the nats of its targets.
 pub fn gradient(
     device: &mut Device,
     model: &Model,

@@ -90,7 +90,7 @@ fn mixed(
 }
 
 #[test]
-fn a_model_without_an_output_matrix_knows_nothing() {
+fn a_model_with_a_zero_output_matrix_is_uniform() {
     for architecture in [Architecture::Olmo2, Architecture::Llama] {
         let mut config = Config::preset("tiny", architecture, 50, 0).expect("a preset");
         (config.width, config.heads, config.kv_heads, config.head_width) = (16, 2, 1, 8);
@@ -102,7 +102,7 @@ fn a_model_without_an_output_matrix_knows_nothing() {
         let targets = cases::targets(14, 50);
         let loss = |weights: &[f64]| model_loss(&config, weights, &tokens, &targets, 2, 7);
         assert!((loss(&weights) - 50f64.ln()).abs() < 1e-12, "uniform over the vocabulary");
-        // A batch is the mean of its sequences: what each is scored by is its own tokens alone.
+        // A batch is the mean of its sequences: each is scored only by its own tokens.
         weights[table.head].copy_from_slice(&Fill::Random.values(2, 50 * 16));
         let one = |b: usize| {
             let rows = 7 * b..7 * b + 7;

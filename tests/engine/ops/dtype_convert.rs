@@ -5,8 +5,8 @@ use stockpot::engine::ops::dtype_convert::round_to_bytes;
 
 #[test]
 fn narrowing_from_f64_rounds_once() {
-    // (value, bf16): above a tie by less than f32 can tell; the tie itself; the halfway point below
-    // a subnormal
+    // (value, bf16): above a tie by less than f32 can resolve; the tie itself; the halfway point
+    // below a subnormal
     let tie = 1.0 + 2f64.powi(-8);
     for (x, expected) in [
         (tie, 0x3f80),

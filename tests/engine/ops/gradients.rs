@@ -22,8 +22,8 @@ fn finite_differences(x: &[f64], f: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     (0..n).map(&mut slope).collect()
 }
 
-/// Holds `gradient` against the slopes of `f`. Central differences with a step of 1e-5 in f64 err
-/// by about 1e-10 of the third derivative and 1e-11 of f; what is compared here is of order 1.
+/// Compares `gradient` with the slopes of `f`. Central differences with a step of 1e-5 in f64 err
+/// by about 1e-10 of the third derivative and 1e-11 of f; the compared values are of order 1.
 fn is_gradient(what: &str, gradient: &[f64], x: &[f64], f: impl Fn(&[f64]) -> f64) {
     let slopes = finite_differences(x, f);
     assert_eq!(gradient.len(), slopes.len());

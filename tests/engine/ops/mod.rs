@@ -1,5 +1,5 @@
-//! src/engine/ops: every op against plain loops in f64, on the CPU and through its launch, on any
-//! number of threads.
+//! Tests of src/engine/ops: every op against plain loops in f64, on the CPU and through its launch,
+//! on any number of threads.
 
 mod dtype_convert;
 mod gradients;
@@ -13,7 +13,7 @@ use stockpot::engine::ops::*;
 
 type Outputs = Vec<(&'static str, Vec<f64>)>;
 
-/// Runs a case and holds its outputs against the reference.
+/// Runs a case and compares its outputs with the reference.
 fn check(case: &Case, device: Device) -> Outputs {
     let mut harness = Harness::new(device, case.gap);
     let Built { op, expected } = (case.build)(&mut harness);
@@ -25,7 +25,7 @@ fn check(case: &Case, device: Device) -> Outputs {
         assert_eq!(got.len(), want.len(), "{}: {name}", case.name);
         let largest = want.iter().fold(0.1f64, |a, b| a.max(b.abs()));
         for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-            // Where nothing may differ, a zero has the sign that it should.
+            // If nothing may differ, a zero must also have the right sign.
             let near = match tolerance.bound {
                 0.0 => got.to_bits() == want.to_bits(),
                 bound => (got - want).abs() <= bound * largest,
@@ -44,7 +44,7 @@ fn every_op_agrees_with_the_reference() {
 }
 
 #[test]
-fn every_launch_says_all_that_an_executor_needs() {
+fn every_launch_contains_all_that_an_executor_needs() {
     for case in cases::all() {
         check(&case, Device::with_executor("reference", Box::new(Reference::default()), DType::F32));
     }

@@ -1,4 +1,4 @@
-//! AdamW against PyTorch's steps, and trainings of a few steps on the fixtures of
+//! AdamW compared with PyTorch's steps, and trainings of a few steps on the fixtures of
 //! tests/fixtures/transformers.
 
 use crate::model::{FIXTURES, LOSS, Loaded, NORMS, SHAPE, WEIGHTS, assert_close, gradient, load};
@@ -55,8 +55,8 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
     assert_eq!(device.to_vec::<f32>(&model.master).expect("weights"), before);
 }
 
-/// Nothing but launches: what this executor computes, kernels can, without a change to models or
-/// training.
+/// Only launches: kernels can compute whatever this executor computes, without a change to models
+/// or training.
 #[test]
 fn training_by_launches_alone_is_training_on_the_cpu() {
     let settings: Settings = toml::from_str("steps = 2\nbatch = 2\nlearning_rate = 1e-2").expect("settings");

@@ -1,5 +1,5 @@
-//! Whole trainings by `stockpot train`: the same bits on any number of threads and however a batch
-//! is cut. What a training survives: tests/process/kills.rs.
+//! Whole trainings by `stockpot train`: the same bits on any number of threads and for any division
+//! of a batch. tests/process/kills.rs tests interrupted trainings.
 
 use crate::binary::stockpot;
 use crate::checkpoints::{TRAIN, names, prepared, train, write_settings};
@@ -27,7 +27,7 @@ fn threads_and_the_steps_between_checkpoints_do_not_change_a_bit() {
 }
 
 #[test]
-fn activations_computed_again_change_no_bit_of_a_checkpoint() {
+fn recomputed_activations_change_no_bit_of_a_checkpoint() {
     let dir = prepared("");
     stockpot(dir.path(), &TRAIN).done();
     let text = fs::read_to_string(dir.path().join("train.toml")).expect("settings");
@@ -56,13 +56,13 @@ fn a_checkpoint_opens_with_its_moments_and_tokenizer() {
     let rows = read_metrics(&out).expect("metrics");
     assert_eq!(rows.iter().map(|r| r.step).collect::<Vec<_>>(), (1..=120).collect::<Vec<_>>());
     let mean = |rows: &[Metrics]| rows.iter().map(|r| r.loss).sum::<f64>() / rows.len() as f64;
-    // ln 300 = 5.7 at the start; text of 46 words is far below it soon.
+    // ln 300 = 5.7 at the start; on text of 46 words the loss is soon far below it.
     assert!((mean(&rows[..3]) - 300f64.ln()).abs() < 0.2, "{}", mean(&rows[..3]));
     assert!(mean(&rows[117..]) < 4.8, "{}", mean(&rows[117..]));
 }
 
 #[test]
-fn init_goes_on_from_weights_and_moments() {
+fn init_continues_from_weights_and_moments() {
     let dir = prepared("");
     write_settings(dir.path(), "first.toml", 30, "");
     train(dir.path(), "first.toml", "first", &[]).done();
@@ -80,7 +80,7 @@ fn init_goes_on_from_weights_and_moments() {
     let updates = |name: &str| TrainerState::read(&dir.path().join(name)).expect("a state").run["updates"].as_u64();
     assert_eq!((updates("first"), updates("second")), (Some(30), Some(60)));
 
-    // The same weights without their moments take another way.
+    // The same weights without their moments take a different path.
     fs::create_dir(dir.path().join("bare")).expect("a directory");
     for (name, bytes) in tree(&dir.path().join("first")).iter().filter(|(name, _)| *name != "optimizer.safetensors") {
         fs::write(dir.path().join("bare").join(name), bytes).expect("a copy");
