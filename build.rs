@@ -1,5 +1,5 @@
-//! Embeds the kernels' sources in the binary, as a table (name, text) that `src/engine/device/nvrtc.rs` includes: a host
-//! without this repository compiles them at run time.
+//! Embeds the kernels' sources in the binary, as a table (name, text) that
+//! `src/engine/device/nvrtc.rs` includes: a host without this repository compiles them at run time.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::{env, fs};
 fn main() {
     let root = env::var("CARGO_MANIFEST_DIR").expect("cargo sets the manifest's directory");
     let kernels = Path::new(&root).join("kernels");
-    // A directory is watched with all that lies in it.
+    // Cargo watches a directory together with every file in it.
     println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed=build.rs");
     let mut names: Vec<String> = fs::read_dir(&kernels)
@@ -23,8 +23,8 @@ fn main() {
     );
     for name in names {
         let path = kernels.join(&name);
-        let path = path.to_str().expect("the repository lies at a UTF-8 path");
-        writeln!(table, "    ({name:?}, include_str!({path:?})),").expect("a string takes more text");
+        let path = path.to_str().expect("the repository has a UTF-8 path");
+        writeln!(table, "    ({name:?}, include_str!({path:?})),").expect("writing to a string works");
     }
     table.push_str("];\n");
     let out = env::var("OUT_DIR").expect("cargo sets the output directory");

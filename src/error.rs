@@ -1,5 +1,5 @@
-//! One error type for everything a user can cause: what happened, where (path, line, tensor), what was
-//! expected, what was found, and what to do. `main.rs` alone prints it and picks the exit code.
+//! One error type for everything a user can cause: what happened, where (path, line, tensor), what
+//! was expected, what was found, and what to do. `main.rs` alone prints it and picks the exit code.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,8 @@ impl Error {
     pub fn numeric(what: impl Into<String>) -> Error {
         Error::new(Kind::Numeric, what)
     }
-    /// A failed call of the operating system on `path`; full disks and missing permissions name their remedy.
+    /// A failed call of the operating system on `path`; full disks and missing permissions name
+    /// their remedy.
     pub fn io(doing: &str, path: impl AsRef<Path>, source: &std::io::Error) -> Error {
         use std::io::ErrorKind as E;
         let error = Error::new(Kind::Io, format!("cannot {doing}: {source}")).at(path);

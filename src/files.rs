@@ -1,54 +1,55 @@
-//! Files that are whole or absent: written aside, flushed to the disk, renamed. Everything Stockpot leaves
-//! behind goes through here.
+//! Atomic writes: to a temporary file, flushed to disk, then renamed, so a file is complete or
+//! absent. Stockpot writes all its output this way.
 
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes `path` by `write` on a buffered file beside it, flushes it and renames it into place.
+/// Calls `write` on a buffered temporary file beside `path`, flushes the file and renames it into
+/// place.
 pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    let aside = aside(path);
+    let temporary = temporary_path(path);
     let attempt = || -> std::io::Result<()> {
-        let mut file = BufWriter::new(File::create(&aside)?);
+        let mut file = BufWriter::new(File::create(&temporary)?);
         write(&mut file)?;
         file.into_inner().map_err(|e| e.into_error())?.sync_all()?;
-        fs::rename(&aside, path)?;
+        fs::rename(&temporary, path)?;
         sync_directory(path.parent())
     };
     attempt().map_err(|e| {
-        let _ = fs::remove_file(&aside);
+        let _ = fs::remove_file(&temporary);
         Error::io("write", path, &e)
     })
 }
 
-/// Fills a directory beside `path` by `fill`, flushes every file in it and renames it into place. What stood at
-/// `path` before is replaced only once the new directory is complete.
+/// Calls `fill` on a temporary directory beside `path`, flushes every file in it and renames it
+/// into place. An existing `path` is replaced only once the new directory is complete.
 pub fn write_directory_atomic(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let aside = aside(path);
+    let temporary = temporary_path(path);
     let io = |e: std::io::Error| Error::io("write the directory", path, &e);
-    remove_directory(&aside)?;
-    fs::create_dir_all(&aside).map_err(io)?;
-    let filled = fill(&aside).and_then(|()| {
-        for entry in fs::read_dir(&aside).map_err(io)? {
+    remove_directory(&temporary)?;
+    fs::create_dir_all(&temporary).map_err(io)?;
+    let filled = fill(&temporary).and_then(|()| {
+        for entry in fs::read_dir(&temporary).map_err(io)? {
             File::open(entry.map_err(io)?.path()).and_then(|f| f.sync_all()).map_err(io)?;
         }
-        sync_directory(Some(&aside)).map_err(io)?;
+        sync_directory(Some(&temporary)).map_err(io)?;
         if path.exists() {
-            // A directory cannot be renamed over a full one: the old one steps aside first. Killed between the
-            // two renames, `recover_directory` puts it back.
+            // A directory cannot be renamed over a non-empty one, so the old one is renamed first.
+            // If the process is killed between the two renames, `recover_directory` restores it.
             let old = suffixed(path, ".old");
             remove_directory(&old)?;
             fs::rename(path, &old).map_err(io)?;
-            fs::rename(&aside, path).map_err(io)?;
+            fs::rename(&temporary, path).map_err(io)?;
             remove_directory(&old)?;
         } else {
-            fs::rename(&aside, path).map_err(io)?;
+            fs::rename(&temporary, path).map_err(io)?;
         }
         sync_directory(path.parent()).map_err(io)
     });
     if filled.is_err() {
-        let _ = fs::remove_dir_all(&aside);
+        let _ = fs::remove_dir_all(&temporary);
     }
     filled
 }
@@ -68,7 +69,8 @@ pub fn recover_directory(path: &Path) -> Result<()> {
 /// Removes a directory with its contents. No error if it does not exist or its parent is a file.
 pub fn remove_directory(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
-        // Below a file there is nothing to remove either; whoever writes there next says so.
+        // If the parent is a file there is nothing to remove; the next write to this path reports
+        // it.
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
         Err(e) => Err(Error::io("remove", path, &e)),
         Ok(()) => Ok(()),
@@ -92,8 +94,8 @@ fn sync_directory(path: Option<&Path>) -> std::io::Result<()> {
     }
 }
 
-/// Removes from `directory` what writers that were killed left of those files and directories whose names `of` takes.
-/// The caller holds the lock that keeps other writers of these away.
+/// Removes temporary files and directories that killed processes left in `directory`, if `of`
+/// accepts their final name. The caller holds the lock that excludes other writers of these names.
 pub fn remove_abandoned(directory: &Path, of: impl Fn(&str) -> bool) -> Result<()> {
     for name in names_in(directory)? {
         let stem = name.strip_suffix(".tmp").and_then(|s| s.rsplit_once('.'));
@@ -104,7 +106,7 @@ pub fn remove_abandoned(directory: &Path, of: impl Fn(&str) -> bool) -> Result<(
     Ok(())
 }
 
-/// The names in `directory`, sorted, those that are not UTF-8 left out: Stockpot makes none.
+/// The sorted names in `directory`, except those that are not UTF-8, which Stockpot never writes.
 pub fn names_in(directory: &Path) -> Result<Vec<String>> {
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let read = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
@@ -123,9 +125,9 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Where `path` is prepared. The process id keeps two writers apart; what a killed writer leaves is overwritten by
-/// nobody and removed by [`remove_abandoned`].
-fn aside(path: &Path) -> PathBuf {
+/// The temporary path for `path`, unique per process. Files left by a killed process are removed by
+/// [`remove_abandoned`].
+fn temporary_path(path: &Path) -> PathBuf {
     suffixed(path, &format!(".{}.tmp", std::process::id()))
 }
 

@@ -1,5 +1,6 @@
-//! Stockpot: which mixture of data partitions to train a language model on, from one short training per
-//! partition. ARCHITECTURE.md has the layers; they point one way only, from `cli` down to `engine::device`.
+//! Stockpot: which mixture of data partitions to train a language model on, from one short training
+//! per partition. ARCHITECTURE.md lists the layers; dependencies point one way only, from `cli`
+//! down to `engine::device`.
 
 #![warn(missing_docs)]
 

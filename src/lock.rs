@@ -1,4 +1,4 @@
-//! One run at a time in a study's directory, and one training at a time to a checkpoint.
+//! File locks: one run at a time in a study's directory, one training at a time per checkpoint.
 
 use crate::error::{Error, Kind, Result};
 use crate::files;
@@ -7,28 +7,29 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Held while it lives; the operating system lets go of it when the process ends, however it ends.
+/// Held until dropped; the operating system releases it when the process ends, however it ends.
 pub struct Lock {
     _file: File,
-    /// Removed with the lock.
+    /// Lock file to remove with the lock.
     remove: Option<PathBuf>,
 }
 
 impl Lock {
-    /// The lock of the study in `root`, which is created.
+    /// Locks the study in `root`, a directory that is created if missing.
     pub fn take(root: &Path) -> Result<Lock> {
         files::create_directory(root)?;
-        let file = lock(&root.join("study.lock"), "another run works in this directory", root)?;
+        let file = lock(&root.join("study.lock"), "another run is using this directory", root)?;
         Ok(Lock { _file: file, remove: None })
     }
 
-    /// The lock of a training to `out`: a file beside it that goes when the lock is let go of.
+    /// Locks the checkpoint `out` for one training: a lock file beside it, removed when the lock is
+    /// released.
     pub fn beside(out: &Path) -> Result<Lock> {
         if let Some(parent) = out.parent() {
             files::create_directory(parent).map_err(|e| e.at(out))?;
         }
         let path = files::suffixed(out, ".lock");
-        let file = lock(&path, "another training writes this checkpoint", out)?;
+        let file = lock(&path, "another training is writing this checkpoint", out)?;
         Ok(Lock { _file: file, remove: Some(path) })
     }
 }
@@ -36,7 +37,7 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if let Some(path) = &self.remove {
-            // A lock file that stays is no more than untidy.
+            // A leftover lock file does no harm.
             let _ = fs::remove_file(path);
         }
     }
@@ -51,7 +52,7 @@ fn lock(path: &Path, refusal: &str, place: &Path) -> Result<File> {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Who holds it is a courtesy; the refusal stands without it.
+                // The holder's process id is only informative, so a failed read is ignored.
                 let _ = file.read_to_string(&mut holder);
                 return Err(Error::new(Kind::Io, refusal)
                     .at(place)
@@ -60,7 +61,8 @@ fn lock(path: &Path, refusal: &str, place: &Path) -> Result<File> {
             }
             Err(TryLockError::Error(e)) => return Err(io(&e)),
         }
-        // The holder before may have removed the file after it was opened here: then this is a lock on nothing.
+        // The previous holder may have removed the file after it was opened here; then the lock is
+        // on a deleted file.
         let current = fs::metadata(path).map(|m| m.ino()).ok();
         if current == Some(file.metadata().map_err(|e| io(&e))?.ino()) {
             file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(|e| io(&e))?;

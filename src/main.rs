@@ -1,4 +1,5 @@
-//! The binary: runs the command line, prints its error, sets the exit code. 0 done, 1 failed, 2 wrong usage.
+//! The binary: runs the command line, prints its error, sets the exit code. 0 done, 1 failed, 2
+//! wrong usage.
 
 use std::process::ExitCode;
 

@@ -1,19 +1,21 @@
-//! Messages and progress on stderr: bars on a terminal, plain lines elsewhere. Results go to stdout by way of `cli`.
+//! Messages and progress on stderr: bars on a terminal, plain lines elsewhere. `cli` prints results
+//! to stdout.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-/// Time between two plain lines of one task.
+/// Minimum time between two plain lines of one task.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
-/// One message on stderr. A reader that went away (`2>&1 | head`) is no reason to end a run, as `eprintln!` would.
+/// Prints one message to stderr. A closed pipe (`2>&1 | head`) does not end the run, as it would
+/// with `eprintln!`.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// The output of one run: its messages and the bars of its tasks. Threads may share it.
+/// The output of one run: messages and progress bars. Threads may share it.
 pub struct Progress {
     bars: Option<MultiProgress>,
 }
@@ -24,16 +26,16 @@ impl Progress {
         Progress { bars: std::io::stderr().is_terminal().then(MultiProgress::new) }
     }
 
-    /// One line, above the bars.
+    /// Prints one line, above the bars.
     pub fn line(&self, text: &str) {
         match &self.bars {
-            // A terminal that went away in the middle of a run is no reason to end it.
+            // A terminal that closes during a run must not end it.
             Some(bars) => drop(bars.println(text)),
             None => say(text),
         }
     }
 
-    /// Work of `total` units, 0 where that is not known; `name` comes first on its bar or line.
+    /// Starts a task of `total` units, 0 if unknown; `name` comes first on its bar or line.
     pub fn task(&self, name: &str, total: u64) -> ProgressTask<'_> {
         let template = match total {
             0 => "{prefix:30!} {spinner} {pos} {msg} {elapsed}",
@@ -45,7 +47,7 @@ impl Progress {
             bars.add(bar.with_prefix(name.to_string()))
         });
         let start = Instant::now();
-        ProgressTask { progress: self, bar, name: name.to_string(), total, start, told: Mutex::new((None, start)) }
+        ProgressTask { progress: self, bar, name: name.to_string(), total, start, shown: Mutex::new((None, start)) }
     }
 }
 
@@ -62,29 +64,30 @@ pub struct ProgressTask<'a> {
     name: String,
     total: u64,
     start: Instant,
-    /// Units done at the first update (a resumed training begins in the middle); when the last plain line was printed.
-    told: Mutex<(Option<u64>, Instant)>,
+    /// Units done at the first update (a resumed training starts partway), and the time of the last
+    /// plain line.
+    shown: Mutex<(Option<u64>, Instant)>,
 }
 
 impl ProgressTask<'_> {
-    /// Time since the task was made.
+    /// Time since the task started.
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// `done` units are done; `detail` says how it goes.
+    /// Reports `done` units as done, followed by `detail`.
     pub fn update(&self, done: u64, detail: &str) {
-        let mut told = self.told.lock().unwrap_or_else(|e| e.into_inner());
-        let is_first = told.0.is_none();
-        let first = *told.0.get_or_insert(done);
+        let mut shown = self.shown.lock().unwrap_or_else(|e| e.into_inner());
+        let is_first = shown.0.is_none();
+        let first = *shown.0.get_or_insert(done);
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(detail.to_string());
             if is_first {
                 bar.reset_eta();
             }
-        } else if told.1.elapsed() >= BETWEEN_LINES {
-            told.1 = Instant::now();
+        } else if shown.1.elapsed() >= BETWEEN_LINES {
+            shown.1 = Instant::now();
             if self.total == 0 {
                 return self.progress.line(&format!("{}: {done} {detail}", self.name));
             }
@@ -94,7 +97,7 @@ impl ProgressTask<'_> {
         }
     }
 
-    /// Leaves one line behind.
+    /// Removes the bar and prints one final line.
     pub fn finish(self, detail: &str) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,4 +1,5 @@
-//! Settings files in TOML: read strictly, with errors that name file, line and the nearest known key.
+//! Settings files in TOML: read strictly, with errors that name file, line and the nearest known
+//! key.
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -10,7 +11,7 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     parse(&files::read_to_string(path)?, path)
 }
 
-/// As [`read`], from text; `path` is named in errors.
+/// As [`read`], from text; errors name `path`.
 pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
     toml::from_str(text).map_err(|e| {
         let mut error = Error::usage(plain_types(e.message().trim())).at(path);
@@ -29,7 +30,7 @@ pub fn parse<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T> {
     })
 }
 
-/// Rust's names of types in the words of a settings file.
+/// Replaces Rust's type names by words for a settings file.
 fn plain_types(message: &str) -> String {
     let words =
         [("u64", "a whole number of at least 0"), ("usize", "a whole number of at least 0"), ("f64", "a number")];
@@ -39,8 +40,8 @@ fn plain_types(message: &str) -> String {
     plain.unwrap_or_else(|| message.to_string())
 }
 
-/// The expected key nearest to the unknown one, from serde's message "unknown field `x`, expected one of `a`, `b`"
-/// (or "unknown variant").
+/// The expected key nearest to the unknown one, from serde's message "unknown field `x`, expected
+/// one of `a`, `b`" (or "unknown variant").
 pub(crate) fn nearest_key(message: &str) -> Option<String> {
     if !message.starts_with("unknown ") {
         return None;

@@ -1,5 +1,5 @@
-//! The runtime: kernels and their launches, models, training, merging and scoring. It knows no study: nothing here uses
-//! the storeys above (`tests/engine/layers.rs` checks it).
+//! The runtime: kernels and their launches, models, training, merging and scoring. It knows no
+//! study: nothing here uses the layers above (checked by `tests/engine/layers.rs`).
 
 pub mod checkpoint;
 pub mod data;

@@ -28,5 +28,5 @@ fn two_trainings_to_one_checkpoint_do_not_meet() {
     let holder = first.id();
     first.kill().expect("killed");
     first.wait().expect("waited for");
-    second.fails(1, &["model: another training writes this checkpoint", &format!("process {holder}")]);
+    second.fails(1, &["model: another training is writing this checkpoint", &format!("process {holder}")]);
 }

@@ -1,8 +1,9 @@
-//! NVIDIA GPUs: launches compiled by NVRTC and queued on one stream through cudarc; uploads aside have a stream of
-//! their own (`side_stream.rs`). Compute capability 8.0 and up, drivers of CUDA 12.0 and up. The driver is loaded at run
-//! time, so one binary runs on machines without it.
+//! NVIDIA GPUs: launches compiled by NVRTC and queued on one stream through cudarc; the side stream
+//! for uploads is in `side_stream.rs`. Compute capability 8.0 and up, drivers of CUDA 12.0 and up.
+//! The driver is loaded at run time, so one binary also runs on machines without it.
 //!
-//! cudarc panics where it finds no driver: `probe::driver_version` stands before every other call.
+//! cudarc panics if it finds no driver, so `probe::driver_version` is called before every other
+//! function.
 
 mod nvtx;
 mod pinned;
@@ -19,7 +20,7 @@ use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUgraphInstantiate_
 use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaStream, DevicePtr, DriverError, result};
 use cudarc::nvrtc::Ptx;
 use nvtx::Ranges;
-use pinned::{Returning, Staging};
+use pinned::{FetchPool, Staging};
 use side_stream::SideStream;
 use std::any::Any;
 use std::ffi::c_void;
@@ -27,10 +28,10 @@ use std::sync::Arc;
 
 type Defines = Vec<(&'static str, String)>;
 
-/// What a block may use of shared memory, static and dynamic, without asking for more.
+/// Shared memory, static and dynamic, that a block may use without raising the limit.
 const SHARED_BYTES: u32 = 48 << 10;
 
-/// One GPU: its context, its streams, the modules that were loaded, pinned memory for copies.
+/// One GPU: its context, its streams, loaded kernels, pinned memory for copies.
 pub struct Cuda {
     stream: Arc<CudaStream>,
     compiler: Nvrtc,
@@ -38,68 +39,69 @@ pub struct Cuda {
     name: String,
     functions: Vec<Function>,
     staging: Staging,
-    returning: Returning,
-    /// From the first use on: most work has none.
+    fetches: FetchPool,
+    /// Created on first use: most work needs none.
     side_stream: Option<SideStream>,
-    /// While launches are recorded: the operands they hold alive.
-    recording: Option<Vec<Matrix>>,
+    /// While launches are captured: the operands that the graph keeps alive.
+    captured: Option<Vec<Matrix>>,
     ranges: Option<Ranges>,
 }
 
-/// A kernel that was compiled and loaded, as the launches name it.
+/// A compiled and loaded kernel, identified as launches name it.
 struct Function {
     file: &'static str,
     kernel: &'static str,
     defines: Defines,
     function: CudaFunction,
-    /// What it may use of dynamic shared memory.
+    /// Dynamic shared memory that it may use.
     shared_bytes: u32,
 }
 
-/// The GPU number `ordinal`, ready to run launches.
+/// Opens GPU `ordinal`, ready to run launches.
 ///
 /// # Errors
-/// What is missing (see [`CudaMissing`]), with what to do about it.
+/// What is missing (see [`CudaMissing`]), and how to fix it.
 pub fn open(ordinal: usize) -> Result<Cuda> {
     let (compiler, architecture, name) = probe::ready(ordinal)?;
     let context = CudaContext::new(ordinal).map_err(|e| failed("open the device", e))?;
-    // SAFETY: (1) nothing has been allocated yet; (2) all work goes to one stream, in order, so no event is needed
-    // between any two uses of an allocation; uploads aside have events of their own.
+    // SAFETY: (1) nothing has been allocated yet; (2) all work is queued on one stream, in order,
+    // so no event is needed between two uses of an allocation; uploads on the side stream have
+    // their own events.
     unsafe { context.disable_event_tracking() };
-    // Not the default stream: that one cannot be recorded.
-    let stream = context.new_stream().map_err(|e| failed("make a stream", e))?;
+    // Not the default stream, which cannot be captured.
+    let stream = context.new_stream().map_err(|e| failed("create a stream", e))?;
     let ranges = Ranges::load(compiler.path());
     Ok(Cuda {
         staging: Staging::new(&stream)?,
-        returning: Returning::default(),
+        fetches: FetchPool::default(),
         side_stream: None,
         stream,
         compiler,
         architecture,
         name,
         functions: vec![],
-        recording: None,
+        captured: None,
         ranges,
     })
 }
 
 impl Cuda {
-    /// Such as "NVIDIA H100 80GB HBM3".
+    /// Product name, such as "NVIDIA H100 80GB HBM3".
     pub fn name(&self) -> &str {
         &self.name
     }
-    /// What kernels are compiled for, such as "sm_90a".
+    /// The architecture that kernels are compiled for, such as "sm_90a".
     pub fn architecture(&self) -> &str {
         &self.architecture
     }
     /// Bytes of device memory: free, total.
     pub fn memory(&self) -> Result<(u64, u64)> {
-        let (free, total) = self.stream.context().mem_get_info().map_err(|e| failed("ask for free memory", e))?;
+        let (free, total) = self.stream.context().mem_get_info().map_err(|e| failed("query free memory", e))?;
         Ok((free as u64, total as u64))
     }
 
-    /// The position in `functions` of a launch's kernel, compiled and loaded when it is new, with as much shared memory as
-    /// the launch asks for.
+    /// The position in `functions` of a launch's kernel, compiled and loaded if it is new, with its
+    /// shared-memory limit raised to what the launch needs.
     fn function(&mut self, launch: &Launch) -> Result<usize> {
         let same = |f: &Function| (f.kernel, f.file) == (launch.kernel, launch.file) && f.defines == launch.defines;
         let i = match self.functions.iter().position(same) {
@@ -133,7 +135,7 @@ impl Cuda {
         Ok(self.side_stream.insert(side_stream))
     }
 
-    /// A launch's kernel, compiled and loaded.
+    /// Compiles and loads a launch's kernel.
     fn load(&self, launch: &Launch) -> Result<Function> {
         let compiled = self.compiler.compile(launch.file, &launch.compiler_options(), &self.architecture)?;
         let refused = |e| {
@@ -151,7 +153,7 @@ impl Cuda {
     }
 }
 
-/// A call of the driver that failed. Faults of kernels show at a later call than their launch.
+/// The error of a failed driver call. A kernel's fault is reported by a later call than its launch.
 fn failed(doing: &str, error: DriverError) -> Error {
     use cudarc::driver::sys::CUresult as R;
     let failure = Error::new(Kind::Io, format!("cannot {doing}: {error}"));
@@ -166,7 +168,7 @@ fn failed(doing: &str, error: DriverError) -> Error {
     }
 }
 
-/// The arguments as `cuLaunchKernel` takes them: each at the start of eight bytes of its own.
+/// The arguments as `cuLaunchKernel` takes them: each at the start of its own eight bytes.
 fn argument_bytes(args: &[Arg]) -> Vec<[u8; 8]> {
     let four = |bytes: [u8; 4]| {
         let mut slot = [0; 8];
@@ -206,18 +208,18 @@ impl Executor for Cuda {
         let mut values = argument_bytes(&launch.args);
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|v| v.as_mut_ptr().cast()).collect();
         let [x, y, z] = launch.grid;
-        // SAFETY: (1) the op gives its kernel's parameters in order, one slot of eight bytes each, as the kernel
-        // declares them (held by tests/kernels/ops.rs, where the same launches run); the driver copies them before it
-        // returns; (2) `Device::run` has checked that the operands lie on this device and that written ones overlap
-        // nothing; (3) they stay allocated: memory is freed in the order of the stream, and recorded launches keep
-        // theirs.
+        // SAFETY: (1) the op passes its kernel's parameters in order, one slot of eight bytes each,
+        // as the kernel declares them (tested by tests/kernels/ops.rs, which runs the same
+        // launches); the driver copies them before it returns; (2) `Device::run` has checked that
+        // the operands are on this device and that written ones overlap nothing; (3) they stay
+        // allocated: memory is freed in stream order, and captured launches keep their operands.
         unsafe {
             let function = self.functions[i].function.cu_function();
             let (block, stream) = ((launch.block, 1, 1), self.stream.cu_stream());
             result::launch_kernel(function, (x, y, z), block, launch.shared_bytes, stream, &mut pointers)
         }
         .map_err(failed)?;
-        if let Some(held) = &mut self.recording {
+        if let Some(held) = &mut self.captured {
             held.extend(launch.args.iter().filter_map(|arg| match arg {
                 Arg::Matrix(m) => Some(m.clone()),
                 _ => None,
@@ -247,39 +249,40 @@ impl Executor for Cuda {
     fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
         let failed = |e| failed("copy from the device", e);
         self.stream.context().bind_to_thread().map_err(failed)?;
-        // SAFETY: (1) the buffer holds as many bytes (checked by `Device::download`) and is alive; (2) `bytes` is
-        // borrowed until the stream has finished below.
+        // SAFETY: (1) the buffer has at least as many bytes (checked by `Device::download`) and is
+        // alive; (2) `bytes` is borrowed until the synchronization below.
         unsafe { result::memcpy_dtoh_async(bytes, from.address(), self.stream.cu_stream()) }.map_err(failed)?;
         self.stream.synchronize().map_err(failed)
     }
 
     fn fetch(&mut self, from: &Buffer) -> Result<Box<dyn Fetched>> {
         let len = from.len() * from.dtype().bytes();
-        Ok(Box::new(self.returning.fetch(&self.stream, from.address(), len)?))
+        Ok(Box::new(self.fetches.fetch(&self.stream, from.address(), len)?))
     }
 
     fn begin_capture(&mut self) -> Result<bool> {
-        // A profiler shall see each op in its range; a graph's launches have none.
+        // A profiler should show each op in its range; a graph's launches have no ranges.
         if self.ranges.is_some() {
             return Ok(false);
         }
-        // Relaxed: what else this thread does (loading a kernel, say) goes on as always, outside the record.
+        // Relaxed: other calls of this thread (such as loading a kernel) work as usual and are not
+        // captured.
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
-        self.stream.begin_capture(mode).map_err(|e| failed("record launches", e))?;
-        self.recording = Some(vec![]);
+        self.stream.begin_capture(mode).map_err(|e| failed("capture launches", e))?;
+        self.captured = Some(vec![]);
         Ok(true)
     }
 
     fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
-        let operands = self.recording.take().expect("`begin_capture` came first");
-        let failed = |e| failed("make a graph of recorded launches", e);
+        let operands = self.captured.take().expect("`begin_capture` came first");
+        let failed = |e| failed("create a graph of captured launches", e);
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(failed)?;
-        let graph = graph.ok_or_else(|| Error::new(Kind::Io, "the driver has recorded no launches"))?;
-        Ok(Box::new(Recorded { graph, _operands: operands }))
+        let graph = graph.ok_or_else(|| Error::new(Kind::Io, "the driver captured no launches"))?;
+        Ok(Box::new(CapturedLaunches { graph, _operands: operands }))
     }
 
     fn free_memory(&self) -> Option<u64> {
-        // What was freed is the device's again when the stream has come to it.
+        // Freed memory is available again only after the stream reaches the free.
         self.stream.synchronize().ok()?;
         self.memory().ok().map(|(free, _)| free)
     }
@@ -297,19 +300,19 @@ impl Executor for Cuda {
     }
 }
 
-/// Recorded launches, with the memory they work on.
-struct Recorded {
+/// Captured launches, with the memory they work on.
+struct CapturedLaunches {
     graph: CudaGraph,
     _operands: Vec<Matrix>,
 }
 
-// SAFETY: (1) the driver's graph may be used from any thread, by one at a time, which `&mut self` and ownership give;
-// (2) cudarc binds the context to the thread at each call.
-unsafe impl Send for Recorded {}
+// SAFETY: (1) the driver's graph may be used from any thread, by one at a time, which `&mut self`
+// and ownership ensure; (2) cudarc binds the context to the thread at each call.
+unsafe impl Send for CapturedLaunches {}
 
-impl CapturedGraph for Recorded {
+impl CapturedGraph for CapturedLaunches {
     fn launch(&mut self) -> Result<()> {
-        self.graph.launch().map_err(|e| failed("queue recorded launches", e))
+        self.graph.launch().map_err(|e| failed("launch a captured graph", e))
     }
 }
 
@@ -318,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_argument_stands_at_the_start_of_its_slot() {
+    fn each_argument_is_at_the_start_of_its_slot() {
         let slots = argument_bytes(&[Arg::U32(7), Arg::F32(-2.5), Arg::F64(1e300)]);
         assert_eq!(slots[0][..4], 7u32.to_ne_bytes());
         assert_eq!(slots[1][..4], (-2.5f32).to_ne_bytes());

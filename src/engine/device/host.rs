@@ -1,6 +1,6 @@
-//! The CPU device's memory, and the safe way in for ops: `Host::read` and `Host::write` hand out an operand
-//! once, as declared. `Device::run` has checked before that operands which are written overlap nothing, so no two
-//! of the views below alias.
+//! The CPU device's memory and the ops' safe access to it: `Host::read` and `Host::write` return
+//! operands as declared, a written one only once. `Device::run` has already checked that written
+//! operands overlap no other, so no mutable view below aliases another view.
 
 use super::memory::{Access, Element, Matrix, Operands};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -13,12 +13,12 @@ pub(super) struct AlignedBytes {
     layout: Layout,
 }
 
-// SAFETY: plain bytes; who may touch them when is the business of `Device::run`.
+// SAFETY: plain bytes; `Device::run` decides who may access them and when.
 unsafe impl Send for AlignedBytes {}
 unsafe impl Sync for AlignedBytes {}
 
 impl AlignedBytes {
-    /// `None` when the system has no such memory.
+    /// `None` when the system is out of memory.
     pub(super) fn zeroed(bytes: usize) -> Option<AlignedBytes> {
         let layout = Layout::from_size_align(bytes.max(64), 64).ok()?;
         // SAFETY: the layout's size is at least 64.
@@ -37,7 +37,7 @@ impl Drop for AlignedBytes {
     }
 }
 
-/// One op's way to its operands on the CPU; exists only while `Device::run` runs that op.
+/// An op's access to its operands on the CPU; exists only while `Device::run` runs that op.
 pub struct Host<'a> {
     operands: &'a Operands,
     taken: RefCell<Vec<bool>>,
@@ -100,13 +100,14 @@ impl<'a, T> Rows<'a, T> {
     /// Row `i`, (cols). Panics if `i` is out of bounds.
     pub fn row(&self, i: usize) -> &'a [T] {
         assert!(i < self.rows);
-        // SAFETY: row i lies in the operand (checked when the Matrix was made); nothing writes it meanwhile.
+        // SAFETY: row i is inside the operand (checked when the Matrix was made); nothing writes it
+        // meanwhile.
         unsafe { std::slice::from_raw_parts(self.first.add(i * self.stride), self.cols) }
     }
     /// All elements of an operand without gaps.
     pub fn flat(&self) -> &'a [T] {
         assert!(self.stride == self.cols || self.rows <= 1, "the rows have gaps");
-        // SAFETY: as `row`, and the rows follow each other.
+        // SAFETY: as `row`, and the rows are contiguous.
         unsafe { std::slice::from_raw_parts(self.first, self.rows * self.cols) }
     }
 }
@@ -144,7 +145,7 @@ impl<'a, T> RowsMut<'a, T> {
     /// Row `i`, (cols). Panics if `i` is out of bounds.
     pub fn row(&mut self, i: usize) -> &mut [T] {
         assert!(i < self.rows);
-        // SAFETY: row i lies in the operand; `&mut self` keeps other views of it away.
+        // SAFETY: row i is inside the operand; `&mut self` excludes other views of it.
         unsafe { std::slice::from_raw_parts_mut(self.first.add(i * self.stride), self.cols) }
     }
     /// All elements of an operand without gaps.
@@ -153,14 +154,14 @@ impl<'a, T> RowsMut<'a, T> {
         // SAFETY: as `row`; `self` is consumed.
         unsafe { std::slice::from_raw_parts_mut(self.first, self.rows * self.cols) }
     }
-    /// Cuts into runs of `rows_per_chunk` rows (the last may be shorter), to be shared out among threads. The
-    /// chunks depend on the shape alone, never on the number of threads.
+    /// Splits into chunks of `rows_per_chunk` rows (the last may be shorter), to distribute among
+    /// threads. The chunks depend on the shape alone, never on the number of threads.
     pub fn chunks(self, rows_per_chunk: usize) -> Vec<RowsMut<'a, T>> {
         assert!(rows_per_chunk > 0);
         (0..self.rows)
             .step_by(rows_per_chunk)
             .map(|start| RowsMut {
-                // SAFETY: start < rows, so the row lies in the operand; the chunks are disjoint.
+                // SAFETY: start < rows, so the row is inside the operand; the chunks are disjoint.
                 first: unsafe { self.first.add(start * self.stride) },
                 rows: rows_per_chunk.min(self.rows - start),
                 cols: self.cols,
@@ -169,7 +170,7 @@ impl<'a, T> RowsMut<'a, T> {
             })
             .collect()
     }
-    /// Cuts into runs of `cols_per_chunk` columns, as [`RowsMut::chunks`] does rows.
+    /// Splits into chunks of `cols_per_chunk` columns, as [`RowsMut::chunks`] does rows.
     pub fn col_chunks(self, cols_per_chunk: usize) -> Vec<RowsMut<'a, T>> {
         assert!(cols_per_chunk > 0);
         (0..self.cols)

@@ -1,4 +1,5 @@
-//! What a kernel launch is, for whoever executes it: NVRTC and cudarc on a GPU, a test executor elsewhere.
+//! Kernel launches and the interface of their executors: NVRTC and cudarc on a GPU, a test executor
+//! elsewhere.
 
 use super::memory::{Buffer, Matrix};
 use super::op::Op;
@@ -8,7 +9,7 @@ use std::any::Any;
 /// One argument of a kernel, in the order of its parameters.
 #[derive(Clone)]
 pub enum Arg {
-    /// Address of the first element; the handle keeps the allocation alive and tells its extent.
+    /// Address of the first element; the handle keeps the allocation alive and has its extent.
     Matrix(Matrix),
     /// By value: a size, or a stride in elements.
     U32(u32),
@@ -21,7 +22,8 @@ pub enum Arg {
 /// One kernel launch, complete: source file, entry, compile-time constants, geometry and arguments.
 #[derive(Clone)]
 pub struct Launch {
-    /// Stem of the source file in `kernels/`, which is the stem of the op's file in `src/engine/ops/`.
+    /// Stem of the source file in `kernels/`, which is the stem of the op's file in
+    /// `src/engine/ops/`.
     pub file: &'static str,
     /// Name of the `extern "C" __global__` entry.
     pub kernel: &'static str,
@@ -38,8 +40,9 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// The options that every executor's compiler gets: `-DKERNEL_<kernel>`, which selects the one kernel of the file that
-    /// is compiled, then `-DNAME=VALUE` for each define. They are part of the key of every cache of compiled kernels.
+    /// The compiler options for every executor: `-DKERNEL_<kernel>`, which selects the one kernel
+    /// of the file to compile, then `-DNAME=VALUE` for each define. They are part of the key of
+    /// every cache of compiled kernels.
     pub fn compiler_options(&self) -> Vec<String> {
         let mut options = vec![format!("-DKERNEL_{}", self.kernel)];
         options.extend(self.defines.iter().map(|(name, value)| format!("-D{name}={value}")));
@@ -47,10 +50,11 @@ impl Launch {
     }
 }
 
-/// Runs launches and owns the memory they work on. Everything is queued, and done in the order in which it was queued,
-/// but for uploads aside.
+/// Runs launches and owns the memory they work on. Everything is queued and runs in queue order,
+/// except uploads on the side stream.
 pub trait Executor: Send {
-    /// Zeroed memory: its address, and what frees it when dropped. On a 256-byte boundary.
+    /// Allocates zeroed memory on a 256-byte boundary: its address, and an owner that frees it when
+    /// dropped.
     fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)>;
     /// Queues a launch.
     fn launch(&mut self, launch: &Launch) -> Result<()>;
@@ -63,38 +67,39 @@ pub trait Executor: Send {
     }
     /// Queues a copy to the device; `bytes` may be reused at once.
     fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()>;
-    /// Uploads aside that follow wait for everything queued so far.
+    /// Later uploads on the side stream wait for everything queued so far.
     fn fork_uploads(&mut self) -> Result<()> {
         Ok(())
     }
-    /// Queues a copy to the device on a second queue, beside the launches of the first that follow the last
-    /// `fork_uploads`; `bytes` may be reused at once. The executor keeps the memory of `to` up to the next
-    /// `join_uploads`. Where there is one queue, it is done in its turn.
+    /// Queues a copy to the device on the side stream, concurrent with launches queued after the
+    /// last `fork_uploads`; `bytes` may be reused at once. The executor keeps the memory of `to`
+    /// until the next `join_uploads`. An executor with a single queue runs the copy in queue order.
     fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.upload(to, bytes)
     }
-    /// Everything that is queued from now on waits for the uploads aside so far.
+    /// Everything queued from now on waits for the uploads on the side stream so far.
     fn join_uploads(&mut self) -> Result<()> {
         Ok(())
     }
     /// Copies from the device, after everything queued has finished.
     fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()>;
-    /// Queues a copy from the device whose bytes are waited for later, so that the queue does not run dry meanwhile.
+    /// Queues a copy from the device whose bytes are awaited later, so that the queue does not run
+    /// empty meanwhile.
     fn fetch(&mut self, from: &Buffer) -> Result<Box<dyn Fetched>> {
         let mut bytes = vec![0; from.len() * from.dtype().bytes()];
         self.download(from, &mut bytes)?;
         Ok(Box::new(bytes))
     }
-    /// Records the launches that follow instead of queueing them, up to `end_capture`. `false` where there is no such
-    /// thing: launches then run as always.
+    /// Captures the following launches instead of queueing them, until `end_capture`. Returns
+    /// `false` if the executor has no graphs: launches then run as usual.
     fn begin_capture(&mut self) -> Result<bool> {
         Ok(false)
     }
-    /// The launches since `begin_capture`, as one graph that can be queued again and again.
+    /// The launches since `begin_capture`, as one graph that can be launched repeatedly.
     fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
-        unreachable!("`begin_capture` has said that there are no graphs")
+        unreachable!("`begin_capture` returned false")
     }
-    /// Bytes that are free for this process.
+    /// Free bytes for this process.
     fn free_memory(&self) -> Option<u64> {
         None
     }
@@ -104,15 +109,15 @@ pub trait Executor: Send {
     fn pop_range(&mut self) {}
 }
 
-/// Recorded launches.
+/// A graph of captured launches.
 pub trait CapturedGraph: Send {
     /// Queues them all.
     fn launch(&mut self) -> Result<()>;
 }
 
-/// Bytes on their way from a device.
+/// An asynchronous device-to-host copy in flight, as bytes.
 pub trait Fetched: Send {
-    /// Blocks until the bytes have arrived. The error is the device's, of the copy or of earlier
+    /// Blocks until the bytes have arrived. An error is the device's, from the copy or from earlier
     /// work.
     fn wait(self: Box<Self>) -> Result<Vec<u8>>;
 }

@@ -1,5 +1,6 @@
-//! Device memory: a `Buffer` is a run of elements in an allocation, a `Matrix` is rows of one with a stride.
-//! Both are cheap handles. Only an op run by `Device::run` reaches the numbers (see `host.rs`).
+//! Device memory: a `Buffer` is contiguous elements of an allocation, a `Matrix` is rows of a
+//! buffer with a stride. Both are cheap handles. Only an op run by `Device::run` accesses the
+//! numbers (see `host.rs`).
 
 use std::any::Any;
 use std::ops::Range;
@@ -29,9 +30,9 @@ impl DType {
     }
 }
 
-/// A Rust type that stands for a [`DType`].
+/// The Rust type of a [`DType`].
 pub trait Element: bytemuck::Pod + Send + Sync {
-    /// The type of the same bytes in device memory.
+    /// The dtype of the same bytes in device memory.
     const DTYPE: DType;
 }
 impl Element for f64 {
@@ -47,7 +48,7 @@ impl Element for u32 {
     const DTYPE: DType = DType::U32;
 }
 
-/// One allocation; freed when the last handle goes.
+/// One allocation; freed when the last handle is dropped.
 pub(super) struct Slab {
     pub(super) device: u64,
     pub(super) address: u64,
@@ -94,13 +95,13 @@ impl Buffer {
         assert!(rows * cols <= self.len, "a {rows} x {cols} matrix in a buffer of {}", self.len);
         Matrix { buffer: self.slice(0..rows * cols), rows, cols, stride: cols }
     }
-    /// One row of all elements: how a vector is given to an op.
+    /// All elements as one row, the form in which ops take a vector.
     pub fn vector(&self) -> Matrix {
         self.matrix(1, self.len)
     }
 }
 
-/// `rows` rows of `cols` elements, each row `stride` elements after the one before.
+/// `rows` rows of `cols` elements; each row starts `stride` elements after the previous one.
 #[derive(Clone)]
 pub struct Matrix {
     pub(super) buffer: Buffer,
@@ -152,14 +153,15 @@ impl Matrix {
         let end = if self.rows == 0 { range.start } else { (self.rows - 1) * self.stride + range.end };
         Matrix { buffer: self.buffer.slice(range.start..end), cols: range.len(), ..self.clone() }
     }
-    /// Whether the two share an element. Column ranges of one matrix do not, though their spans interleave.
+    /// Whether the two share an element. Column ranges of one matrix do not, though their spans
+    /// interleave.
     pub(super) fn overlaps(&self, other: &Matrix) -> bool {
         if !Arc::ptr_eq(&self.buffer.slab, &other.buffer.slab) || self.elements() == 0 || other.elements() == 0 {
             return false;
         }
         let size = self.dtype().bytes();
         if size != other.dtype().bytes() {
-            return true; // one allocation is never viewed under two sizes
+            return true; // one allocation never has two element sizes
         }
         let (a, b) = (self.buffer.offset, other.buffer.offset);
         let end = |m: &Matrix| m.buffer.offset + (m.rows - 1) * m.stride + m.cols;
@@ -179,7 +181,7 @@ impl Matrix {
     }
 }
 
-/// What an op does with an operand.
+/// How an op accesses an operand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Not written.
@@ -188,7 +190,7 @@ pub enum Access {
     Write,
     /// Read and written in place.
     Update,
-    /// Memory that kernels may use as they like, and the CPU does not.
+    /// Temporary memory of the kernels; the CPU does not use it.
     Scratch,
 }
 
@@ -204,7 +206,7 @@ impl Operands {
         self.list.push((m.clone(), Access::Read));
         self
     }
-    /// Adds an output, every element of which is written before it is read.
+    /// Adds an output; every element is written before it is read.
     pub fn write(mut self, m: &Matrix) -> Operands {
         self.list.push((m.clone(), Access::Write));
         self
@@ -219,7 +221,7 @@ impl Operands {
         self.list.push((m.clone(), Access::Scratch));
         self
     }
-    /// Read or update, by a flag (an output that may be accumulated into).
+    /// Adds an output, as `update` if the flag is set (accumulated into), else as `write`.
     pub fn write_or_update(self, m: &Matrix, update: bool) -> Operands {
         if update { self.update(m) } else { self.write(m) }
     }
@@ -230,11 +232,12 @@ impl Operands {
     pub(super) fn find(&self, m: &Matrix) -> Option<(usize, Access)> {
         self.list.iter().position(|(o, _)| o.same(m)).map(|i| (i, self.list[i].1))
     }
-    /// Panics unless every operand lies on `device` and nothing written overlaps anything else: the ground on
-    /// which ops touch memory without further checks. A failure is a bug in the caller, never a user's doing.
+    /// Panics unless every operand is on `device` and no written operand overlaps another. Ops rely
+    /// on this check to access memory without further ones. A failure is a bug in the caller, never
+    /// a user error.
     pub(super) fn check(&self, op: &str, device: u64) {
         for (i, (m, access)) in self.list.iter().enumerate() {
-            assert_eq!(m.buffer.slab.device, device, "{op}: operand {i} lies on another device");
+            assert_eq!(m.buffer.slab.device, device, "{op}: operand {i} is on another device");
             for (j, (n, other)) in self.list.iter().enumerate().skip(i + 1) {
                 let written = *access != Access::Read || *other != Access::Read;
                 assert!(!(written && m.overlaps(n)), "{op}: operands {i} and {j} overlap and one is written");

@@ -1,6 +1,6 @@
-//! Where computing happens. `Device::run(op)` is the only way to compute: the CPU device calls the op's own
-//! Rust on the rayon pool of the calling thread, any other hands the op's launches to its `Executor`.
-//! A device knows no model.
+//! Devices. `Device::run(op)` is the only way to compute: the CPU device calls the op's own Rust on
+//! the rayon pool of the calling thread; any other device hands the op's launches to its
+//! `Executor`. A device knows no model.
 
 pub mod cuda;
 mod device_spec;
@@ -27,29 +27,29 @@ enum Backend {
     Kernels(Box<dyn Executor>),
 }
 
-/// Numbers on their way from a device, which goes on computing meanwhile.
+/// An asynchronous device-to-host copy in flight.
 pub struct Pending<T> {
     fetched: Box<dyn Fetched>,
     kind: PhantomData<T>,
 }
 
 impl<T: Element> Pending<T> {
-    /// Blocks until the copy is done. The error is the device's, of the copy or of earlier work.
+    /// Blocks until the copy is done. An error is the device's, from the copy or from earlier work.
     pub fn wait(self) -> Result<Vec<T>> {
         let bytes = self.fetched.wait()?;
         Ok(bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect())
     }
 }
 
-/// What a device remembers of work that repeats; see [`Device::repeat`].
+/// The state of repeated work, with its captured graph; see [`Device::repeat`].
 #[derive(Default)]
 pub struct Repeat {
     warm: bool,
     graph: Option<Box<dyn CapturedGraph>>,
 }
 
-/// Memory and computing on this machine's CPU or through the kernels of an [`Executor`]. Memory of
-/// one device cannot be used on another.
+/// Memory and computation on this machine's CPU or through the kernels of an [`Executor`]. Memory
+/// of one device cannot be used on another.
 pub struct Device {
     /// Distinguishes the memory of one device from another's.
     id: u64,
@@ -61,8 +61,8 @@ pub struct Device {
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
 
 impl Device {
-    /// This machine's CPU, in f32. Work runs on the rayon pool of the calling thread; results do not depend on
-    /// how many threads it has.
+    /// This machine's CPU, in f32. Work runs on the rayon pool of the calling thread; results do
+    /// not depend on its number of threads.
     pub fn cpu() -> Device {
         Device::new("cpu", Backend::Cpu, DType::F32)
     }
@@ -74,7 +74,8 @@ impl Device {
         Ok(Device::with_executor(&name, Box::new(executor), DType::Bf16))
     }
 
-    /// A device that runs kernels; `compute` is the type of activations and of the weights they meet.
+    /// A device that runs kernels; `compute` is the dtype of activations and of the weights used
+    /// with them.
     pub fn with_executor(name: &str, executor: Box<dyn Executor>, compute: DType) -> Device {
         Device::new(name, Backend::Kernels(executor), compute)
     }
@@ -84,12 +85,12 @@ impl Device {
         Device { id, backend, compute, name: name.into() }
     }
 
-    /// The kind of device whose bits results are, such as `cpu` or `cuda sm_90a`.
+    /// The kind of device, which determines the bits of results, such as `cpu` or `cuda sm_90a`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Bytes that are free for this process, where the device can tell.
+    /// Free bytes for this process, if the device reports them.
     pub fn free_memory(&self) -> Option<u64> {
         match &self.backend {
             Backend::Cpu => None,
@@ -97,12 +98,13 @@ impl Device {
         }
     }
 
-    /// Whether work is queued and results are best waited for later.
+    /// Whether work is queued, so that results are best awaited later.
     pub fn is_asynchronous(&self) -> bool {
         matches!(self.backend, Backend::Kernels(_))
     }
 
-    /// The type of activations and of the weights they meet; master weights and moments are f32 everywhere.
+    /// The dtype of activations and of the weights used with them; master weights and moments are
+    /// f32 everywhere.
     pub fn compute_dtype(&self) -> DType {
         self.compute
     }
@@ -126,10 +128,10 @@ impl Device {
     /// Copies `from` to the start of `to`.
     pub fn upload<T: Element>(&mut self, to: &Buffer, from: &[T]) -> Result<()> {
         assert!(to.dtype() == T::DTYPE && from.len() <= to.len(), "upload of the wrong type or size");
-        assert_eq!(to.slab.device, self.id, "the buffer lies on another device");
+        assert_eq!(to.slab.device, self.id, "the buffer is on another device");
         match &mut self.backend {
             Backend::Cpu => {
-                // SAFETY: the range was checked above; `&mut self` keeps every op away.
+                // SAFETY: the range was checked above; no op runs while this holds `&mut self`.
                 unsafe { std::slice::from_raw_parts_mut(to.address() as *mut T, from.len()) }.copy_from_slice(from);
                 Ok(())
             }
@@ -137,19 +139,20 @@ impl Device {
         }
     }
 
-    /// As [`Device::upload`], but beside the work that is queued meanwhile. Three rules hold: nothing queued after the
-    /// last [`Device::fork_uploads`] uses that memory (what was queued before may, and memory is allocated before it
-    /// too); nothing uses it before [`Device::join_uploads`]; uploads aside keep their order among themselves.
+    /// As [`Device::upload`], but on the side stream, concurrent with the work queued meanwhile.
+    /// Three rules hold: work queued after the last [`Device::fork_uploads`] does not use that
+    /// memory (earlier work may, and the memory is allocated before the fork too); nothing uses it
+    /// before [`Device::join_uploads`]; uploads on the side stream keep their order.
     pub fn upload_aside<T: Element>(&mut self, to: &Buffer, from: &[T]) -> Result<()> {
         assert!(to.dtype() == T::DTYPE && from.len() <= to.len(), "upload of the wrong type or size");
-        assert_eq!(to.slab.device, self.id, "the buffer lies on another device");
+        assert_eq!(to.slab.device, self.id, "the buffer is on another device");
         match &mut self.backend {
             Backend::Cpu => self.upload(to, from),
             Backend::Kernels(executor) => executor.upload_aside(to, bytemuck::cast_slice(from)),
         }
     }
 
-    /// Uploads aside that follow wait for everything queued so far.
+    /// Later uploads on the side stream wait for everything queued so far.
     pub fn fork_uploads(&mut self) -> Result<()> {
         match &mut self.backend {
             Backend::Cpu => Ok(()),
@@ -157,7 +160,7 @@ impl Device {
         }
     }
 
-    /// Everything that is queued from now on waits for the uploads aside so far.
+    /// Everything queued from now on waits for the uploads on the side stream so far.
     pub fn join_uploads(&mut self) -> Result<()> {
         match &mut self.backend {
             Backend::Cpu => Ok(()),
@@ -168,10 +171,10 @@ impl Device {
     /// Copies the start of `from` to `to`.
     pub fn download<T: Element>(&mut self, from: &Buffer, to: &mut [T]) -> Result<()> {
         assert!(from.dtype() == T::DTYPE && to.len() <= from.len(), "download of the wrong type or size");
-        assert_eq!(from.slab.device, self.id, "the buffer lies on another device");
+        assert_eq!(from.slab.device, self.id, "the buffer is on another device");
         match &mut self.backend {
             Backend::Cpu => {
-                // SAFETY: the range was checked above; `&mut self` keeps every op away.
+                // SAFETY: the range was checked above; no op runs while this holds `&mut self`.
                 to.copy_from_slice(unsafe { std::slice::from_raw_parts(from.address() as *const T, to.len()) });
                 Ok(())
             }
@@ -179,14 +182,14 @@ impl Device {
         }
     }
 
-    /// All elements of `from`, on the host.
+    /// Copies all elements of `from` to the host.
     pub fn to_vec<T: Element>(&mut self, from: &Buffer) -> Result<Vec<T>> {
         let mut values = vec![T::zeroed(); from.len()];
         self.download(from, &mut values)?;
         Ok(values)
     }
 
-    /// Copies all elements of `from` to the host, later: see [`Pending`].
+    /// Queues a copy of all elements of `from` to the host; see [`Pending`].
     pub fn fetch<T: Element>(&mut self, from: &Buffer) -> Result<Pending<T>> {
         assert!(from.dtype() == T::DTYPE && from.slab.device == self.id, "fetch of the wrong type or device");
         let fetched: Box<dyn Fetched> = match &mut self.backend {
@@ -199,27 +202,27 @@ impl Device {
         Ok(Pending { fetched, kind: PhantomData })
     }
 
-    /// Does `work`, which is the same ops on the same memory each time. A device that can records them at the second
-    /// time and from then on queues the record at once (a CUDA graph). `work` must not copy to or from the device nor
-    /// allocate.
+    /// Runs `work`, which must be the same ops on the same memory each time. A device that supports
+    /// graphs captures them on the second call and from then on launches the graph (a CUDA graph).
+    /// `work` must neither copy to or from the device nor allocate.
     pub fn repeat(&mut self, repeat: &mut Repeat, work: impl FnOnce(&mut Device) -> Result<()>) -> Result<()> {
         if let Some(graph) = &mut repeat.graph {
             return graph.launch();
         }
-        // The first time kernels are compiled and loaded, which cannot be recorded.
+        // The first call compiles and loads kernels, which cannot be captured.
         let first = !std::mem::replace(&mut repeat.warm, true);
         let Backend::Kernels(executor) = &mut self.backend else { return work(self) };
         if first || !executor.begin_capture()? {
             return work(self);
         }
         let done = work(self);
-        let Backend::Kernels(executor) = &mut self.backend else { unreachable!("the backend stays") };
+        let Backend::Kernels(executor) = &mut self.backend else { unreachable!("the backend does not change") };
         let graph = executor.end_capture();
         done?;
         repeat.graph.insert(graph?).launch()
     }
 
-    /// Does `work` within a named range of a profiler's timeline.
+    /// Runs `work` within a named range of a profiler's timeline.
     pub fn range<R>(&mut self, name: &str, work: impl FnOnce(&mut Device) -> R) -> R {
         if let Backend::Kernels(executor) = &mut self.backend {
             executor.push_range(name);
@@ -231,9 +234,9 @@ impl Device {
         result
     }
 
-    /// Computes `op`, or queues it where the device is asynchronous. Fails if a kernel does not
-    /// compile or cannot be launched. Panics if an operand is on another device, or one that is
-    /// written overlaps another.
+    /// Computes `op`, or queues it if the device is asynchronous. Fails if a kernel does not
+    /// compile or cannot be launched. Panics if an operand is on another device, or if a written
+    /// operand overlaps another.
     pub fn run(&mut self, op: &dyn Op) -> Result<()> {
         let operands = op.operands();
         operands.check(op.name(), self.id);

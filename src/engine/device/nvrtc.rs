@@ -1,9 +1,9 @@
-//! NVRTC, NVIDIA's run-time compiler: a kernel's embedded source, its options and an architecture to a CUBIN. The library
-//! is looked for (`nvrtc/find.rs`), never linked, and needs neither GPU nor driver; what it makes is kept on disk
-//! (`nvrtc/cache.rs`).
+//! NVRTC, NVIDIA's run-time compiler: compiles a kernel's embedded source, with options, for an
+//! architecture, to a CUBIN. The library is searched for (`nvrtc/find.rs`), never linked, and needs
+//! neither GPU nor driver; CUBINs are cached on disk (`nvrtc/cache.rs`).
 //!
-//! The library is loaded by its own path, not by cudarc: cudarc opens it by names that follow one CUDA release and panics
-//! where it finds none. The C interface below has been the same since CUDA 11.2.
+//! The library is loaded from its own path, not by cudarc, which opens it by the names of one CUDA
+//! release and panics if it finds none. The C interface below has been the same since CUDA 11.2.
 
 mod cache;
 mod find;
@@ -22,7 +22,7 @@ type Program = *mut c_void;
 /// 0 is success.
 type NvrtcStatus = c_int;
 
-/// NVRTC's functions that are used here.
+/// The NVRTC functions used here.
 struct Functions {
     version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> NvrtcStatus,
     supported_count: unsafe extern "C" fn(*mut c_int) -> NvrtcStatus,
@@ -44,7 +44,7 @@ struct Functions {
     cubin: unsafe extern "C" fn(Program, *mut c_char) -> NvrtcStatus,
 }
 
-/// Why there is no NVRTC to compile with.
+/// Why no NVRTC can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NvrtcMissing {
     /// `STOCKPOT_NVRTC` names no NVRTC.
@@ -54,16 +54,16 @@ pub enum NvrtcMissing {
         /// The loader's message, or that the directory has no library.
         why: String,
     },
-    /// None in any of the usual places.
+    /// Not found in any of the usual places.
     Nowhere,
-    /// There are some, but the driver is older than each: (path, NVRTC's major version), the driver's major version.
+    /// Every NVRTC found is newer than the driver.
     NewerThanDriver {
-        /// Every NVRTC that was passed over.
+        /// The path and major version of each.
         found: Vec<(PathBuf, u32)>,
-        /// The newest major version that the driver loads.
+        /// The newest major version that the driver supports.
         driver: u32,
     },
-    /// It is there and does not compile.
+    /// Found, but fails to compile.
     Broken {
         /// The library's file.
         path: PathBuf,
@@ -77,15 +77,15 @@ impl NvrtcMissing {
     pub fn what(&self) -> String {
         match self {
             NvrtcMissing::Named { path, why } => {
-                format!("STOCKPOT_NVRTC is {}, which is no NVRTC: {why}", path.display())
+                format!("STOCKPOT_NVRTC is {}, which is not an NVRTC library: {why}", path.display())
             }
-            NvrtcMissing::Nowhere => "no NVRTC (libnvrtc.so.12 or .13) found, which compiles the kernels".into(),
+            NvrtcMissing::Nowhere => "NVRTC, which compiles the kernels, was not found (libnvrtc.so.12 or .13)".into(),
             NvrtcMissing::NewerThanDriver { found, driver } => {
                 let found: Vec<String> =
                     found.iter().map(|(path, major)| format!("{} (CUDA {major})", path.display())).collect();
-                format!("the driver is made for CUDA {driver}, and each NVRTC is newer: {}", found.join(", "))
+                format!("the driver supports CUDA {driver}, but every NVRTC found is newer: {}", found.join(", "))
             }
-            NvrtcMissing::Broken { path, why } => format!("the NVRTC {} does not compile: {why}", path.display()),
+            NvrtcMissing::Broken { path, why } => format!("the NVRTC {} fails to compile: {why}", path.display()),
         }
     }
     /// What the user can do about it: install, or set `STOCKPOT_NVRTC`.
@@ -103,7 +103,8 @@ impl NvrtcMissing {
                 format!("update the NVIDIA driver, or pip install {} of CUDA {driver}", wheel(*driver))
             }
             NvrtcMissing::Broken { .. } => {
-                "install it again (libnvrtc-builtins.so must lie beside it), or set STOCKPOT_NVRTC to another".into()
+                "reinstall it (libnvrtc-builtins.so must be in the same directory), or set STOCKPOT_NVRTC to another"
+                    .into()
             }
         }
     }
@@ -120,7 +121,7 @@ pub struct Nvrtc {
     functions: Functions,
     path: PathBuf,
     version: (u32, u32),
-    /// Of the library's file: tells builds of one version apart.
+    /// Size of the library's file: distinguishes builds of one version.
     file_bytes: u64,
     /// (8, 0) is 80
     capabilities: Vec<u32>,
@@ -128,33 +129,35 @@ pub struct Nvrtc {
     _library: Library,
 }
 
-/// What NVRTC made of one source.
+/// NVRTC's output for one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compiled {
-    /// Machine code for the architecture that was asked for, an ELF file.
+    /// Machine code for the requested architecture, an ELF file.
     pub cubin: Vec<u8>,
-    /// Warnings, and registers, spills and shared memory of each kernel as `ptxas -v` tells them.
+    /// Warnings, and each kernel's registers, spills and shared memory as reported by `ptxas -v`.
     pub log: String,
 }
 
 impl Nvrtc {
-    /// The first NVRTC in the usual places, or the one that `STOCKPOT_NVRTC` names. `driver` is the major version of CUDA
-    /// that the driver is made for: it does not load what a newer NVRTC has made.
+    /// The first NVRTC in the usual places, or the one named by `STOCKPOT_NVRTC`. `driver` is the
+    /// major version of CUDA that the driver supports: it does not load CUBINs of a newer NVRTC.
     pub fn find(driver: Option<u32>) -> std::result::Result<Nvrtc, NvrtcMissing> {
         find::find(driver)
     }
 
     /// Loads the library at `path`, which may be a bare name for the dynamic loader to find.
     fn open(path: &Path) -> std::result::Result<Nvrtc, String> {
-        // SAFETY: (1) the initializers of NVRTC are NVIDIA's own and touch nothing of this program; (2) every function is
-        // declared as nvrtc.h declares it; (3) none outlives the library, which is kept in the same value.
+        // SAFETY: (1) the initializers of NVRTC are NVIDIA's own and do not affect this program;
+        // (2) every function is declared as in nvrtc.h; (3) none outlives the library, which is
+        // kept in the same value.
         let (library, functions) = unsafe {
             let library = Library::new(path).map_err(|e| e.to_string())?;
             let functions = Functions::load(&library)?;
             (library, functions)
         };
         let (mut major, mut minor, mut count) = (0, 0, 0);
-        // SAFETY: (1) each pointer is to a live integer; (2) `supported` fills as many as `supported_count` has said.
+        // SAFETY: (1) each pointer is to a live integer; (2) `supported` fills as many as
+        // `supported_count` returned.
         let capabilities = unsafe {
             functions.check((functions.version)(&mut major, &mut minor))?;
             functions.check((functions.supported_count)(&mut count))?;
@@ -172,28 +175,30 @@ impl Nvrtc {
     pub fn path(&self) -> &Path {
         &self.path
     }
-    /// Of the CUDA release it belongs to.
+    /// The version of its CUDA release.
     pub fn version(&self) -> (u32, u32) {
         self.version
     }
 
-    /// The architecture to compile for so that a device of this compute capability runs it: its own, or an older one of
-    /// the same major version where this NVRTC does not know it. `None` when it knows none.
+    /// The architecture to compile for to run on a device of this compute capability: its own, or
+    /// an older one of the same major version if this NVRTC does not support it. `None` if NVRTC
+    /// supports neither.
     pub fn architecture(&self, capability: (u32, u32)) -> Option<String> {
         let (major, minor) = capability;
         let known = |n: &u32| n / 10 == major && n % 10 <= minor;
         match self.capabilities.iter().copied().filter(known).max()? {
-            // Hopper's own instructions (wgmma, TMA) are only in the `a` variant.
+            // Hopper's own instructions (wgmma, TMA) need the `a` variant.
             90 => Some("sm_90a".into()),
             n => Some(format!("sm_{n}")),
         }
     }
 
-    /// Compiles one kernel of an embedded file for an architecture such as "sm_80", or reads the CUBIN from the cache.
-    /// `launch_options` are those of [`Launch::compiler_options`](super::Launch::compiler_options).
+    /// Compiles one kernel of an embedded file for an architecture such as "sm_80", or reads the
+    /// CUBIN from the cache. `launch_options` are those of
+    /// [`Launch::compiler_options`](super::Launch::compiler_options).
     ///
     /// # Errors
-    /// NVRTC's log, when it refuses the source.
+    /// NVRTC's log, if the source does not compile.
     pub fn compile(&self, file: &str, launch_options: &[String], architecture: &str) -> Result<Compiled> {
         let source = source(&format!("{file}.cu"));
         let options = options(launch_options, architecture);
@@ -207,7 +212,7 @@ impl Nvrtc {
             let (major, minor) = self.version;
             Error::new(
                 Kind::Io,
-                format!("NVRTC {major}.{minor} does not compile kernels/{file}.cu: {}", options.join(" ")),
+                format!("NVRTC {major}.{minor} failed to compile kernels/{file}.cu: {}", options.join(" ")),
             )
             .got(log)
         };
@@ -236,8 +241,8 @@ impl Nvrtc {
         let f = &self.functions;
         let mut program = Running { functions: f, program: null_mut() };
         let count = headers.len() as c_int;
-        // SAFETY: (1) every string ends in NUL and lives until the end of this function; (2) both arrays of headers have
-        // `count` entries; (3) the program is destroyed by `Running`.
+        // SAFETY: (1) every string ends in NUL and lives until the end of this function; (2) both
+        // arrays of headers have `count` entries; (3) the program is destroyed by `Running`.
         let status = unsafe {
             let (bodies, names) = (bodies.as_ptr(), names.as_ptr());
             f.check((f.create)(&mut program.program, source.as_ptr(), name.as_ptr(), count, bodies, names))?;
@@ -260,8 +265,9 @@ fn headers() -> Vec<(&'static str, &'static str)> {
     SOURCES.iter().copied().filter(|(name, _)| name.ends_with(".cuh")).collect()
 }
 
-/// `--fmad=false`: NVRTC is not deterministic, and nothing guarantees that two compilations of one source fuse the same
-/// multiplications and additions. Unfused, every operation is rounded as the source says, in each compilation.
+/// `--fmad=false`: NVRTC is not deterministic, and nothing guarantees that two compilations of one
+/// source fuse the same multiplications and additions. Without fusion, every compilation rounds
+/// each operation as written in the source.
 fn options(launch_options: &[String], architecture: &str) -> Vec<String> {
     let fixed = ["--std=c++17", "-default-device", "-lineinfo", "--fmad=false", "--ptxas-options=-v"];
     let mut options: Vec<String> = fixed.map(String::from).into();
@@ -272,12 +278,12 @@ fn options(launch_options: &[String], architecture: &str) -> Vec<String> {
 
 impl Functions {
     /// # Safety
-    /// `library` is NVRTC, and outlives what is returned.
+    /// `library` is NVRTC and outlives the result.
     unsafe fn load(library: &Library) -> std::result::Result<Functions, String> {
         macro_rules! symbol {
             ($name:literal) => {
-                // SAFETY: the type is the field's, which is written as nvrtc.h has it.
-                *unsafe { library.get($name.as_bytes()) }.map_err(|e| format!("no {} in it: {e}", $name))?
+                // SAFETY: the type is the field's, which is as in nvrtc.h.
+                *unsafe { library.get($name.as_bytes()) }.map_err(|e| format!("{} is missing from it: {e}", $name))?
             };
         }
         Ok(Functions {
@@ -299,26 +305,26 @@ impl Functions {
         if status == 0 {
             return Ok(());
         }
-        // SAFETY: NVRTC answers any number with a string of its own.
+        // SAFETY: NVRTC returns a static string for any number.
         Err(unsafe { CStr::from_ptr((self.error_string)(status)) }.to_string_lossy().into_owned())
     }
 }
 
-/// A program that NVRTC has made, until it goes out of scope.
+/// An NVRTC program, destroyed when dropped.
 struct Running<'a> {
     functions: &'a Functions,
     program: Program,
 }
 
 impl Running<'_> {
-    /// One of NVRTC's results that come as a size and a copy.
+    /// A result that NVRTC returns by a size function and a copy function.
     fn bytes(
         &self,
         size: unsafe extern "C" fn(Program, *mut usize) -> NvrtcStatus,
         copy: unsafe extern "C" fn(Program, *mut c_char) -> NvrtcStatus,
     ) -> std::result::Result<Vec<u8>, String> {
         let mut len = 0;
-        // SAFETY: (1) the program is alive; (2) `copy` writes as many bytes as `size` has said.
+        // SAFETY: (1) the program is alive; (2) `copy` writes as many bytes as `size` returned.
         unsafe {
             self.functions.check(size(self.program, &mut len))?;
             let mut bytes = vec![0u8; len];
@@ -331,7 +337,8 @@ impl Running<'_> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.program.is_null() {
-            // SAFETY: made by `create`, destroyed once. Its status says nothing that could still be acted on.
+            // SAFETY: created by `create`, destroyed once. Its status is ignored: nothing could be
+            // done about a failure.
             unsafe { (self.functions.destroy)(&mut self.program) };
         }
     }
@@ -340,7 +347,8 @@ impl Drop for Running<'_> {
 /// The file that a function was loaded from.
 fn path_of(function: *const c_void) -> Option<PathBuf> {
     let mut info = libc::Dl_info { dli_fname: null(), dli_fbase: null_mut(), dli_sname: null(), dli_saddr: null_mut() };
-    // SAFETY: (1) dladdr takes any address; (2) the name it gives belongs to the loader and is copied at once.
+    // SAFETY: (1) dladdr takes any address; (2) the returned name belongs to the loader and is
+    // copied at once.
     unsafe {
         if libc::dladdr(function, &mut info) == 0 || info.dli_fname.is_null() {
             return None;

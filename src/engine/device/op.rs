@@ -1,8 +1,8 @@
-//! What a device can run: an op that knows its operands, its cost, its CPU implementation and its kernels' launches.
+//! The interface of an op: its operands, cost, CPU implementation and kernel launches.
 
 use super::{Access, Host, Launch, Matrix, Operands};
 
-/// Work of one op: bytes that must move to and from memory if each operand is touched once, and flops.
+/// Work of one op: bytes moved to and from memory if each operand is accessed once, and flops.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct OpCost {
     /// Reads and writes count once, updates twice, scratch not at all.
@@ -11,12 +11,11 @@ pub struct OpCost {
     pub flops: u64,
 }
 
-/// One computation, complete with its operands. [`super::Device::run`] is the only caller of the
-/// rest.
+/// One computation with its operands. Only [`super::Device::run`] computes it.
 pub trait Op {
     /// Name of the op, and of its kernel's entry where it has one.
     fn name(&self) -> &'static str;
-    /// What it reads and writes, scratch included.
+    /// All operands it reads and writes, including scratch.
     fn operands(&self) -> Operands;
     /// Flops at the operands' shapes; a multiply-add is two.
     fn flops(&self) -> u64;

@@ -1,6 +1,6 @@
-//! AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) in one pass over the arenas, in the order of operations of
-//! PyTorch's: decay p by lr * weight_decay, then p -= lr / (1 - beta1^t) * m / (sqrt(v) / sqrt(1 - beta2^t) + epsilon).
-//! A step whose gradient is not finite changes nothing.
+//! AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) in one pass over the arenas, in the order
+//! of operations of PyTorch's: decay p by lr * weight_decay, then p -= lr / (1 - beta1^t) * m /
+//! (sqrt(v) / sqrt(1 - beta2^t) + epsilon). A step whose gradient is not finite changes nothing.
 
 use super::launch_args::{OperandLayout, expect_shape, flag, launch, number, type_of, vector_with_tail};
 use super::simd::vectorized;
@@ -8,7 +8,7 @@ use super::{GRAD_NORM_OUT, Op, parallel};
 use crate::engine::device::{Arg, DType, Element, Host, Launch, Matrix, Operands};
 use half::bf16;
 
-/// One update of all P parameters, by the constants that [`AdamWStep`] left.
+/// One update of all P parameters, with the constants that [`AdamWStep`] computed.
 pub struct AdamW {
     /// (1, P) f32 master weights
     pub params: Matrix,
@@ -35,17 +35,17 @@ pub struct AdamW {
 /// Elements of [`AdamWStep::constants`].
 pub const ADAMW_CONSTANTS: usize = 3;
 
-/// Counts an update and computes what AdamW needs that depends on it, on the device: whether an update is counted is
-/// known there first. Nothing changes when the gradient is not finite.
+/// Counts an update and computes the constants that depend on the count. Runs on the device, which
+/// knows first whether the update counts: if the gradient is not finite, nothing changes.
 pub struct AdamWStep {
     /// (1, 3) f32 from [`super::GradNorm`]
     pub norm: Matrix,
     /// (1, 1) f32 learning rate of this step
     pub rate: Matrix,
-    /// (1, 1) u32: t, updates so far, this one included afterwards
+    /// (1, 1) u32: t, the number of updates; afterwards it includes this one
     pub updates: Matrix,
-    /// (1, 3) f32: 1 - rate * weight_decay, rate / (1 - beta1^t), sqrt(1 - beta2^t), each computed in f64 and rounded
-    /// once, as PyTorch does
+    /// (1, 3) f32: 1 - rate * weight_decay, rate / (1 - beta1^t), sqrt(1 - beta2^t), each computed
+    /// in f64 and rounded once, as PyTorch does
     pub constants: Matrix,
     /// Decay of the first moment.
     pub beta1: f32,
@@ -55,7 +55,7 @@ pub struct AdamWStep {
     pub weight_decay: f32,
 }
 
-/// What an update needs, in the order of `update`.
+/// The constants of an update, in the order of `update`.
 #[derive(Debug, Clone, Copy)]
 struct Constants {
     clip: f32,
@@ -124,7 +124,7 @@ fn one_minus(beta: f32) -> f32 {
     (1.0 - beta as f64) as f32
 }
 
-/// All slices of one length.
+/// All slices have the same length.
 #[inline(always)]
 fn update(c: Constants, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
     let n = p.len();
@@ -169,8 +169,8 @@ impl Op for AdamW {
             Some(copy) => self.step::<bf16>(host, clip, Some(copy), bf16::from_f32),
         }
     }
-    /// Scalars: P, 1 - beta1, beta2, 1 - beta2, epsilon. The clip factor and whether to do anything are read from
-    /// `norm`.
+    /// Scalars: P, 1 - beta1, beta2, 1 - beta2, epsilon. The clip factor and whether to update are
+    /// read from `norm`.
     fn launches(&self) -> Vec<Launch> {
         self.check();
         let p = self.params.cols();

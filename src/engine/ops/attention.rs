@@ -1,6 +1,6 @@
-//! Causal attention with grouped query heads, tiled so that no T x T matrix is stored (flash attention: Dao et
-//! al. 2022, arXiv 2205.14135). Query head h uses key/value head h / (H / Hkv). Rows are (b, t) in row-major order;
-//! columns of q are (head, d).
+//! Causal attention with grouped query heads, tiled so that no T x T matrix is stored (flash
+//! attention: Dao et al. 2022, arXiv 2205.14135). Query head h uses key/value head h / (H / Hkv).
+//! Rows are (b, t) in row-major order; columns of q are (head, d).
 
 use super::cpu_gemm::{View, ViewMut, multiply};
 use super::launch_args::{OperandLayout, expect_shape, launch, number, stride, type_of, vector};
@@ -8,15 +8,16 @@ use super::simd::{dot, exp, exp_and_sum, max, vectorized};
 use super::{Op, parallel};
 use crate::engine::device::{Arg, Host, Launch, Matrix, Operands, RowsMut};
 
-/// The widest head that there are kernels for, of all multiples of 8; the CPU takes any.
+/// The widest head that the kernels support; narrower ones in all multiples of 8. The CPU supports
+/// any width.
 pub const WIDEST_KERNEL_HEAD: usize = 128;
-/// Queries of one tile. A taller tile wastes more of the diagonal, a lower one repeats more reads of keys; from 32 to 128
-/// the speed was measured to be the same within 10 percent.
+/// Queries of one tile. A taller tile wastes more of the diagonal, a shorter one repeats more reads
+/// of keys; measured speed from 32 to 128 is equal within 10 percent.
 const QUERIES: usize = 64;
 /// Keys of one tile, a multiple of QUERIES: a tile of scores is 64 KiB and stays in L2.
 const KEYS: usize = 256;
 
-/// The sizes that the operands' shapes follow from.
+/// The sizes that determine the operands' shapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
     /// B
@@ -67,9 +68,9 @@ pub struct AttentionBackward {
     pub dout: Matrix,
     /// (B*T, H*D)
     pub dq: Matrix,
-    /// (B*T, Hkv*D): summed over the queries' heads of a group
+    /// (B*T, Hkv*D): summed over the query heads of a group
     pub dk: Matrix,
-    /// (B*T, Hkv*D): summed over the queries' heads of a group
+    /// (B*T, Hkv*D): summed over the query heads of a group
     pub dv: Matrix,
     /// (B*H, T) f32 scratch: sum of out * dout over D
     pub delta: Matrix,
@@ -98,12 +99,12 @@ impl AttentionShape {
         narrow.iter().for_each(|m| expect_shape("k or v", m, rows, self.kv_heads * self.head_width));
         per_row.iter().for_each(|m| expect_shape("lse or delta", m, self.batch * self.heads, self.context));
     }
-    /// A block for each `rows` rows of each of `heads` heads of each sequence. `activations` are all bf16 operands of
-    /// the op.
+    /// One block for every `rows` rows of each head and sequence. `activations` are all bf16
+    /// operands of the op.
     fn layout(&self, rows: usize, heads: usize, shared: usize, activations: &[&Matrix]) -> OperandLayout {
         assert!(
             heads.max(self.batch) <= 65535,
-            "attention: {heads} heads or {} sequences, a grid has 65535",
+            "attention: {heads} heads or {} sequences exceed a grid's 65535",
             self.batch
         );
         let Tiles { forward, backward_kv, backward_q, .. } = Tiles::of(self.head_width);
@@ -143,15 +144,16 @@ impl AttentionShape {
 /// Warps of a block.
 const WARPS: usize = 4;
 
-/// How a kernel shares out rows: a block holds `owned` rows, 16 or 32 to a warp, and streams tiles of `streamed` rows
-/// past them.
+/// A kernel's tiles of rows: a block owns `owned` rows, 16 or 32 per warp, and streams tiles of
+/// `streamed` rows past them.
 #[derive(Clone, Copy)]
 struct Tile {
     owned: usize,
     streamed: usize,
 }
 
-/// The tiles of heads of up to `width` columns, which is what a head takes in shared memory and registers.
+/// The tiles for heads of up to `width` columns; a head takes `width` columns in shared memory and
+/// registers.
 struct Tiles {
     width: usize,
     /// Owns queries.
@@ -166,15 +168,17 @@ const fn tile(owned: usize, streamed: usize) -> Tile {
     Tile { owned, streamed }
 }
 
-/// Chosen by what fits, not by measurement: no GPU was at hand. Registers (the most over sm_80, sm_86, sm_89, sm_90a,
-/// sm_100 and sm_120) and KiB of shared memory, each of forward, backward_kv, backward_q; and what stops the next
-/// larger:
+/// Chosen by what fits, not by measurement: no GPU was available. For each width: registers (the
+/// maximum over sm_80, sm_86, sm_89, sm_90a, sm_100 and sm_120), KiB of shared memory, each for
+/// forward, backward_kv and backward_q; and what rules out larger tiles:
 ///
-/// * 16 and 32: 160, 168, 141; 24, 24.5, 24. Larger tiles fit; they would waste more of the diagonal.
-/// * 64: 221, 252, 215; 48, 48.5, 48, so that an SM of sm_86 and sm_89 holds two blocks. backward_kv with 64 queries
-///   spills 276 bytes, backward_q with 64 keys 16 bytes (sm_120).
-/// * 128: 168, 243, 206; 80, 64.5, 64. forward with 128 queries spills 52 bytes, backward_kv with 64 queries 4 bytes
-///   (sm_90a); backward_q with 128 queries takes 96 KiB, so that an SM of sm_80 holds one block.
+/// * 16 and 32: 160, 168, 141; 24, 24.5, 24. Larger tiles fit; they would waste more of the
+///   diagonal.
+/// * 64: 221, 252, 215; 48, 48.5, 48, so that an SM of sm_86 and sm_89 holds two blocks.
+///   backward_kv with 64 queries spills 276 bytes, backward_q with 64 keys 16 bytes (sm_120).
+/// * 128: 168, 243, 206; 80, 64.5, 64. forward with 128 queries spills 52 bytes, backward_kv with
+///   64 queries 4 bytes (sm_90a); backward_q with 128 queries takes 96 KiB, so that an SM of sm_80
+///   holds one block.
 const TILES: [Tiles; 4] = [
     Tiles { width: 16, forward: tile(128, 64), backward_kv: tile(128, 64), backward_q: tile(128, 64) },
     Tiles { width: 32, forward: tile(128, 64), backward_kv: tile(128, 32), backward_q: tile(128, 32) },
@@ -183,14 +187,14 @@ const TILES: [Tiles; 4] = [
 ];
 
 impl Tiles {
-    /// Panics if no kernel has heads of this width.
+    /// Panics if no kernel supports heads of this width.
     fn of(head_width: usize) -> &'static Tiles {
         let fits = TILES.iter().find(|t| head_width <= t.width);
         fits.filter(|_| head_width > 0 && head_width.is_multiple_of(8)).unwrap_or_else(|| {
             panic!("attention kernels take heads of 8, 16, 24 .. 128 columns, not of {head_width}");
         })
     }
-    /// Bytes of `owned` tiles that stay and of two stages of two streamed tiles, all bf16.
+    /// Bytes of `owned` resident tiles and of two stages of two streamed tiles, all bf16.
     fn shared(&self, owned: usize, tile: Tile) -> usize {
         (owned * tile.owned + 4 * tile.streamed) * 2 * self.width
     }
@@ -200,8 +204,9 @@ impl Tiles {
     }
 }
 
-/// `from` (rows, D) transposed, row-major without gaps: products want the keys' own index to be the fast one. Rows go
-/// in sixteens, so that each write fills a cache line: lines that are T elements apart share their place in the cache.
+/// Transposes `from` (rows, D), contiguous row-major: products need the key index to vary fastest.
+/// Rows are copied in sixteens, so that each write fills a cache line: lines T elements apart map
+/// to the same cache set.
 fn transpose(from: View, rows: usize, to: &mut [f32]) {
     const LINE: usize = 16;
     let width = to.len() / rows;
@@ -215,7 +220,7 @@ fn transpose(from: View, rows: usize, to: &mut [f32]) {
     }
 }
 
-/// One head of one sequence: its operands, and what its tiles need.
+/// One head of one sequence: its operands and sizes.
 struct Head<'a> {
     /// (T, D)
     q: View<'a>,
@@ -270,7 +275,7 @@ impl Head<'_> {
     }
 }
 
-/// What the backward of one head is given beside q, k and v.
+/// The inputs of one head's backward besides q, k and v.
 struct Saved<'a> {
     /// (T, D)
     dout: View<'a>,
@@ -281,8 +286,8 @@ struct Saved<'a> {
 }
 
 impl Head<'_> {
-    /// dq = dS K, dk += dS^T Q, dv += P^T dout, with P = exp(S - lse) computed anew and dS = P (dout V^T - delta) / sqrt(D).
-    /// `keys` and `values` are transposed (D, T).
+    /// dq = dS K, dk += dS^T Q, dv += P^T dout, with P = exp(S - lse) recomputed and dS = P (dout
+    /// V^T - delta) / sqrt(D). `keys` and `values` are transposed (D, T).
     fn backward(
         &self,
         saved: &Saved,
@@ -325,8 +330,8 @@ impl Head<'_> {
     }
 }
 
-/// A tile with `n` columns, row i seeing the first `seen + i`: scores become weights P, products dout V^T become the
-/// gradient of the unscaled scores.
+/// On a tile with `n` columns, of which row i sees the first `seen + i`, turns scores into weights
+/// P and products dout V^T into the gradient of the unscaled scores.
 #[inline(always)]
 fn score_gradient((p, ds): (&mut [f32], &mut [f32]), n: usize, seen: usize, scale: f32, lse: &[f32], delta: &[f32]) {
     for (i, (p, ds)) in p.chunks_exact_mut(n).zip(ds.chunks_exact_mut(n)).enumerate() {
@@ -341,8 +346,9 @@ fn score_gradient((p, ds): (&mut [f32], &mut [f32]), n: usize, seen: usize, scal
     }
 }
 
-/// One step of the online softmax on a tile of scores with `n` columns; row i sees the first `seen + i` of them.
-/// Scores become exponentials under the new maxima `top`; returns what each row's earlier sums must be multiplied by.
+/// One step of the online softmax on a tile of scores with `n` columns; row i sees the first
+/// `seen + i` of them. Scores become exponentials under the new maxima `top`; returns the factor
+/// for each row's earlier sums.
 #[inline(always)]
 fn weigh_tile(
     scores: &mut [f32],
@@ -475,8 +481,8 @@ impl Op for AttentionBackward {
             });
         });
     }
-    /// Delta first; then dk and dv, by tiles of keys, summed over the queries of their group; then dq, by tiles of
-    /// queries, summed over the keys. Nothing is added by two blocks.
+    /// Delta first; then dk and dv, by tiles of keys, summed over the queries of their group; then
+    /// dq, by tiles of queries, summed over the keys. No two blocks add to the same element.
     fn launches(&self) -> Vec<Launch> {
         self.check();
         let AttentionShape { batch, context, heads, kv_heads, head_width } = self.shape;

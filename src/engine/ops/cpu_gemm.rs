@@ -1,11 +1,11 @@
-//! Matrix products on one thread, over views that know their extent: the safe face of the `gemm` crate for
-//! [`super::Gemm`] and the tiles of attention.
+//! Single-threaded matrix products over bounds-checked views: a safe interface to the `gemm` crate
+//! for [`super::Gemm`] and attention's tiles.
 
 use crate::engine::device::{Rows, RowsMut};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// A matrix that is read: rows and columns at any stride, so a transpose is only another view.
+/// A read-only matrix with any row and column stride, so a transpose is just another view.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     first: *const f32,
@@ -37,14 +37,14 @@ impl<'a> View<'a> {
         assert!(fits(values.len(), rows, cols, stride), "a view reaches past its slice");
         View { first: values.as_ptr(), rows, cols, row_stride: stride, col_stride: 1, life: PhantomData }
     }
-    /// These rows and columns of it.
+    /// The given rows and columns.
     pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> View<'a> {
         assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
         assert!(cols.start <= cols.end && cols.end <= self.cols, "columns {cols:?} of {}", self.cols);
         let first = self.first.wrapping_add(rows.start * self.row_stride + cols.start * self.col_stride);
         View { first, rows: rows.len(), cols: cols.len(), ..self }
     }
-    /// These rows of it.
+    /// The given rows.
     pub fn row_block(self, rows: Range<usize>) -> View<'a> {
         self.block(rows, 0..self.cols)
     }
@@ -56,7 +56,7 @@ impl<'a> View<'a> {
     #[inline(always)]
     pub fn row(&self, i: usize) -> &'a [f32] {
         assert!(i < self.rows && self.col_stride == 1);
-        // SAFETY: row i lies in the view and its elements follow each other.
+        // SAFETY: row i is inside the view and contiguous.
         unsafe { std::slice::from_raw_parts(self.first.add(i * self.row_stride), self.cols) }
     }
 }
@@ -65,7 +65,7 @@ fn fits(len: usize, rows: usize, cols: usize, stride: usize) -> bool {
     rows == 0 || (cols <= stride && (rows - 1) * stride + cols <= len)
 }
 
-/// A row-major matrix that is written.
+/// A mutable row-major matrix.
 pub struct ViewMut<'a> {
     first: *mut f32,
     rows: usize,
@@ -85,11 +85,11 @@ impl<'a> ViewMut<'a> {
         assert!(fits(values.len(), rows, cols, stride), "a view reaches past its slice");
         ViewMut { first: values.as_mut_ptr(), rows, cols, stride, life: PhantomData }
     }
-    /// The same view for a shorter time.
+    /// The same view with a shorter lifetime.
     pub fn reborrow(&mut self) -> ViewMut<'_> {
         ViewMut { first: self.first, rows: self.rows, cols: self.cols, stride: self.stride, life: PhantomData }
     }
-    /// These rows and columns of it.
+    /// The given rows and columns.
     pub fn block(self, rows: Range<usize>, cols: Range<usize>) -> ViewMut<'a> {
         assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
         assert!(cols.start <= cols.end && cols.end <= self.cols, "columns {cols:?} of {}", self.cols);
@@ -98,10 +98,11 @@ impl<'a> ViewMut<'a> {
     }
 }
 
-/// C = A x B, or C += A x B with `accumulate`. The order of each sum depends on the shapes and strides alone.
+/// C = A x B, or C += A x B with `accumulate`. The order of each sum depends on the shapes and
+/// strides alone.
 pub fn multiply(a: View, b: View, c: ViewMut, accumulate: bool) {
-    assert!(a.cols == b.rows && (c.rows, c.cols) == (a.rows, b.cols), "product: the shapes do not fit");
-    // The kernels want a C whose columns are contiguous: C^T = B^T x A^T has them.
+    assert!(a.cols == b.rows && (c.rows, c.cols) == (a.rows, b.cols), "product: the shapes do not match");
+    // The kernels need contiguous columns of C, as in C^T = B^T x A^T.
     let transposed = c.stride > 1;
     let (m, n) = if transposed { (c.cols, c.rows) } else { (c.rows, c.cols) };
     let strides = |row: usize, col: usize| {
@@ -117,8 +118,8 @@ pub fn multiply(a: View, b: View, c: ViewMut, accumulate: bool) {
         [(a.first, a_cs, a_rs), (b.first, b_cs, b_rs)]
     };
     let alpha = if accumulate { 1.0 } else { 0.0 };
-    // SAFETY: the views hold the (m, k), (k, n) and (m, n) elements that the strides reach; C is a mutable view, so
-    // nothing else touches it meanwhile.
+    // SAFETY: the views hold the (m, k), (k, n) and (m, n) elements that the strides reach; C is a
+    // mutable view, so nothing else accesses it meanwhile.
     unsafe {
         gemm_f32::gemm::f32::get_gemm_fn()(
             m,

@@ -1,10 +1,11 @@
-//! The inner loop of a merge on the CPU: sum = w_0 x_0 + w_1 x_1 + ..., for n elements of K checkpoints as they are
-//! stored. Each product and each sum is rounded to f64, in the order of the terms, on every machine: no fused
-//! multiply-add.
+//! The inner loop of a merge on the CPU: sum = w_0 x_0 + w_1 x_1 + ..., for n elements of K
+//! checkpoints in their stored dtypes. Each product and each sum is rounded to f64, in the order of
+//! the terms, on every machine: no fused multiply-add.
 //!
-//! Sums of 32 elements stay in registers while up to eight checkpoints are added to them; a loop that adds one
-//! checkpoint after the other to sums in memory waits for these loads and stores. That the compiler does not find this
-//! by itself was measured, hence the AVX2 instructions by name; other machines take the plain loop.
+//! Sums of 32 elements stay in registers while up to eight checkpoints are added to them; a loop
+//! that adds one checkpoint after the other to sums in memory waits for their loads and stores.
+//! Measured: the compiler does not find this by itself, hence the explicit AVX2 instructions; other
+//! machines use the plain loop.
 
 use super::dtype_convert::{Values, bf16_to_f32};
 #[cfg(target_arch = "x86_64")]
@@ -12,9 +13,10 @@ use pulp::x86::V3;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{__m128, __m256d, __m256i};
 
-/// Checkpoints that are added in one pass over the sums: as many streams as the machine's prefetchers follow.
+/// Checkpoints added in one pass over the sums: as many streams as the machine's prefetchers
+/// follow.
 const TERMS: usize = 8;
-/// Elements that are loaded together.
+/// Elements loaded together.
 const SIXTEEN: usize = 16;
 /// Elements whose sums stay in registers.
 const STEP: usize = 2 * SIXTEEN;
@@ -22,14 +24,15 @@ const STEP: usize = 2 * SIXTEEN;
 #[cfg(target_arch = "x86_64")]
 type Sixteen = [__m256d; 4];
 
-/// Adds the terms to `sum` from the left; with `first` the sum begins as the first product, not as 0 plus that, so one
-/// checkpoint of weight 1 keeps its negative zeros. All have as many elements as `sum`.
+/// Adds the terms to `sum` in order; with `first` the sum starts as the first product, not as 0
+/// plus it, so a single checkpoint of weight 1 keeps its negative zeros. Every term has as many
+/// elements as `sum`.
 pub fn add_terms(terms: &[(Values, f64)], first: bool, sum: &mut [f64]) {
     assert!(terms.iter().all(|(values, _)| values.len() == sum.len()), "one sum for each element");
     let mut rest = terms;
     while let Some(((values, _), _)) = rest.split_first() {
-        let alike = rest.iter().take_while(|(v, _)| v.dtype() == values.dtype()).count().min(TERMS);
-        let (now, later) = rest.split_at(alike);
+        let same_dtype = rest.iter().take_while(|(v, _)| v.dtype() == values.dtype()).count().min(TERMS);
+        let (now, later) = rest.split_at(same_dtype);
         let begin = first && rest.len() == terms.len();
         match values {
             Values::F32(_) => add(now, |v| v.f32(), begin, sum),
@@ -53,7 +56,8 @@ pub fn add_wide(terms: &[(&[f64], f64)], first: bool, sum: &mut [f64]) {
 trait Stored: Copy + 'static {
     fn widen(self) -> f64;
 
-    /// Sixteen elements, in the order of this type's lanes: natural, unless another is faster to load.
+    /// Loads sixteen elements in this type's lane order: the natural one, unless another loads
+    /// faster.
     #[cfg(target_arch = "x86_64")]
     fn load(simd: V3, x: &[Self; SIXTEEN]) -> Sixteen;
     #[cfg(target_arch = "x86_64")]
@@ -84,7 +88,7 @@ fn add<'a, V, T: Stored>(terms: &'a [(V, f64)], view: impl Fn(&'a V) -> &'a [T],
     add_plain(sources, weights, first, 0, sum);
 }
 
-/// From element `start` on.
+/// The plain loop, from element `start`.
 fn add_plain<T: Stored>(sources: &[&[T]], weights: &[f64], first: bool, start: usize, sum: &mut [f64]) {
     for (k, (source, &weight)) in sources.iter().zip(weights).enumerate() {
         let elements = sum[start..].iter_mut().zip(&source[start..]);
@@ -96,7 +100,8 @@ fn add_plain<T: Stored>(sources: &[&[T]], weights: &[f64], first: bool, start: u
     }
 }
 
-/// The crate's conversion of a slice uses the machine's instruction, its conversion of one value may not.
+/// Widens in blocks first: the crate's slice conversion uses the machine's instruction, its scalar
+/// conversion may not.
 fn add_f16(terms: &[(Values, f64)], first: bool, sum: &mut [f64]) {
     const BLOCK: usize = 1024;
     let mut widened = [0.0f32; BLOCK];
@@ -126,7 +131,8 @@ impl Stored for [u8; 2] {
     fn widen(self) -> f64 {
         f64::from(bf16_to_f32(u16::from_le_bytes(self)))
     }
-    /// The even ones and then the odd ones: each pair lies in 32 bits, whose upper half is an f32 but for its low bits.
+    /// The even elements, then the odd ones: each pair fills 32 bits, whose upper half is an f32
+    /// without its low bits.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn load(simd: V3, x: &[Self; SIXTEEN]) -> Sixteen {
@@ -176,7 +182,7 @@ impl Stored for f64 {
     }
 }
 
-/// Whole steps of a sum with AVX2; how many elements these were.
+/// Computes the whole steps of a sum with AVX2; returns the number of elements done.
 #[cfg(target_arch = "x86_64")]
 struct Add<'a, T> {
     simd: V3,
@@ -227,10 +233,10 @@ mod tests {
     use super::*;
     use half::{bf16, f16};
 
-    /// Sums of every length around whole steps, of one to many terms of one and of several types, against the plainest
-    /// loop.
+    /// Sums of lengths around whole steps, of one to many terms of one or several types, against a
+    /// plain loop.
     #[test]
-    fn every_way_has_the_bits_of_the_plain_loop() {
+    fn every_path_is_bit_identical_to_the_plain_loop() {
         let value = |i: usize, k: usize| ((i * 7919 + k * 104_729) % 1009) as f32 * 0.0371 - 17.3;
         for n in [0, 1, 15, 31, 32, 33, 64, 1025] {
             for (count, mixed) in [(1, false), (3, false), (8, false), (9, true), (17, true), (17, false)] {

@@ -1,5 +1,5 @@
-//! Cross-entropy of each row of logits with its target, and its gradient in place. The model gives it a chunk of rows
-//! at a time, so that the logits of a whole batch are never stored.
+//! Cross-entropy of each row of logits with its target, and its gradient in place. The model passes
+//! one chunk of rows at a time, so that the logits of a whole batch are never stored.
 
 use super::launch_args::{OperandLayout, expect_shape, flag, launch, number, stride, type_of, vector_with_tail};
 use super::simd::{exp_and_sum, max, sum_of_exp, vectorized};
@@ -17,7 +17,7 @@ pub struct CrossEntropy {
     pub targets: Matrix,
     /// (1, R) f32: nats of each row
     pub losses: Matrix,
-    /// `None` leaves the logits alone
+    /// `None` leaves the logits unchanged
     pub gradient_scale: Option<f32>,
 }
 
@@ -28,7 +28,8 @@ impl CrossEntropy {
     }
 }
 
-/// log(sum of exponentials) - logit of the target; a NaN among the logits reaches the sum and so the loss.
+/// log(sum of exponentials) - logit of the target; a NaN among the logits reaches the sum and so
+/// the loss.
 #[inline(always)]
 fn loss_of(logits: &[f32], target: u32) -> f32 {
     if target == IGNORED {
@@ -103,12 +104,13 @@ impl Op for CrossEntropy {
             }
         }
     }
-    /// One block a row. Scalars: R, V, stride of the logits, gradient scale (0 when there is no gradient).
+    /// One block a row. Scalars: R, V, stride of the logits, gradient scale (0 when there is no
+    /// gradient).
     fn launches(&self) -> Vec<Launch> {
         self.check();
         let (rows, cols) = (self.logits.rows(), self.logits.cols());
-        // Two vectors a thread, up to the largest block: it has the fewest rows under way at once, so that those of a
-        // large vocabulary stay in L2 until they are read a second time.
+        // Two vectors a thread, up to the largest block: it has the fewest rows in flight, so that
+        // rows of a large vocabulary stay in L2 until they are read a second time.
         let block = cols.div_ceil(16).next_power_of_two().clamp(32, 1024);
         let layout = OperandLayout {
             grid: [rows, 1, 1],

@@ -1,6 +1,7 @@
-//! Weights as checkpoints store them: from bytes to numbers, and from f64 sums to bytes, rounded once. Elements are
-//! independent of one another, so the bits do not depend on how they are dealt out. Loops run under `pulp`'s dispatch:
-//! the compiler vectorises them for AVX2 or AVX-512, whichever the machine has.
+//! Conversion of stored weights: from bytes to numbers, and from f64 sums to bytes with one
+//! rounding. Elements are independent of one another, so the bits do not depend on how work is
+//! split. Loops run under `pulp`'s dispatch: the compiler vectorises them for AVX2 or AVX-512,
+//! whichever the machine has.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -8,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
 
-// Checkpoints are little-endian, and their bytes are viewed as numbers where they lie.
+// Checkpoints are little-endian, and their bytes are viewed as numbers in place.
 const _: () = assert!(cfg!(target_endian = "little"), "Stockpot needs a little-endian machine");
 
-/// Elements that are converted at a time where a conversion needs scratch.
+/// Elements per block in conversions that need scratch.
 const BLOCK: usize = 256;
 
-/// How a weight is stored in a checkpoint.
+/// The dtype of weights in a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageDType {
@@ -31,7 +32,7 @@ impl StorageDType {
     pub fn parse(name: &str) -> Option<StorageDType> {
         [StorageDType::F32, StorageDType::Bf16, StorageDType::F16].into_iter().find(|d| d.name() == name)
     }
-    /// The name that [`StorageDType::parse`] takes.
+    /// The name, as accepted by [`StorageDType::parse`].
     pub fn name(self) -> &'static str {
         match self {
             StorageDType::F32 => "f32",
@@ -54,7 +55,7 @@ impl fmt::Display for StorageDType {
     }
 }
 
-/// Elements as a checkpoint stores them: bytes, which begin anywhere.
+/// Elements as stored in a checkpoint: bytes with any alignment.
 #[derive(Clone, Copy)]
 pub enum Values<'a> {
     /// Little-endian f32.
@@ -86,7 +87,7 @@ impl<'a> Values<'a> {
         Values::new(StorageDType::F16, bytemuck::cast_slice(values))
     }
 
-    /// The type that the elements are stored as.
+    /// The dtype of the stored elements.
     pub fn dtype(&self) -> StorageDType {
         match self {
             Values::F32(_) => StorageDType::F32,
@@ -113,7 +114,7 @@ impl<'a> Values<'a> {
             Values::F16(v) => Values::F16(&v[range]),
         }
     }
-    /// The bytes of f32 values; none of others.
+    /// The bytes of f32 values; empty for other dtypes.
     pub(super) fn f32(&self) -> &'a [[u8; 4]] {
         if let Values::F32(v) = self { v } else { &[] }
     }
@@ -130,7 +131,7 @@ impl<'a> Values<'a> {
                 #[inline(always)]
                 || out.iter_mut().zip(v).for_each(|(o, &x)| *o = bf16_to_f32(u16::from_le_bytes(x))),
             ),
-            // In blocks that are aligned: the crate's conversion of a slice uses the machine's instruction.
+            // In aligned blocks: the crate's slice conversion uses the machine's instruction.
             Values::F16(v) => {
                 for (out, v) in out.chunks_mut(BLOCK).zip(v.chunks(BLOCK)) {
                     let mut block = [f16::ZERO; BLOCK];
@@ -162,7 +163,7 @@ pub(super) fn bf16_to_f32(bits: u16) -> f32 {
     f32::from_bits(u32::from(bits) << 16)
 }
 
-/// Rounds to nearest, ties to even; whether all results are finite.
+/// Rounds to nearest, ties to even; returns whether all results are finite.
 pub fn round_to_f32(sum: &[f64], out: &mut [f32]) -> bool {
     pulp::Arch::new().dispatch(
         #[inline(always)]
@@ -177,8 +178,9 @@ pub fn round_to_f32(sum: &[f64], out: &mut [f32]) -> bool {
     )
 }
 
-/// The bytes of `sum` in `dtype`, rounded to nearest, ties to even; `out` has room for exactly these. Whether all
-/// results are finite: a value beyond the type's range becomes an infinity, which [`first_not_finite`] finds.
+/// Writes `sum` in `dtype`, rounded to nearest, ties to even; `out` has exactly the size needed.
+/// Returns whether all results are finite: a value beyond the dtype's range becomes an infinity,
+/// which [`first_not_finite`] finds.
 pub fn round_to_bytes(sum: &[f64], dtype: StorageDType, out: &mut [u8]) -> bool {
     assert_eq!(sum.len() * dtype.bytes(), out.len(), "room for each value");
     let mut finite = true;
@@ -198,14 +200,16 @@ pub fn round_to_bytes(sum: &[f64], dtype: StorageDType, out: &mut [u8]) -> bool 
 
 const F32_EXPONENT: u32 = 0x7f80_0000;
 
-/// To f32, where a value that is none becomes the neighbour whose last bit is 1; whether all are finite. Rounding to
-/// nearest twice would turn some values just above a tie into ties; rounding to odd first keeps what the second
-/// rounding must know (Boldo and Melquiond 2008, "Emulation of FMA and correctly rounded sums").
+/// Rounds to odd: a value that is not an f32 becomes the neighbouring f32 whose last bit is 1.
+/// Returns whether all are finite. Rounding to nearest twice would turn some values just above a
+/// tie into ties; rounding to odd first keeps the information for the second rounding (Boldo and
+/// Melquiond 2008, "Emulation of FMA and correctly rounded sums").
 fn round_to_odd(sum: &[f64], out: &mut [f32]) -> bool {
     let (bad, subnormal) = pulp::Arch::new().dispatch(
         #[inline(always)]
         || {
-            // The f64's bits beyond those of an f32, gathered in the f32's last bit: what is converted is an f32 then.
+            // The f64's bits beyond those of an f32, merged into the f32's last bit, so that the
+            // conversion is exact.
             const BEYOND: u64 = (1 << 29) - 1;
             for (o, &x) in out.iter_mut().zip(sum) {
                 let inexact = u64::from(x.to_bits() & BEYOND != 0) << 29;
@@ -218,7 +222,7 @@ fn round_to_odd(sum: &[f64], out: &mut [f32]) -> bool {
             })
         },
     );
-    // An f32 below the normal ones has fewer bits than were kept.
+    // A subnormal f32 has fewer bits than were kept.
     if subnormal != 0 {
         out.iter_mut().zip(sum).for_each(|(o, &x)| *o = one_to_odd(x));
     }
@@ -246,7 +250,7 @@ fn all_finite(dtype: StorageDType, bytes: &[u8]) -> bool {
     )
 }
 
-/// The bytes of `values` in `dtype`, rounded to nearest, ties to even; `out` has room for exactly these.
+/// Writes `values` in `dtype`, rounded to nearest, ties to even; `out` has exactly the size needed.
 pub fn narrow(values: &[f32], dtype: StorageDType, out: &mut [u8]) {
     assert_eq!(values.len() * dtype.bytes(), out.len(), "room for each value");
     match dtype {
@@ -255,8 +259,8 @@ pub fn narrow(values: &[f32], dtype: StorageDType, out: &mut [u8]) {
             #[inline(always)]
             || out.as_chunks_mut().0.iter_mut().zip(values).for_each(|(o, &x)| *o = f32_to_bf16(x).to_le_bytes()),
         ),
-        // In blocks: the crate's conversion of a slice uses the machine's instruction, its conversion of one value may
-        // not.
+        // In blocks: the crate's slice conversion uses the machine's instruction, its scalar
+        // conversion may not.
         StorageDType::F16 => {
             for (o, x) in out.chunks_mut(2 * BLOCK).zip(values.chunks(BLOCK)) {
                 let mut block = [f16::ZERO; BLOCK];
@@ -276,7 +280,7 @@ pub fn first_not_finite(dtype: StorageDType, bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// To nearest, ties to even; not for NaN.
+/// Rounds to nearest, ties to even; not valid for NaN.
 #[inline(always)]
 fn f32_to_bf16(x: f32) -> u16 {
     let bits = x.to_bits();

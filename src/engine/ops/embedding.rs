@@ -10,7 +10,7 @@ const COLUMNS: usize = 128;
 const FORWARD_BLOCK: usize = 256;
 /// Threads of a block of the backward kernel, each of which adds up eight neighbouring columns.
 const BACKWARD_BLOCK: usize = 128;
-/// Tokens of the vocabulary whose gradients one block of the kernel sums.
+/// Vocabulary tokens whose gradients one block of the kernel sums.
 const BLOCK_TOKENS: usize = 64;
 
 /// `out[r] = weight[tokens[r]]`
@@ -88,7 +88,7 @@ impl Op for EmbeddingBackward {
         check(&self.tokens, &self.dweight, &self.dout);
         let tokens = host.read::<u32>(&self.tokens).flat();
         let dout = host.read::<f32>(&self.dout);
-        // Columns are shared out, so each thread meets the rows of a token in their order.
+        // Columns are distributed among threads, so each thread adds the rows of a token in order.
         let dweight = host.write::<f32>(&self.dweight).col_chunks(COLUMNS);
         parallel::for_each(dweight.into_iter().enumerate().collect(), |(chunk, mut dweight)| {
             for (r, &token) in tokens.iter().enumerate() {
@@ -98,8 +98,8 @@ impl Op for EmbeddingBackward {
             }
         });
     }
-    /// One block per `BLOCK_TOKENS` tokens of the vocabulary finds their rows and adds them in order. Scalars: R, C, V,
-    /// strides of dout and dweight.
+    /// One block per `BLOCK_TOKENS` tokens of the vocabulary finds their rows and adds them in
+    /// order. Scalars: R, C, V, strides of dout and dweight.
     fn launches(&self) -> Vec<Launch> {
         check(&self.tokens, &self.dweight, &self.dout);
         let (rows, cols) = (self.dout.rows(), self.dout.cols());

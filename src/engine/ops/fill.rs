@@ -1,4 +1,4 @@
-//! Every element set to one value: how gradients are cleared.
+//! Fill: sets every element to one value, for clearing gradients.
 
 use super::Op;
 use super::launch_args::{OperandLayout, launch, number, vector_with_tail};
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 pub struct Fill {
     /// (R, C) f32
     pub x: Matrix,
-    /// Written as it is, so NaN and infinities too.
+    /// Any value, including NaN and infinities.
     pub value: f32,
 }
 

@@ -5,7 +5,7 @@ use super::launch_args::{OperandLayout, expect_shape, flag, launch, number, stri
 use super::{Op, parallel};
 use crate::engine::device::{Host, Launch, Matrix, Operands};
 
-/// What happens to the product.
+/// How C is computed from the product.
 #[derive(Clone)]
 pub enum Epilogue {
     /// C = product
@@ -33,29 +33,30 @@ pub struct Gemm {
 }
 
 impl Gemm {
-    /// (M, N, K); panics when the operands' shapes do not fit.
+    /// (M, N, K); panics if the operands' shapes do not match.
     fn shape(&self) -> (usize, usize, usize) {
         let (m, k) = if self.transpose_a { (self.a.cols(), self.a.rows()) } else { (self.a.rows(), self.a.cols()) };
         let (kb, n) = if self.transpose_b { (self.b.cols(), self.b.rows()) } else { (self.b.rows(), self.b.cols()) };
-        assert!(k == kb && (m, n) == (self.c.rows(), self.c.cols()), "gemm: the shapes do not fit");
+        assert!(k == kb && (m, n) == (self.c.rows(), self.c.cols()), "gemm: the shapes do not match");
         if let Epilogue::Residual(r) = &self.epilogue {
             expect_shape("residual", r, m, n);
         }
         (m, n, k)
     }
 
-    /// The kernel's launch with this tile. EPILOGUE is 0 to store, 1 to accumulate, 2 to add the residual. Scalars: M, N,
-    /// K, strides of a, b, c and, with a residual, of that.
+    /// The kernel's launch with this tile. EPILOGUE is 0 to store, 1 to accumulate, 2 to add the
+    /// residual. Scalars: M, N, K, strides of a, b, c and, with a residual, of that.
     pub fn launch_with(&self, tile: &GemmTile) -> Launch {
         let (m, n, k) = self.shape();
-        assert!(k > 0, "gemm: a product of nothing");
+        assert!(k > 0, "gemm: K is 0");
         let (epilogue, residual) = match &self.epilogue {
             Epilogue::Store => (0, None),
             Epilogue::Accumulate => (1, None),
             Epilogue::Residual(r) => (2, Some(r)),
         };
         let operands: Vec<&Matrix> = [&self.a, &self.b, &self.c].into_iter().chain(residual).collect();
-        // Also where there is one row only: a block addresses the rows beyond, though it reads nothing there.
+        // Also for a single row: a block computes addresses of rows beyond it, though it reads
+        // nothing there.
         let aligned =
             |m: &&Matrix| m.address().is_multiple_of(16) && (m.stride() * m.dtype().bytes()).is_multiple_of(16);
         let vector: usize = if operands.iter().all(aligned) { 8 } else { 1 };
@@ -85,8 +86,9 @@ impl Gemm {
     }
 }
 
-/// How a kernel cuts its work: a block computes `m` x `n` of C, `k` deep at a time, with one warp for each `warp_m` x
-/// `warp_n` of it; `stages` cuts of A and B are in shared memory. The bits of C are the same with every one.
+/// A kernel's tiling: a block computes `m` x `n` of C in steps of `k`, with one warp for each
+/// `warp_m` x `warp_n` of it; `stages` slices of A and B are in shared memory. C is bit-identical
+/// with every tile.
 #[derive(Debug)]
 pub struct GemmTile {
     /// Rows of C of a block.
@@ -99,11 +101,13 @@ pub struct GemmTile {
     pub warp_m: usize,
     /// Columns of C of a warp; divides `n`.
     pub warp_n: usize,
-    /// Cuts of A and B in shared memory at a time.
+    /// Slices of A and B in shared memory at a time.
     pub stages: usize,
-    /// Time of a multiply-add in hundredths of the largest tile's, where shared memory gives way to the tensor cores.
+    /// Time of a multiply-add in hundredths of the largest tile's, as shared-memory traffic limits
+    /// the tensor cores.
     cost: usize,
-    /// What a block does before its first and after its last product, in k, as far as no other block hides it.
+    /// A block's work before its first and after its last product that no other block hides, in
+    /// units of k.
     idle: usize,
 }
 
@@ -111,16 +115,20 @@ const fn row([m, n, k]: [usize; 3], [warp_m, warp_n]: [usize; 2], stages: usize,
     GemmTile { m, n, k, warp_m, warp_n, stages, cost: c[0], idle: c[1] }
 }
 
-/// Registers are a thread's on sm_80. sm_86, sm_89 and sm_120 give a block 99 KB of shared memory and hold 100 KB in all.
-/// `cost` and `idle` are computed, not measured: from the bytes that pass through shared memory for a product, at 128 a
-/// clock, and from how many blocks a multiprocessor holds.
+/// Registers are per thread on sm_80. sm_86, sm_89 and sm_120 give a block 99 KB of shared memory
+/// and hold 100 KB in all. `cost` and `idle` are computed, not measured: from the bytes that a
+/// product moves through shared memory, at 128 per clock, and from the number of blocks per
+/// multiprocessor.
 pub const GEMM_TILES: [GemmTile; 4] = [
-    // 96 KB, 242 registers, one block. 128 x 256 is the end: a warp's part is 128 registers of sums and 64 of fragments,
-    // and twice as many warps would leave each 128.
+    // 96 KB, 242 registers, one block. Larger than 128 x 256 does not fit: a warp's part takes 128
+    // registers of sums and 64 of fragments, and twice as many warps would leave 128 for each
+    // thread.
     row([128, 256, 32], [64, 64], 4, [100, 128]),
-    // 48 KB, 242 registers, two blocks: a fourth stage would leave room for one on all but sm_80 and sm_90.
+    // 48 KB, 242 registers, two blocks: a fourth stage would leave room for only one, except on
+    // sm_80 and sm_90.
     row([128, 128, 32], [64, 64], 3, [108, 64]),
-    // 48 KB, 160 registers, two or three blocks. For outputs with too few tiles; parts of 64 x 64 would leave two warps.
+    // 48 KB, 160 registers, two or three blocks. For outputs with too few tiles; parts of 64 x 64
+    // would leave two warps.
     row([64, 128, 32], [32, 64], 4, [140, 48]),
     // 48 KB, 114 registers, two to four blocks: for the smallest outputs.
     row([64, 64, 64], [32, 32], 3, [190, 32]),
@@ -141,8 +149,8 @@ impl GemmTile {
     fn count(&self, m: usize, n: usize) -> usize {
         m.div_ceil(self.m) * n.div_ceil(self.n)
     }
-    /// Time of a product on `processors` multiprocessors, in hundredths of a multiply-add of the largest tile: the tiles
-    /// of the busiest multiprocessor one after another.
+    /// Time of a product on `processors` multiprocessors, in hundredths of a multiply-add of the
+    /// largest tile: the busiest multiprocessor computes its tiles one after another.
     pub fn time(&self, (m, n, k): (usize, usize, usize), processors: usize) -> usize {
         self.count(m, n).div_ceil(processors) * self.m * self.n * (k + self.idle) * self.cost
     }
@@ -152,14 +160,14 @@ impl GemmTile {
     }
 }
 
-/// Tiles worth having, so that more than a few threads find work.
+/// Minimum number of tiles, so that more than a few threads have work.
 const ENOUGH_TILES: usize = 8;
-/// Multiply-adds below which a tile is not cut further: some 100 microseconds.
+/// Multiply-adds below which a tile is not split further: some 100 microseconds.
 const LEAST_WORK: usize = 5_000_000;
 
-/// Rows and columns of C that one task computes. K is never cut: the order of summation stays the same. A tile of
-/// 256 x 512 is where packing A and B anew for every tile costs least beside its product; smaller products are cut
-/// until there are enough tiles.
+/// Rows and columns of C that one task computes. K is never split, so the order of summation stays
+/// the same. At 256 x 512, packing A and B again for every tile costs least relative to its
+/// product; smaller products are split until there are enough tiles.
 fn tile(m: usize, n: usize, k: usize) -> (usize, usize) {
     let (mut rows, mut cols) = (m.clamp(1, 256), n.clamp(1, 512));
     let count = |rows, cols| m.div_ceil(rows) * n.div_ceil(cols);

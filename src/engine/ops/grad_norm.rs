@@ -1,20 +1,22 @@
-//! Global L2 norm of the gradient arena and the factor that clips it, left on the device for AdamW to read.
+//! Global L2 norm of the gradient arena and the factor that clips it, left on the device for AdamW
+//! to read.
 
 use super::launch_args::{OperandLayout, expect_shape, launch, number, vector_with_tail};
 use super::simd::{sum_of_squares, vectorized};
 use super::{Op, parallel};
 use crate::engine::device::{Arg, Host, Launch, Matrix, Operands};
 
-/// Elements of `out`: norm, clip factor (1 when the norm is within bounds, 0 when it is not finite), 1.0 if every
-/// gradient is finite else 0.0.
+/// Elements of `out`: norm, clip factor (1 when the norm is within bounds, 0 when it is not
+/// finite), 1.0 if every gradient is finite else 0.0.
 pub const GRAD_NORM_OUT: usize = 3;
 
-/// Most blocks of the first kernel; each leaves one partial sum, and the second adds them up in order.
+/// Maximum blocks of the first kernel; each writes one partial sum, and the second kernel adds them
+/// in order.
 pub const GRAD_NORM_PARTS: usize = 1024;
 
 /// Threads of a block of the kernels.
 const BLOCK: usize = 256;
-/// Fewest gradients that are worth a block: each thread reads two vectors.
+/// Minimum gradients per block: each thread reads two vectors.
 const BLOCK_ELEMENTS: usize = 2 * 8 * BLOCK;
 
 /// norm = sqrt(sum of grads^2), and what follows from it for the update; see [`GRAD_NORM_OUT`].
@@ -51,7 +53,8 @@ impl Op for GradNorm {
                 || sum_of_squares(grads),
             );
         });
-        // Squares of finite f32 cannot overflow an f64: the sum is finite just when every gradient is.
+        // Squares of finite f32 cannot overflow an f64, so the sum is finite exactly when every
+        // gradient is.
         let norm = sums.iter().sum::<f64>().sqrt();
         let factor = if norm.is_finite() { (self.max_norm as f64 / (norm + 1e-6)).min(1.0) } else { 0.0 };
         let finite = if norm.is_finite() { 1.0 } else { 0.0 };

@@ -1,15 +1,16 @@
-//! What the launches of all ops share: operands first, in the order of `operands()`, then scalars. A stride counts
-//! elements; a count or stride above u32 is a bug in the caller, because no model of this project has one.
+//! Launch arguments of all ops: operands first, in the order of `operands()`, then scalars. Strides
+//! count elements; a count or stride above u32 is a bug in the caller, because no model of this
+//! project has one.
 
 use crate::engine::device::{Arg, DType, Launch, Matrix};
 
 /// A compile-time constant of a kernel: its name and value.
 pub type Define = (&'static str, String);
 
-/// How a kernel is compiled and laid out over the device.
+/// A kernel's defines, grid, block and shared memory.
 #[derive(Default)]
 pub struct OperandLayout {
-    /// Blocks along x, y and z; an empty axis still gets one block, which finds no work.
+    /// Blocks along x, y and z; an empty axis still gets one block, which has no work.
     pub grid: [usize; 3],
     pub block: u32,
     /// Bytes of dynamic shared memory.
@@ -37,8 +38,8 @@ pub fn launch(
     }
 }
 
-/// Elements of one access: 8 where every row of these operands is whole vectors of 8 elements on boundaries of 16
-/// bytes, else 1.
+/// Elements of one access: 8 if every row of these operands is whole vectors of 8 elements on
+/// 16-byte boundaries, else 1.
 pub fn vector(operands: &[&Matrix]) -> Define {
     if operands.iter().all(|m| m.cols().is_multiple_of(8)) {
         vector_with_tail(operands)
@@ -47,7 +48,7 @@ pub fn vector(operands: &[&Matrix]) -> Define {
     }
 }
 
-/// As [`vector`], for a kernel that treats the end of a row, where it is no whole vector, apart.
+/// As [`vector`], for a kernel that handles an incomplete vector at the end of a row separately.
 pub fn vector_with_tail(operands: &[&Matrix]) -> Define {
     let aligned = |m: &&Matrix| {
         m.address().is_multiple_of(16) && (m.rows() <= 1 || (m.stride() * m.dtype().bytes()).is_multiple_of(16))

@@ -1,4 +1,4 @@
-//! Sums of the rows of a batch's losses, in f64: the nats of each scored window, or of a whole micro-batch.
+//! Row sums of a batch's losses, in f64: the nats of each scored window, or of a whole micro-batch.
 
 use super::Op;
 use super::launch_args::{OperandLayout, expect_shape, flag, launch, number, stride};

@@ -1,11 +1,11 @@
-//! How fast this device multiplies matrices: the yardstick of `doctor`.
+//! The rate of matrix products on a device, for `doctor`.
 
 use super::{Epilogue, Gemm, Op};
 use crate::engine::device::{DType, Device};
 use crate::error::Result;
 use std::time::Instant;
 
-/// Flops per second of a 1024^3 product in f32, the best of a few.
+/// Flops per second of a 1024^3 product in f32, the best of four runs.
 pub fn matmul_rate(device: &mut Device) -> Result<f64> {
     let n = 1024;
     let mut matrix = || device.alloc(DType::F32, n * n).map(|b| b.matrix(n, n));

@@ -1,5 +1,6 @@
-//! Weighted sums of checkpoints that lie in a device's memory: an f64 sum of each element, rounded once. Products and
-//! sums are rounded apart, in the order of the terms, so every device gives the same bits.
+//! Weighted sums of checkpoints in device memory: an f64 sum of each element, rounded once.
+//! Products and sums are rounded separately, in the order of the terms, so every device gives the
+//! same bits.
 
 use super::cpu_merge::add_terms;
 use super::dtype_convert::{Values, round_to_f32};
@@ -9,12 +10,12 @@ use crate::engine::device::{DType, Host, Launch, Matrix, Operands, Rows};
 use half::bf16;
 use half::slice::HalfFloatSliceExt;
 
-/// out = sum_i weights\[i\] * pool\[rows\[i\]\], each product and each sum rounded to f64, then the whole to f32, to
-/// nearest, ties to even; copy = out, rounded again.
+/// out = sum_i weights\[i\] * pool\[rows\[i\]\], each product and each sum rounded to f64, then the
+/// total to f32, to nearest, ties to even; copy = out, rounded again.
 pub struct Merge {
-    /// (slots, P) bf16 or f32, a checkpoint to a row
+    /// (slots, P) bf16 or f32, one checkpoint per row
     pub pool: Matrix,
-    /// (1, n) u32: each term's row, which may occur again
+    /// (1, n) u32: each term's row; rows may repeat
     pub rows: Matrix,
     /// (1, n) f64
     pub weights: Matrix,
@@ -26,9 +27,9 @@ pub struct Merge {
 
 /// Threads of a block of the kernel.
 const BLOCK: usize = 256;
-/// Elements of a thread.
+/// Elements per thread.
 const ELEMENTS: usize = 8;
-/// Terms whose loads are under way at once. Eight would take the registers of a block more.
+/// Terms whose loads are in flight at once. Eight would take the registers of another block.
 const AHEAD: usize = 4;
 
 impl Merge {
@@ -53,7 +54,7 @@ impl Op for Merge {
     fn flops(&self) -> u64 {
         2 * (self.rows.cols() * self.out.cols()) as u64
     }
-    /// The rows of the terms, not the whole pool.
+    /// Counts the terms' rows, not the whole pool.
     fn cost(&self) -> OpCost {
         let row = (self.pool.cols() * self.pool.dtype().bytes()) as u64;
         let written = self.out.bytes() + self.copy.as_ref().map_or(0, Matrix::bytes);
@@ -103,7 +104,7 @@ impl Op for Merge {
     }
 }
 
-/// The sum of the terms in runs of elements, so that its f64 stay in a core's cache.
+/// Sums the terms in chunks of elements, so that the f64 sums stay in a core's cache.
 fn sum<T: Sync>(terms: &[(usize, f64)], pool: Rows<T>, values: impl Fn(&[T]) -> Values + Sync, out: &mut [f32]) {
     let run = parallel::rows_per_chunk(1);
     parallel::for_each(out.chunks_mut(run).enumerate().collect(), |(i, out)| {

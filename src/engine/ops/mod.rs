@@ -1,5 +1,6 @@
-//! The ops: each a value that knows its shapes, its cost, its CPU implementation and the launch of its kernel.
-//! An op's file stem is the stem of its kernel's file. Row counts R are batch x context (B*T) unless said.
+//! The ops: each a value that knows its shapes, its cost, its CPU implementation and the launch of
+//! its kernel. An op's file stem is the stem of its kernel's file. Row counts R are batch x context
+//! (B*T) unless stated.
 
 mod adamw;
 mod attention;

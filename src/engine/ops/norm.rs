@@ -1,12 +1,13 @@
-//! RMSNorm over each row (Zhang and Sennrich 2019, arXiv 1910.07467), its gradient, and the residual stream it is
-//! added to.
+//! RMSNorm over each row (Zhang and Sennrich 2019, arXiv 1910.07467), its gradient, and the
+//! residual stream it is added to.
 
 use super::launch_args::{Define, OperandLayout, expect_shape, flag, launch, number, stride, type_of, vector};
 use super::simd::{dot, dot3, vectorized};
 use super::{Op, parallel};
 use crate::engine::device::{Arg, Host, Launch, Matrix, Operands};
 
-/// Fewest rows whose part of dweight is summed apart: adding up the parts then costs little beside the rows.
+/// Minimum rows per partial sum of dweight, so that adding up the partial sums costs little beside
+/// the rows.
 const LEAST_ROWS: usize = 32;
 
 /// out = [residual +] x * rstd * weight, rstd = 1 / sqrt(mean(x^2) + epsilon)
@@ -48,11 +49,12 @@ pub struct RmsNormBackward {
 
 /// Threads of a block of the kernels.
 const BLOCK: usize = 256;
-/// Widest row that a warp has; a wider one has a block.
+/// Widest row that a warp computes; a wider one takes a block.
 const WARP_COLS: usize = 1024;
 /// Vectors of its row that a thread keeps in registers: all of them up to 8192 columns of bf16.
 const KEPT: usize = 4;
-/// Most blocks of the backward kernel; each leaves its part of dweight, and a second kernel adds them up in order.
+/// Maximum blocks of the backward kernel; each writes a partial dweight, and a second kernel adds
+/// them in order.
 pub const NORM_PARTS: usize = 256;
 
 /// Rows that a block works on at a time.

@@ -1,5 +1,5 @@
-//! Rotary position embedding in place, half-rotation form (Su et al. 2021, arXiv 2104.09864; the pairing of
-//! GPT-NeoX and transformers: element d with element d + D/2).
+//! Rotary position embedding in place, half-rotation form (Su et al. 2021, arXiv 2104.09864; the
+//! pairing of GPT-NeoX and transformers: element d with element d + D/2).
 
 use super::launch_args::{Define, OperandLayout, flag, launch, number, stride, type_of, vector};
 use super::simd::vectorized;
@@ -24,17 +24,18 @@ const BLOCK: usize = 256;
 impl Rope {
     fn check(&self) {
         assert!(self.head_width.is_multiple_of(2), "rope: the head width {} is odd", self.head_width);
-        assert!(self.x.cols().is_multiple_of(self.head_width), "rope: x has parts of a head");
-        assert_eq!(self.table.cols(), self.head_width, "rope: the table is of another head width");
+        assert!(self.x.cols().is_multiple_of(self.head_width), "rope: the columns of x are not whole heads");
+        assert_eq!(self.table.cols(), self.head_width, "rope: the table has another head width");
     }
 
-    /// A vector of pairs must lie in one head.
+    /// A vector of pairs must be within one head.
     fn vector(&self) -> Define {
         if (self.head_width / 2).is_multiple_of(8) { vector(&[&self.x, &self.table]) } else { ("VECTOR", "1".into()) }
     }
 }
 
-/// The (T, D) table of [`Rope`]; angles in f32 from inverse frequencies in f32, as transformers computes them.
+/// The (T, D) table of [`Rope`]; angles in f32 from inverse frequencies in f32, as transformers
+/// computes them.
 pub fn rope_table(context: usize, head_width: usize, base: f64) -> Vec<f32> {
     let pairs = head_width / 2;
     let mut table = vec![0.0; context * head_width];

@@ -1,21 +1,23 @@
-//! Loops that the compiler vectorises: run-time dispatch to AVX2 or AVX-512 (through `pulp`), sums in a fixed number of
-//! lanes so that their bits do not depend on the vector width, and an `exp` that vectorises.
+//! Loops that the compiler vectorises: run-time dispatch to AVX2 or AVX-512 (through `pulp`), sums
+//! in a fixed number of lanes so that their bits do not depend on the vector width, and an `exp`
+//! that vectorises.
 //!
-//! Every function here is `#[inline(always)]` so that it is compiled for the vector width of the [`vectorized`] body
-//! it is called from. Products that feed a sum are written as `mul_add`: one rounding with and without FMA hardware.
+//! Every function here is `#[inline(always)]` so that it is compiled for the vector width of the
+//! [`vectorized`] body it is called from. Products that feed a sum are written as `mul_add`: one
+//! rounding with and without FMA hardware.
 
-/// Partial sums of a reduction: one AVX-512 or two AVX2 registers. Wider arrays were measured: the compiler keeps
-/// those in memory, at half the speed.
+/// Partial sums of a reduction: one AVX-512 or two AVX2 registers. Wider arrays ran at half the
+/// speed, because the compiler keeps them in memory.
 pub const LANES: usize = 16;
 
 /// Runs `body` compiled for the widest vectors of this machine. The body and what it calls must be
-/// `#[inline(always)]` to profit.
+/// `#[inline(always)]` to benefit.
 #[inline(always)]
 pub fn vectorized<R>(body: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(body)
 }
 
-/// Adds up lanes by halves: ((0 + 8) + (4 + 12)) + ...
+/// Adds up lanes by halving: ((0 + 8) + (4 + 12)) + ...
 #[inline(always)]
 fn fold(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
@@ -78,8 +80,8 @@ pub fn sum_of_squares(x: &[f32]) -> f64 {
     lanes.iter().sum()
 }
 
-/// The largest element, negative infinity of an empty slice. NaNs are skipped: who must not hide them meets
-/// them again in the sum that follows.
+/// The largest element; negative infinity for an empty slice. NaNs are skipped: callers that must
+/// not hide them get them from the sum that follows.
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
@@ -96,8 +98,8 @@ pub fn max(x: &[f32]) -> f32 {
     lanes.into_iter().fold(f32::NEG_INFINITY, larger)
 }
 
-/// Elements whose exponentials are taken before they are summed: two loops vectorise where one does not. A
-/// multiple of [`LANES`], so that blocks do not show in the order of the sum.
+/// Elements whose exponentials are taken before they are summed: two loops vectorise where one does
+/// not. A multiple of [`LANES`], so that blocks do not change the order of the sum.
 const BLOCK: usize = 256;
 
 #[inline(always)]
@@ -126,7 +128,7 @@ pub fn exp_and_sum(x: &mut [f32], scale: f32, shift: f32) -> f32 {
     fold(lanes)
 }
 
-/// Sum of exp(x - shift); leaves x alone.
+/// Sum of exp(x - shift); x is unchanged.
 #[inline(always)]
 pub fn sum_of_exp(x: &[f32], shift: f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
@@ -141,12 +143,12 @@ pub fn sum_of_exp(x: &[f32], shift: f32) -> f32 {
     fold(lanes)
 }
 
-/// e^x within 2 units in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by the polynomial of Cephes' `expf`
-/// (Moshier), times 2^n in two steps so that subnormal results are rounded once. exp(-inf) is 0, exp of more than
-/// 88.73 is infinity, NaN stays NaN.
+/// e^x within 2 units in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, e^r by the polynomial of
+/// Cephes' `expf` (Moshier), times 2^n in two steps so that subnormal results are rounded once.
+/// exp(-inf) is 0, exp of more than 88.73 is infinity, NaN stays NaN.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits.
+    // Adding 1.5 * 2^23 rounds to an integer, which is then in the low bits.
     const ROUND: f32 = 12_582_912.0;
     // Comparisons, not min and max: those would turn NaN into a number.
     let x = if x < -104.0 { -104.0 } else { x };
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_of_what_is_not_in_range() {
+    fn exp_outside_the_finite_range() {
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(-1000.0), 0.0);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);

@@ -80,7 +80,7 @@ fn a_partial_training_shows_in_the_status() {
     run.kill().expect("killed");
     run.wait().expect("waited for");
     second
-        .fails(1, &["out: another run works in this directory", &format!("process {holder}"), "choose another --out"]);
+        .fails(1, &["out: another run is using this directory", &format!("process {holder}"), "choose another --out"]);
     assert!(alive, "the first run ended");
     assert_eq!((text_of(&seed["name"]), text_of(&seed["state"])), ("seed", "partial"));
     assert_eq!(seed["steps_done"].as_u64().map(|n| n % 10), Some(0));

@@ -1,11 +1,11 @@
-//! Named ranges in Nsight's timelines. NVTX does nothing unless a profiler runs this program, and a profiler says so by
-//! `NVTX_INJECTION64_PATH`: without it, or without the library, ranges are not even named.
+//! Named ranges in Nsight's timelines. NVTX does nothing unless a profiler runs this program; a
+//! profiler sets `NVTX_INJECTION64_PATH`. Without the variable or the library, no range is created.
 
 use libloading::Library;
 use std::ffi::{CString, c_char, c_int};
 use std::path::{Path, PathBuf};
 
-/// CUDA 13's library and CUDA 12's. cudarc's `nvtx` knows the older one only.
+/// The libraries of CUDA 13 and CUDA 12. cudarc's `nvtx` only knows the older one.
 const NAMES: [&str; 2] = ["libnvtx3interop.so.1", "libnvToolsExt.so.1"];
 
 /// NVTX's two functions.
@@ -17,7 +17,7 @@ pub(super) struct Ranges {
 }
 
 impl Ranges {
-    /// From the loader's path, or from the toolkit or wheels that NVRTC came from.
+    /// Loads NVTX from the loader's path, or from the toolkit or wheels that NVRTC came from.
     pub(super) fn load(nvrtc: &Path) -> Option<Ranges> {
         std::env::var_os("NVTX_INJECTION64_PATH")?;
         let beside = nvrtc.parent().map(Path::to_path_buf);
@@ -27,8 +27,8 @@ impl Ranges {
     }
 
     fn open(path: &Path) -> Option<Ranges> {
-        // SAFETY: (1) the library's initializers are NVIDIA's own; (2) both functions are declared as nvToolsExt.h has them;
-        // (3) neither outlives the library, which is kept in the same value.
+        // SAFETY: (1) the library's initializers are NVIDIA's own; (2) both functions are declared
+        // as in nvToolsExt.h; (3) neither outlives the library, which is kept in the same value.
         unsafe {
             let library = Library::new(path).ok()?;
             let push = *library.get(b"nvtxRangePushA").ok()?;
@@ -44,7 +44,7 @@ impl Ranges {
     }
 
     pub(super) fn pop(&self) {
-        // SAFETY: takes nothing; one pop too many is an error code.
+        // SAFETY: takes no arguments; an extra pop only returns an error code.
         unsafe { (self.pop)() };
     }
 }

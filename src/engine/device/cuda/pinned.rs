@@ -1,4 +1,5 @@
-//! Copies that the host does not wait for: through page-locked memory, which the GPU reads and writes by itself.
+//! Asynchronous copies through page-locked (pinned) host memory, which the GPU reads and writes by
+//! itself.
 
 use super::super::launch::Fetched;
 use super::failed;
@@ -11,22 +12,23 @@ type Driven<T> = std::result::Result<T, DriverError>;
 
 /// Bytes of one staging slot; a larger upload takes several.
 const SLOT: usize = 1 << 20;
-/// So many uploads may be on their way before the host waits: tokens and targets of eight micro-batches.
+/// Uploads in flight before the host waits: tokens and targets of eight micro-batches.
 const SLOTS: usize = 16;
-/// The least that is allocated for a fetch.
+/// Smallest allocation for a fetch, in bytes.
 const SMALLEST_FETCH: usize = 4096;
 
-/// Page-locked memory, and the copy that uses it last.
+/// Page-locked memory, and the event of the last copy that uses it.
 struct Pinned {
     memory: PinnedHostSlice<u8>,
     copied: CudaEvent,
 }
 
 impl Pinned {
-    /// Zeroed. `flags` as `cuMemHostAlloc` takes them.
+    /// Allocates zeroed memory. `flags` are those of `cuMemHostAlloc`.
     fn new(stream: &CudaStream, bytes: usize, flags: u32) -> Driven<Pinned> {
         let copied = stream.context().new_event(None)?;
-        // SAFETY: (1) the memory is filled before it is read, right below; (2) `as_mut_ptr` gives `bytes` bytes of it.
+        // SAFETY: (1) the memory is filled before it is read, right below; (2) `as_mut_ptr` points
+        // to `bytes` bytes of it.
         let memory = unsafe {
             let mut memory = stream.context().alloc_pinned_with_flags::<u8>(bytes, flags)?;
             memory.as_mut_ptr()?.write_bytes(0, bytes);
@@ -35,7 +37,8 @@ impl Pinned {
         Ok(Pinned { memory, copied })
     }
 
-    /// The memory, once its last copy is done. cudarc's own event of it is never recorded: tracking is off.
+    /// The memory, after its last copy is done. cudarc's own event for it is never recorded:
+    /// tracking is off.
     fn bytes(&mut self) -> Driven<&mut [u8]> {
         self.copied.synchronize()?;
         self.memory.as_mut_slice()
@@ -44,12 +47,12 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // The memory goes back to the system next. A failure shows at the next call of the device.
+        // The memory is freed next. The next call of the device reports a failure.
         let _ = self.copied.synchronize();
     }
 }
 
-/// A ring of slots that uploads pass through.
+/// A ring of staging slots for uploads.
 pub(super) struct Staging {
     slots: Vec<Pinned>,
     next: usize,
@@ -80,37 +83,38 @@ impl Pinned {
         stream.context().bind_to_thread()?;
         let staged = &mut self.bytes()?[..part.len()];
         staged.copy_from_slice(part);
-        // SAFETY: (1) the buffer at `to` holds as many bytes (checked by `Device::upload`) and is freed in the order of the
-        // stream, or held until the stream that frees it waits for this one (`side_stream.rs`); (2) the slot is not touched until
-        // the event recorded below has come.
+        // SAFETY: (1) the buffer at `to` holds as many bytes (checked by `Device::upload`) and is
+        // freed in stream order, or held until the stream that frees it waits for this one
+        // (`side_stream.rs`); (2) the slot is not accessed until the event recorded below
+        // completes.
         unsafe { result::memcpy_htod_async(to, staged, stream.cu_stream())? };
         self.copied.record(stream)
     }
 }
 
-/// Memory that fetches copy to; used again once their bytes are taken.
+/// Pinned memory for fetches; reused once their bytes are read.
 #[derive(Default)]
-pub(super) struct Returning {
+pub(super) struct FetchPool {
     free: Arc<Mutex<Vec<Pinned>>>,
 }
 
-impl Returning {
+impl FetchPool {
     /// Queues a copy of `len` bytes from device address `from`.
-    pub(super) fn fetch(&mut self, stream: &CudaStream, from: u64, len: usize) -> Result<OnItsWay> {
+    pub(super) fn fetch(&mut self, stream: &CudaStream, from: u64, len: usize) -> Result<PendingFetch> {
         let mut pinned = self.take(stream, len).map_err(no_memory)?;
         let mut copy = || -> Driven<()> {
             stream.context().bind_to_thread()?;
             let to = &mut pinned.bytes()?[..len];
-            // SAFETY: (1) the buffer at `from` holds as many bytes and is freed in the order of the stream; (2) the memory
-            // is not touched until the event recorded below has come.
+            // SAFETY: (1) the buffer at `from` holds as many bytes and is freed in stream order;
+            // (2) the memory is not accessed until the event recorded below completes.
             unsafe { result::memcpy_dtoh_async(to, from, stream.cu_stream())? };
             pinned.copied.record(stream)
         };
         copy().map_err(|e| failed("copy from the device", e))?;
-        Ok(OnItsWay { pinned, len, free: self.free.clone() })
+        Ok(PendingFetch { pinned, len, free: self.free.clone() })
     }
 
-    /// Free memory of at least `len` bytes, or new.
+    /// A free block of at least `len` bytes, or a new one.
     fn take(&mut self, stream: &CudaStream, len: usize) -> Driven<Pinned> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         match free.iter().position(|pinned| pinned.memory.len() >= len) {
@@ -120,16 +124,16 @@ impl Returning {
     }
 }
 
-/// A fetch under way.
-pub(super) struct OnItsWay {
+/// A fetch in flight.
+pub(super) struct PendingFetch {
     pinned: Pinned,
     len: usize,
     free: Arc<Mutex<Vec<Pinned>>>,
 }
 
-impl Fetched for OnItsWay {
+impl Fetched for PendingFetch {
     fn wait(self: Box<Self>) -> Result<Vec<u8>> {
-        let OnItsWay { mut pinned, len, free } = *self;
+        let PendingFetch { mut pinned, len, free } = *self;
         let bytes = pinned.bytes().map_err(|e| failed("wait for a copy from the device", e))?[..len].to_vec();
         free.lock().unwrap_or_else(PoisonError::into_inner).push(pinned);
         Ok(bytes)
@@ -137,5 +141,6 @@ impl Fetched for OnItsWay {
 }
 
 fn no_memory(error: DriverError) -> Error {
-    failed("lock memory of the host for copies", error).fix("free memory of the host, or raise its limit (ulimit -l)")
+    failed("allocate page-locked host memory for copies", error)
+        .fix("free host memory, or raise the limit on locked memory (ulimit -l)")
 }

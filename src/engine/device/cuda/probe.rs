@@ -1,4 +1,4 @@
-//! What of CUDA this machine has, and what is missing to compute on it.
+//! Detection of the driver, the GPUs and NVRTC, and of what is missing to compute on a GPU.
 
 use super::super::nvrtc::{self, Nvrtc};
 use crate::error::Error;
@@ -15,17 +15,17 @@ const DRIVER: (u32, u32) = (12, 0);
 pub enum CudaMissing {
     /// No libcuda.so.
     Driver,
-    /// libcuda.so does not start: the driver's own words.
+    /// libcuda.so fails to initialize: the driver's message.
     DriverFails(String),
-    /// The CUDA release that the driver is made for.
+    /// The CUDA release that the driver supports.
     DriverTooOld((u32, u32)),
-    /// No GPU that the driver shows.
+    /// The driver lists no GPU.
     Device,
-    /// (asked for, devices there are)
+    /// (requested ordinal, number of devices)
     Ordinal(usize, usize),
     /// (device, its compute capability)
     Capability(String, (u32, u32)),
-    /// No NVRTC that compiles.
+    /// No working NVRTC.
     Nvrtc(nvrtc::NvrtcMissing),
     /// (device, its compute capability, NVRTC's version)
     Architecture(String, (u32, u32), (u32, u32)),
@@ -37,22 +37,29 @@ impl CudaMissing {
         let dotted = |(major, minor): (u32, u32)| format!("{major}.{minor}");
         match self {
             CudaMissing::Driver => "no NVIDIA driver (libcuda.so) found".into(),
-            CudaMissing::DriverFails(why) => format!("the NVIDIA driver does not start: {why}"),
+            CudaMissing::DriverFails(why) => format!("the NVIDIA driver fails to initialize: {why}"),
             CudaMissing::DriverTooOld(version) => {
-                format!("the NVIDIA driver is made for CUDA {}, {} is needed", dotted(*version), dotted(DRIVER))
+                format!(
+                    "the NVIDIA driver supports CUDA {}, but {} or newer is needed",
+                    dotted(*version),
+                    dotted(DRIVER)
+                )
             }
-            CudaMissing::Device => "the NVIDIA driver shows no GPU".into(),
+            CudaMissing::Device => "the NVIDIA driver lists no GPU".into(),
             CudaMissing::Ordinal(asked, count) => {
-                format!("there is no device cuda:{asked}, but {count} of them, from cuda:0")
+                format!("there is no device cuda:{asked}; there are {count}, starting at cuda:0")
             }
             CudaMissing::Capability(name, capability) => {
                 let needed = dotted(CAPABILITY);
-                format!("{name} has compute capability {}, {needed} (Ampere) is needed", dotted(*capability))
+                format!(
+                    "{name} has compute capability {}, but {needed} (Ampere) or newer is needed",
+                    dotted(*capability)
+                )
             }
             CudaMissing::Nvrtc(missing) => missing.what(),
             CudaMissing::Architecture(name, capability, version) => {
                 let capability = dotted(*capability);
-                format!("NVRTC {} does not know {name}, of compute capability {capability}", dotted(*version))
+                format!("NVRTC {} does not support {name} (compute capability {capability})", dotted(*version))
             }
         }
     }
@@ -63,8 +70,8 @@ impl CudaMissing {
                 "install the NVIDIA driver, 525 or newer (in a container: start it with the GPUs, as with docker run \
                  --gpus all), or use --device cpu"
             }
-            CudaMissing::DriverFails(_) => "see what nvidia-smi says, or use --device cpu",
-            CudaMissing::Device => "see what nvidia-smi lists, and CUDA_VISIBLE_DEVICES, or use --device cpu",
+            CudaMissing::DriverFails(_) => "check nvidia-smi, or use --device cpu",
+            CudaMissing::Device => "check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu",
             CudaMissing::Ordinal(..) => "choose one that `stockpot doctor` lists",
             CudaMissing::Capability(..) => "use another device, or --device cpu",
             CudaMissing::Nvrtc(missing) => return missing.fix(),
@@ -95,10 +102,10 @@ pub struct FoundDevice {
     pub memory: u64,
 }
 
-/// All that [`look`] sees.
+/// The result of [`look`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CudaProbe {
-    /// The CUDA release that the driver is made for.
+    /// The CUDA release that the driver supports.
     pub driver: Option<(u32, u32)>,
     /// Every GPU that the driver lists; empty without a driver.
     pub devices: Vec<FoundDevice>,
@@ -108,7 +115,7 @@ pub struct CudaProbe {
     pub missing: Vec<CudaMissing>,
 }
 
-/// Looks at everything, whatever is missing. Never panics; compiles one empty kernel.
+/// Probes everything, even if something is missing. Never panics; compiles one empty kernel.
 pub fn look() -> CudaProbe {
     let mut missing = vec![];
     let driver = driver_version().map_err(|e| missing.push(e)).ok();
@@ -124,7 +131,7 @@ pub fn look() -> CudaProbe {
     CudaProbe { driver, devices, nvrtc, missing }
 }
 
-/// What opening device `ordinal` takes: the compiler, its architecture, its name.
+/// The compiler, the architecture and the name of device `ordinal`, needed to open it.
 pub(super) fn ready(ordinal: usize) -> Result<(Nvrtc, String, String), CudaMissing> {
     let driver = driver_version()?;
     let devices = devices()?;
@@ -153,8 +160,8 @@ fn find_nvrtc(driver: Option<(u32, u32)>) -> Result<Nvrtc, CudaMissing> {
     Ok(nvrtc)
 }
 
-/// The CUDA release that the driver is made for, which is new enough. The first call of all: without a library each other
-/// one panics.
+/// The CUDA release that the driver supports, if new enough. Must be the first call: every other
+/// one panics without libcuda.so.
 fn driver_version() -> Result<(u32, u32), CudaMissing> {
     let mut version = 0;
     // SAFETY: (1) the driver's initializers are NVIDIA's own; (2) the pointer is to a live integer.
@@ -178,7 +185,7 @@ fn devices() -> Result<Vec<FoundDevice>, CudaMissing> {
     let count = result::device::get_count().map_err(fails)?;
     let device = |ordinal: i32| -> Result<FoundDevice, DriverError> {
         let device = result::device::get(ordinal)?;
-        // SAFETY: the driver has just given the device.
+        // SAFETY: the driver has just returned the device.
         let attribute = |a: A| unsafe { result::device::get_attribute(device, a) }.map(|n| n as u32);
         let major = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
         let minor = attribute(A::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;

@@ -1,8 +1,9 @@
-//! Uploads beside the launches: a second stream with pinned memory of its own, tied to the first by events.
+//! The side stream: uploads that run beside the launches, on a second stream with its own pinned
+//! memory, synchronized with the first stream by events.
 //!
-//! Memory is freed in the order of the first stream, which knows nothing of the copies of the second. So a buffer that
-//! is copied to is held here until the first stream has been told to wait for the copy: only behind that can it be
-//! freed.
+//! Memory is freed in the order of the first stream, which does not order the second stream's
+//! copies. So the target of a copy is held here until the first stream has been made to wait for
+//! the copy; it can only be freed after that.
 
 use super::super::memory::Buffer;
 use super::failed;
@@ -14,29 +15,30 @@ use std::sync::Arc;
 pub(super) struct SideStream {
     stream: Arc<CudaStream>,
     staging: Staging,
-    /// Copied to since the last join.
+    /// Targets of copies since the last join.
     held: Vec<Buffer>,
 }
 
 impl SideStream {
-    /// The new stream waits for what `first` holds, the zeroing of new memory among it.
+    /// The new stream waits for the work queued on `first`, including the zeroing of new memory.
     pub(super) fn new(first: &CudaStream) -> Result<SideStream> {
-        let stream = first.fork().map_err(|e| failed("make a stream for copies", e))?;
+        let stream = first.fork().map_err(|e| failed("create a stream for copies", e))?;
         Ok(SideStream { staging: Staging::new(&stream)?, stream, held: vec![] })
     }
 
     pub(super) fn fork(&self, first: &CudaStream) -> Result<()> {
-        self.stream.join(first).map_err(|e| failed("let copies wait for launches", e))
+        self.stream.join(first).map_err(|e| failed("make copies wait for launches", e))
     }
 
     pub(super) fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
-        // Before the copy is queued: a failure in its midst leaves its beginning under way.
+        // Held before the copy is queued: if queueing fails midway, the first part is already in
+        // flight.
         self.held.push(to.clone());
         self.staging.upload(&self.stream, to.address(), bytes)
     }
 
     pub(super) fn join(&mut self, first: &CudaStream) -> Result<()> {
-        first.join(&self.stream).map_err(|e| failed("let launches wait for copies", e))?;
+        first.join(&self.stream).map_err(|e| failed("make launches wait for copies", e))?;
         self.held.clear();
         Ok(())
     }
@@ -44,7 +46,7 @@ impl SideStream {
 
 impl Drop for SideStream {
     fn drop(&mut self) {
-        // The held memory goes next. A failure shows at the next call of the device.
+        // The held memory is freed next. The next call of the device reports a failure.
         let _ = self.stream.synchronize();
     }
 }

@@ -1,6 +1,7 @@
-//! Compiled kernels on disk. An entry is named by the hash of all that made it and opens with a checksum of what follows, so
-//! one that was damaged is made anew. Entries are renamed into place whole: any number of processes may share the
-//! directory. One that cannot be written costs time, never the run.
+//! The disk cache of compiled kernels. An entry is named by the hash of its inputs and starts with
+//! a checksum of its content, so a damaged entry is compiled again. Entries are written atomically,
+//! so any number of processes may share the directory. A failed write costs time but never ends the
+//! run.
 
 use super::Compiled;
 use crate::error::Result;
@@ -8,18 +9,18 @@ use crate::files;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-/// Raised when the form of an entry changes.
+/// Changed when the format of an entry changes.
 const FORMAT: &[u8] = b"stockpot cubin 1\n";
 const CHECKSUM: usize = 32;
 
-/// All that a CUBIN depends on.
+/// Everything that a CUBIN depends on.
 pub(super) struct Key<'a> {
     pub source: &'a str,
     /// (name, text)
     pub headers: &'a [(&'a str, &'a str)],
-    /// The kernel, its defines and the architecture among them.
+    /// Including the kernel, its defines and the architecture.
     pub options: &'a [String],
-    /// Its version and build.
+    /// NVRTC's version and build.
     pub nvrtc: &'a str,
 }
 
@@ -30,14 +31,15 @@ impl Key<'_> {
         let headers = self.headers.iter().flat_map(|(name, text)| [*name, *text]);
         let options = self.options.iter().map(String::as_str);
         for part in [self.nvrtc, self.source].into_iter().chain(headers).chain(["options"]).chain(options) {
-            // With its length in front, no two lists of parts are the same bytes.
+            // Prefixed by its length, so that no two lists of parts give the same bytes.
             hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
         }
         format!("{}.cubin", hash.finalize().to_hex())
     }
 }
 
-/// `STOCKPOT_CACHE`, else `stockpot` in `XDG_CACHE_HOME`, else in `~/.cache`. `None` when none of these is set.
+/// `STOCKPOT_CACHE`, else `stockpot` in `XDG_CACHE_HOME`, else in `~/.cache`. `None` when none of
+/// these is set.
 pub fn directory() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("STOCKPOT_CACHE")
@@ -45,7 +47,7 @@ pub fn directory() -> Option<PathBuf> {
         .or_else(|| variable("HOME").map(|home| home.join(".cache/stockpot")))
 }
 
-/// The entry of `key`, made by `make` unless it is there.
+/// The entry of `key`, created by `make` if missing.
 pub(super) fn get_or_make(key: &Key, make: impl FnOnce() -> Result<Compiled>) -> Result<Compiled> {
     let Some(directory) = directory() else { return make() };
     let path = directory.join(key.name());
@@ -58,10 +60,10 @@ pub(super) fn get_or_make(key: &Key, make: impl FnOnce() -> Result<Compiled>) ->
 }
 
 fn store(path: &Path, entry: &[u8]) -> Result<()> {
-    // Writers of one process prepare a file under one name: one at a time.
+    // Writers in one process use the same temporary name, so they take turns.
     static WRITING: Mutex<()> = Mutex::new(());
     let _turn = WRITING.lock();
-    files::create_directory(path.parent().expect("an entry lies in the cache's directory"))?;
+    files::create_directory(path.parent().expect("an entry is in the cache's directory"))?;
     files::write_atomic(path, |file| file.write_all(entry))
 }
 
@@ -87,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_that_was_cut_or_changed_is_none() {
+    fn a_truncated_or_changed_entry_is_none() {
         let compiled = Compiled { cubin: vec![1, 2, 3, 0, 255], log: "ptxas info: zero spills".into() };
         let entry = encode(&compiled);
         assert_eq!(decode(&entry), Some(compiled));
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_tells_all_parts_apart() {
+    fn a_name_depends_on_every_part() {
         let options = |o: &[&str]| o.iter().map(|o| o.to_string()).collect::<Vec<_>>();
         let (one, two, other) = (options(&["-DA=1", "-DB=2"]), options(&["-DA=1-DB=2"]), options(&["-DA=1", "-DB=3"]));
         let headers: [(&str, &str); 1] = [("a.cuh", "x")];

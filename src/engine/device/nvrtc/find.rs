@@ -1,4 +1,4 @@
-//! Where NVRTC may lie: the toolkit's directories, pip's wheels, the dynamic loader's path.
+//! The search for NVRTC: the toolkit's directories, pip's wheels, the dynamic loader's path.
 
 use super::{Nvrtc, NvrtcMissing};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 /// The library's names, newest release first.
 const NAMES: [&str; 2] = ["libnvrtc.so.13", "libnvrtc.so.12"];
-/// Names the library, or its directory, and nothing else is tried.
+/// Names the library or its directory; if set, nothing else is tried.
 const OVERRIDE: &str = "STOCKPOT_NVRTC";
 
 /// See [`Nvrtc::find`].
@@ -15,7 +15,7 @@ pub(super) fn find(driver: Option<u32>) -> Result<Nvrtc, NvrtcMissing> {
         return named(&path);
     }
     let mut newer = vec![];
-    // Asking Python takes some 50 ms: only when nothing else has one.
+    // Asking Python takes some 50 ms, so it comes last.
     let places: [&dyn Fn() -> Vec<PathBuf>; 4] = [&near, &|| NAMES.map(PathBuf::from).into(), &toolkits, &python];
     for place in places {
         for path in place() {
@@ -41,21 +41,22 @@ fn named(path: &Path) -> Result<Nvrtc, NvrtcMissing> {
         return Nvrtc::open(path).map_err(missing);
     }
     let library = in_directory(path).into_iter().next();
-    Nvrtc::open(&library.ok_or_else(|| missing(format!("there is no {} in it", NAMES.join(" or "))))?).map_err(missing)
+    Nvrtc::open(&library.ok_or_else(|| missing(format!("the directory has no {}", NAMES.join(" or "))))?)
+        .map_err(missing)
 }
 
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// What this shell has chosen: a toolkit, a Python environment.
+/// The toolkit and Python environment selected in this shell.
 fn near() -> Vec<PathBuf> {
     let toolkits = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable).flat_map(|root| toolkit(&root));
     let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(variable);
     toolkits.chain(environments.flat_map(|root| environment(&root))).collect()
 }
 
-/// The toolkits that are installed in the usual place, newest first.
+/// The toolkits installed in the usual place, newest first.
 fn toolkits() -> Vec<PathBuf> {
     let local = Path::new("/usr/local");
     let mut versions: Vec<(Vec<u32>, PathBuf)> = listed(local)
@@ -70,7 +71,7 @@ fn toolkits() -> Vec<PathBuf> {
     roots.flat_map(|root| toolkit(&root)).collect()
 }
 
-/// What `python3` on PATH can import.
+/// The libraries in packages that `python3` on PATH can import.
 fn python() -> Vec<PathBuf> {
     let program = "import sys; print('\\n'.join(sys.path))";
     let asked = Command::new("python3").args(["-c", program]).stdin(Stdio::null()).stderr(Stdio::null()).output();
@@ -83,7 +84,7 @@ fn toolkit(root: &Path) -> Vec<PathBuf> {
     ["lib64", "lib", &machine].into_iter().flat_map(|lib| in_directory(&root.join(lib))).collect()
 }
 
-/// A virtual environment's wheels, and what conda puts in its `lib`.
+/// The libraries in a virtual environment's wheels and in conda's `lib`.
 fn environment(root: &Path) -> Vec<PathBuf> {
     let lib = root.join("lib");
     let pythons = listed(&lib).into_iter().filter(|path| path.join("site-packages").is_dir());
