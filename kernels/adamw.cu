@@ -1,13 +1,13 @@
-// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) in the order of operations of PyTorch's. What changes from step
-// to step lies in device memory, so that a recorded step can be run again. A step whose gradient is not finite changes
-// nothing. Elements are independent of one another, so the bits do not depend on the launch.
+// AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) in the order of operations of PyTorch's.
+// Values that change from step to step are in device memory, so that a captured step can be
+// launched again. A step whose gradient is not finite changes nothing. Elements are independent of
+// one another, so the bits do not depend on the launch.
 #include "common.cuh"
 
 #if defined(KERNEL_adamw_step)
 
-// Counts the update and computes its constants {1 - rate weight_decay, rate / (1 - beta1^t), sqrt(1 - beta2^t)}, each
-// in f64 and rounded once.
-// Grid: one warp, of which one thread works.
+// Counts the update and computes its constants {1 - rate weight_decay, rate / (1 - beta1^t), sqrt(1
+// - beta2^t)}, each in f64 and rounded once. Grid: one warp, of which one thread works.
 extern "C" __global__ void __launch_bounds__(32)
     adamw_step(const float* norm /* (3), see grad_norm.cu */, const float* rate /* (1) */, u32* updates /* (1) */,
                float* constants /* (3) */, float beta1, float beta2, float weight_decay) {
@@ -28,7 +28,7 @@ struct Constants {
   float clip, grad_weight, beta2, square_weight, epsilon, decay, step_size, correction;
 };
 
-// N neighbouring elements, which begin at the pointers; `p` holds the new params afterwards.
+// Updates N neighbouring elements, starting at the pointers; `p` holds the new params afterwards.
 template <int N> DEVICE void update(const Constants& c, float* params, const float* grads, float* m, float* v,
                                     float (&p)[N]) {
   float g[N], mean[N], square[N];
@@ -44,10 +44,10 @@ template <int N> DEVICE void update(const Constants& c, float* params, const flo
   store(params, p), store(m, mean), store(v, square);
 }
 
-// m += (1 - beta1) (g - m), v = beta2 v + (1 - beta2) g^2, p = decay p - step_size m / (sqrt(v) / correction + epsilon)
-// with g = gradient x clip; `copy` is the new p in the device's compute type.
-// Grid: ceil(P / (8 BLOCK)) blocks of BLOCK; a thread updates 8 neighbours. No shared memory.
-// Moves 28P bytes and those of the copy, 14P flops. VECTOR 8 needs every array on a 16-byte boundary.
+// m += (1 - beta1) (g - m), v = beta2 v + (1 - beta2) g^2, p = decay p - step_size m / (sqrt(v) /
+// correction + epsilon) with g = gradient x clip; `copy` is the new p in the device's compute type.
+// Grid: ceil(P / (8 BLOCK)) blocks of BLOCK; a thread updates 8 neighbours. No shared memory. Moves
+// 28P bytes and those of the copy, 14P flops. VECTOR 8 needs every array on a 16-byte boundary.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     adamw(float* params /* (P) */, const float* grads /* (P) */, float* m /* (P) */, float* v /* (P) */,
           const float* norm /* (3) */, const float* constants /* (3) */,
@@ -58,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
   if (norm[2] == 0) return;
   const Constants c = {norm[1], grad_weight, beta2, square_weight, epsilon, constants[0], constants[1], constants[2]};
   const size_t start = ((size_t)blockIdx.x * BLOCK + threadIdx.x) * 8;
-  // A thread at the end, or of a launch without vectors, goes one by one.
+  // A thread at the end, or in a launch without vectors, processes elements one by one.
   const bool whole = VECTOR == 8 && start + 8 <= P;
   if (whole) {
     float p[8];

@@ -1,18 +1,21 @@
-// Causal attention with grouped query heads, forward and backward, without a T x T matrix (FlashAttention-2: Dao
-// 2023, arXiv 2307.08691). Query head h uses key/value head h / (H / Hkv). Rows are (b, t) in row-major order, columns
-// (head, d). Products take bf16 and sum in f32 (mma.sync), softmax is f32 in base 2:
-// exp(scale * s - lse) = exp2(c * s - lse * log2(e)) with c = scale * log2(e).
+// Causal attention with grouped query heads, forward and backward, without a T x T matrix
+// (FlashAttention-2: Dao 2023, arXiv 2307.08691). Query head h uses key/value head h / (H / Hkv).
+// Rows are (b, t) in row-major order, columns (head, d). Products take bf16 and sum in f32
+// (mma.sync), softmax is f32 in base 2: exp(scale * s - lse) = exp2(c * s - lse * log2(e)) with c =
+// scale * log2(e).
 //
-// Every kernel gives each block one tile of rows to own, held in shared memory and shared out among the warps in bands
-// of 16 M rows, and streams the other side's tiles past it, double-buffered with cp.async. Scores stay in registers:
-// the accumulator of one product is, rounded to bf16, the left operand of the next.
+// In every kernel, each block owns one tile of rows, held in shared memory and divided among the
+// warps in bands of 16 M rows, and streams the other side's tiles past it, double-buffered with
+// cp.async. Scores stay in registers: the accumulator of one product is, rounded to bf16, the left
+// operand of the next.
 //   forward, backward_q: owns queries, streams keys and values
 //   backward_kv: owns keys and values, streams queries and dout; its scores are transposed (keys, queries)
-// So each output element is summed by one thread, in an order that depends on T alone: no atomics, equal bits. The
-// price is that the backward computes scores and dout v^T twice: 7 products where FlashAttention-2 has 5 and atomics.
+// So each output element is summed by one thread, in an order that depends on T alone: no atomics,
+// equal bits. In return, the backward computes scores and dout v^T twice: 7 products, where
+// FlashAttention-2 has 5 and atomics.
 //
-// Row r >= T of a tile is zeros in shared memory and is not written. It stands after every real query, so as a key it
-// is masked; as a query it meets dout = 0 and delta = 0, so it adds nothing.
+// Row r >= T of a tile is zeros in shared memory and is not written. It comes after every real
+// query, so as a key it is masked; as a query it meets dout = 0 and delta = 0, so it adds nothing.
 #include "common.cuh"
 
 constexpr u32 WIDTH = HEAD_WIDTH;
@@ -39,14 +42,16 @@ template <class P> DEVICE P* head_of(P* matrix, u32 b, u32 T, u32 h, u32 stride)
 // Bytes of a row.
 constexpr u32 ROW = 2 * D;
 
-// Where `chunk` of `row` lies in a tile. Chunks are permuted so that the 8 rows of an ldmatrix matrix fall into 8
-// different groups of 4 banks. The permutation is an exclusive or with a number that repeats every 8 rows.
+// The position of `chunk` of `row` in a tile. Chunks are permuted so that the 8 rows of an ldmatrix
+// matrix fall into 8 different groups of 4 banks. The permutation is an exclusive or with a number
+// that repeats every 8 rows.
 DEVICE u32 place(u32 row, u32 chunk) {
   constexpr u32 SPAN = CHUNKS < 8 ? CHUNKS : 8;
   return row * ROW + ((chunk ^ (row * SPAN / 8 % SPAN)) << 4);
 }
 
-// Starts to copy rows first .. first + ROWS of `from` (T, WIDTH) to `tile` (ROWS, D); what lies beyond becomes zeros.
+// Starts to copy rows first .. first + ROWS of `from` (T, WIDTH) to `tile` (ROWS, D); the rest
+// becomes zeros.
 template <u32 ROWS> DEVICE void load_tile(u8* tile, const bf16* from, u32 stride, u32 first, u32 T) {
   const u32 chunk = threadIdx.x % CHUNKS;
   static_assert(ROWS * CHUNKS % THREADS == 0, "whole passes of the block");
@@ -66,9 +71,10 @@ template <u32 ROWS> DEVICE void load_tile(u8* tile, const bf16* from, u32 stride
   }
 }
 
-// This lane's address for ldmatrix_x4 of the 16x16 block at `row` of a tile, its four matrices in the order of a left
-// operand (down, then right), or of right operands of 8 rows (right, then down). The block 16 columns further is at
-// address ^ 32, because tiles lie on a boundary of ROW bytes; the one 16 rows further at address + 16 * ROW.
+// This lane's address for ldmatrix_x4 of the 16x16 block at `row` of a tile, its four matrices in
+// the order of a left operand (down, then right), or of right operands of 8 rows (right, then
+// down). The block 16 columns further is at address ^ 32, because tiles are on a boundary of ROW
+// bytes; the one 16 rows further at address + 16 * ROW.
 DEVICE u32 down_first(const u8* tile, u32 row) {
   const u32 lane = threadIdx.x % 32;
   return shared_address(tile) + place(row + lane % 16, lane / 16);
@@ -79,7 +85,8 @@ DEVICE u32 right_first(const u8* tile) {
 }
 
 // ---- products over a warp --------------------------------------------------------------------------------------
-// A band is 16 M rows; in acc[m][n], lane l holds of rows 16m + l/4 + 8(i/2) the columns 8n + 2(l%4) + i%2.
+// A band is 16 M rows; in acc[m][n], lane l holds rows 16m + l/4 + 8(i/2), columns 8n + 2(l%4) +
+// i%2.
 
 // The row and column of element i of acc[m][n].
 DEVICE u32 row_of(u32 m, u32 i) { return 16 * m + threadIdx.x % 32 / 4 + i / 2 * 8; }
@@ -94,7 +101,8 @@ template <u32 M, u32 N> DEVICE void clear(float (&acc)[M][N][4]) {
       for (u32 i = 0; i < 4; i++) acc[m][n][i] = 0;
 }
 
-// scores (16M, 8N) = band (16M, D) x tile (8N, D)^T; `band` is from down_first, `tile` from right_first.
+// scores (16M, 8N) = band (16M, D) x tile (8N, D)^T; `band` is from down_first, `tile` from
+// right_first.
 template <u32 M, u32 N> DEVICE void multiply(float (&scores)[M][N][4], u32 band, u32 tile) {
   clear(scores);
 #pragma unroll
@@ -141,8 +149,8 @@ DEVICE void add_weighted(float (&sum)[M][D / 8][4], const float (&weights)[M][N]
   }
 }
 
-// What a query must not see becomes `hidden`: rows are queries from `query` on and columns keys from `key` on, or the
-// other way round if KEYS_DOWN.
+// Sets scores that a query must not see to `hidden`: rows are queries from `query` on and columns
+// keys from `key` on, or the reverse if KEYS_DOWN.
 template <bool KEYS_DOWN, u32 M, u32 N>
 DEVICE void mask(float (&scores)[M][N][4], u32 query, u32 key, float hidden) {
 #pragma unroll
@@ -157,7 +165,7 @@ DEVICE void mask(float (&scores)[M][N][4], u32 query, u32 key, float hidden) {
       }
 }
 
-// Rows first .. first + 16M of `to` (T, WIDTH), those below T, = acc.
+// Stores acc to rows first .. first + 16M of `to` (T, WIDTH), those below T.
 template <u32 M> DEVICE void store_band(bf16* to, u32 stride, const float (&acc)[M][D / 8][4], u32 first, u32 T) {
 #pragma unroll
   for (u32 m = 0; m < M; m++)
@@ -194,13 +202,15 @@ template <u32 M, u32 N> DEVICE void scale_by(float (&acc)[M][N][4], float factor
 
 // ---- forward ---------------------------------------------------------------------------------------------------
 
-// The running softmax of a band: highest score of each row so far, and this lane's share of the sum of exponentials.
+// The running softmax of a band: highest score of each row so far, and this lane's share of the sum
+// of exponentials.
 template <u32 M> struct Softmax {
   float top[M][2];
   float sum[M][2];
 };
 
-// Scores become exponentials below the rows' new maxima; `out` and the sums so far shrink to those.
+// Scores become exponentials relative to the rows' new maxima; `out` and the sums so far are
+// rescaled to those.
 template <u32 M, u32 N>
 DEVICE void exponentiate(float (&scores)[M][N][4], Softmax<M>& rows, float (&out)[M][D / 8][4], float c) {
 #pragma unroll
@@ -246,13 +256,14 @@ DEVICE void normalize(float (&out)[M][D / 8][4], const Softmax<M>& rows, float* 
     }
 }
 
-// out (B*T, H*WIDTH) = softmax(scale * q k^T, causal) v; lse (B*H, T) = log of the sum of exponentials of a query's
-// scaled scores. q (B*T, H*WIDTH), k and v (B*T, Hkv*WIDTH).
+// out (B*T, H*WIDTH) = softmax(scale * q k^T, causal) v; lse (B*H, T) = log of the sum of
+// exponentials of a query's scaled scores. q (B*T, H*WIDTH), k and v (B*T, Hkv*WIDTH).
 //
-// Grid: (ceil(T / FORWARD_QUERIES), H, B); the last tile of queries, which has the most keys, first. Block: WARPS
-// warps, 16 M queries each. Shared: FORWARD_QUERIES + 4 FORWARD_KEYS rows of 2D bytes. Keys ascend, so a row's first
-// tile always holds a key it sees. Reads q once, k and v about T / FORWARD_QUERIES / 2 times (from L2), writes out and
-// lse once; flops: 2 products of 2 D T (T + 1) / 2 for each head and sequence.
+// Grid: (ceil(T / FORWARD_QUERIES), H, B); the last tile of queries, which has the most keys,
+// first. Block: WARPS warps, 16 M queries each. Shared: FORWARD_QUERIES + 4 FORWARD_KEYS rows of 2D
+// bytes. Keys ascend, so a row's first tile always holds a key it sees. Reads q once, k and v about
+// T / FORWARD_QUERIES / 2 times (from L2), writes out and lse once; flops: 2 products of 2 D T (T +
+// 1) / 2 for each head and sequence.
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention_forward(const bf16* q, const bf16* k, const bf16* v, bf16* out, float* lse, u32 B, u32 T, u32 H, u32 Hkv,
                       u32 stride_q, u32 stride_k, u32 stride_v, u32 stride_out, u32 stride_lse, float scale) {
@@ -308,8 +319,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // delta (B*H, T) = sum of out * dout over a head's columns; out and dout (B*T, H*WIDTH).
 //
-// Grid: (ceil(T / rows of a block), H, B). Block: WARPS warps; D / 8 lanes a row, 8 columns each, in a butterfly.
-// Shared: 0. Reads out and dout once: bound by memory.
+// Grid: (ceil(T / rows of a block), H, B). Block: WARPS warps; D / 8 lanes a row, 8 columns each,
+// in a butterfly. Shared: 0. Reads out and dout once: bound by memory.
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention_delta(const bf16* out, const bf16* dout, float* delta, u32 B, u32 T, u32 H, u32 stride_out,
                     u32 stride_dout, u32 stride_delta) {
@@ -337,8 +348,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #elif defined(KERNEL_attention_backward_kv)
 
 // dv += P^T dout and dk += dS^T q for one tile of queries, with P^T = exp2(c * scores - lse2) and
-// dS^T = P^T * (v dout^T - delta) as (keys, queries). `lse2` (8N) is lse * log2(e), and `delta` (8N), in shared memory.
-// The band's own rows are at `keys` and `values`, the tile is `queries` and `douts`; they begin at `key` and `query`.
+// dS^T = P^T * (v dout^T - delta) as (keys, queries). `lse2` (8N) is lse * log2(e), and `delta`
+// (8N), in shared memory. The band's own rows are at `keys` and `values`, the tile is `queries` and
+// `douts`; they begin at `key` and `query`.
 template <u32 N, u32 M>
 DEVICE void add_tile_kv(float (&dk)[M][D / 8][4], float (&dv)[M][D / 8][4], u32 keys, u32 values, const u8* queries,
                         const u8* douts, const float* lse2, const float* delta, u32 key, u32 query, float c) {
@@ -362,13 +374,15 @@ DEVICE void add_tile_kv(float (&dk)[M][D / 8][4], float (&dv)[M][D / 8][4], u32 
   add_weighted(dk, ds, down_first(queries, 0));
 }
 
-// dk = scale * dS^T q and dv = P^T dout, both (B*T, Hkv*WIDTH), summed over the H / Hkv query heads of a key/value head
-// and the queries at and after each key. lse and delta (B*H, T), dout as q, the others as in the forward.
+// dk = scale * dS^T q and dv = P^T dout, both (B*T, Hkv*WIDTH), summed over the H / Hkv query heads
+// of a key/value head and the queries at and after each key. lse and delta (B*H, T), dout as q, the
+// others as in the forward.
 //
-// Grid: (ceil(T / BACKWARD_KV_KEYS), Hkv, B); the first tile of keys has the most queries. Block: WARPS warps, 16 M
-// keys each. Shared: 2 BACKWARD_KV_KEYS + 4 BACKWARD_KV_QUERIES rows of 2D bytes, then 4 BACKWARD_KV_QUERIES floats.
-// Reads k and v once, q and dout about T / BACKWARD_KV_KEYS / 2 times (from L2), writes dk and dv once; flops: 4
-// products of 2 D T (T + 1) / 2 for each query head and sequence.
+// Grid: (ceil(T / BACKWARD_KV_KEYS), Hkv, B); the first tile of keys has the most queries. Block:
+// WARPS warps, 16 M keys each. Shared: 2 BACKWARD_KV_KEYS + 4 BACKWARD_KV_QUERIES rows of 2D bytes,
+// then 4 BACKWARD_KV_QUERIES floats. Reads k and v once, q and dout about T / BACKWARD_KV_KEYS / 2
+// times (from L2), writes dk and dv once; flops: 4 products of 2 D T (T + 1) / 2 for each query
+// head and sequence.
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention_backward_kv(const bf16* q, const bf16* k, const bf16* v, const float* lse, const bf16* dout,
                           const float* delta, bf16* dk, bf16* dv, u32 B, u32 T, u32 H, u32 Hkv, u32 stride_q,
@@ -390,8 +404,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     load_tile<QUERIES>(stage(i) + QUERIES * ROW, head_of(dout, b, T, h, stride_dout), stride_dout, query_at(i), T);
     cp_async_commit();
   };
-  // A tile's lse * log2(e), then its delta. They cross the products of the tile before in a register that nothing
-  // reads, so that no thread waits for the load.
+  // A tile's lse * log2(e), then its delta. They are held in a register during the products of the
+  // previous tile, so that no thread waits for the load.
   float* const statistic = reinterpret_cast<float*>(shared + (2 * KEYS + 4 * QUERIES) * ROW);
   auto statistics = [&](u32 i) { return statistic + i % 2 * 2 * QUERIES; };
   auto fetch = [&](u32 i) {
@@ -428,9 +442,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 #elif defined(KERNEL_attention_backward_q)
 
-// dq += dS k for one tile of keys, with dS = P * (dout v^T - delta) and P = exp2(c * scores - lse2). The band's own
-// rows are at `queries` and `douts`, with their lse2 = lse * log2(e) and delta; the tile is `keys` and `values`; they
-// begin at `query` and `key`.
+// dq += dS k for one tile of keys, with dS = P * (dout v^T - delta) and P = exp2(c * scores -
+// lse2). The band's own rows are at `queries` and `douts`, with their lse2 = lse * log2(e) and
+// delta; the tile is `keys` and `values`; they begin at `query` and `key`.
 template <u32 N, u32 M>
 DEVICE void add_tile_q(float (&dq)[M][D / 8][4], u32 queries, u32 douts, const u8* keys, const u8* values,
                        const float (&lse2)[M][2], const float (&delta)[M][2], u32 query, u32 key, float c) {
@@ -450,20 +464,21 @@ DEVICE void add_tile_q(float (&dq)[M][D / 8][4], u32 queries, u32 douts, const u
   add_weighted(dq, ds, down_first(keys, 0));
 }
 
-// Least blocks on a multiprocessor, 0 for what ptxas finds best. For sm_120 it would make room for a third block by a
-// spill where D is 128; shared memory lets one in.
+// Minimum blocks per multiprocessor, 0 to let ptxas choose. For sm_120 with D = 128 ptxas would
+// spill to make room for a third block, but shared memory admits only one.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
 constexpr u32 BACKWARD_Q_BLOCKS = D == 128 ? 1 : 0;
 #else
 constexpr u32 BACKWARD_Q_BLOCKS = 0;
 #endif
 
-// dq (B*T, H*WIDTH) = scale * dS k, with dS as in add_tile_q; the operands are those of attention_backward_kv.
+// dq (B*T, H*WIDTH) = scale * dS k, with dS as in add_tile_q; the operands are those of
+// attention_backward_kv.
 //
-// Grid: (ceil(T / BACKWARD_Q_QUERIES), H, B); the last tile of queries, which has the most keys, first. Block: WARPS
-// warps, 16 M queries each. Shared: 2 BACKWARD_Q_QUERIES + 4 BACKWARD_Q_KEYS rows of 2D bytes. Reads q and dout once,
-// k and v about T / BACKWARD_Q_QUERIES / 2 times (from L2), writes dq once; flops: 3 products of 2 D T (T + 1) / 2 for
-// each head and sequence.
+// Grid: (ceil(T / BACKWARD_Q_QUERIES), H, B); the last tile of queries, which has the most keys,
+// first. Block: WARPS warps, 16 M queries each. Shared: 2 BACKWARD_Q_QUERIES + 4 BACKWARD_Q_KEYS
+// rows of 2D bytes. Reads q and dout once, k and v about T / BACKWARD_Q_QUERIES / 2 times (from
+// L2), writes dq once; flops: 3 products of 2 D T (T + 1) / 2 for each head and sequence.
 extern "C" __global__ void __launch_bounds__(THREADS, BACKWARD_Q_BLOCKS)
     attention_backward_q(const bf16* q, const bf16* k, const bf16* v, const float* lse, const bf16* dout,
                          const float* delta, bf16* dq, u32 B, u32 T, u32 H, u32 Hkv, u32 stride_q, u32 stride_k,

@@ -1,8 +1,9 @@
-// What kernels share: bf16, vectors of up to 16 bytes, reductions over a warp and a block. Sums are f32 in a fixed
-// order.
+// Code shared by the kernels: bf16, vectors of up to 16 bytes, reductions over a warp and a block.
+// Sums are f32 in a fixed order.
 //
-// A compilation builds one kernel. The launch names it by the macro KERNEL_<name> (Launch::compiler_options), and a file
-// that has no kernel of that name stops at an #error. So each kernel needs only its own defines.
+// A compilation builds one kernel. The launch selects it by the macro KERNEL_<name>
+// (Launch::compiler_options), and a file without a kernel of that name stops at an #error. So each
+// kernel needs only its own defines.
 #pragma once
 #include "ptx.cuh"
 
@@ -25,7 +26,8 @@ template <> __device__ __forceinline__ bf16 from_float<bf16>(float x) { return b
 DEVICE float low_float(u32 pair) { return __uint_as_float(pair << 16); }
 DEVICE float high_float(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
 
-// x[0..N] = p[0..N]; with N = 8 in 16-byte accesses, so p is on a 16-byte boundary; with N = 1 anywhere.
+// x[0..N] = p[0..N]; with N = 8 in 16-byte accesses, so p must be on a 16-byte boundary; with N = 1
+// anywhere.
 template <int N> DEVICE void load(const float* p, float (&x)[N]) {
   static_assert(N == 1 || N == 4 || N == 8, "one element, or whole 16-byte vectors");
   if constexpr (N == 1) {
@@ -74,8 +76,8 @@ template <int N> DEVICE void store(bf16* p, const float (&x)[N]) {
   }
 }
 
-// x = the first `left` of p[0..8], and 0 for the others. With WIDTH 8 rows are whole vectors, so all 8 are there; with
-// WIDTH 1 they are read one by one.
+// x = the first `left` of p[0..8], and 0 for the rest. With WIDTH 8 rows are whole vectors, so all
+// 8 exist; with WIDTH 1 they are read one by one.
 template <int WIDTH, class T> DEVICE void load_8(const T* p, u32 left, float (&x)[8]) {
   if constexpr (WIDTH == 8) {
     load(p, x);
@@ -114,8 +116,8 @@ DEVICE float warp_max(float x) {
   return x;
 }
 
-// The sum over a block of THREADS, in every thread: warps, then their sums in order. `parts` is shared memory of
-// THREADS / 32 elements, free again after the call.
+// The sum over a block of THREADS, in every thread: warps, then their sums in order. `parts` is
+// shared memory of THREADS / 32 elements, free again after the call.
 template <int THREADS, class T> DEVICE T block_sum(T x, T* parts) {
   static_assert(THREADS % 32 == 0, "whole warps");
   x = warp_sum(x);

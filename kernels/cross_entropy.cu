@@ -1,13 +1,13 @@
-// Cross-entropy of each row of logits (R, V) with its target, in nats, and with GRADIENT its gradient in place:
-// (softmax - onehot(target)) scale.
+// Cross-entropy of each row of logits (R, V) with its target, in nats, and with GRADIENT its
+// gradient in place: (softmax - onehot(target)) scale.
 //
-// Grid: R blocks of BLOCK, one a row. Shared: a float for each warp. The first pass keeps, for each thread, the
-// largest logit so far and the sum of exponentials relative to it (Milakov and Gimelshein 2018, arXiv 1805.02867); the
-// second reads the row again, from L2, and overwrites it. Moves 4RV bytes of bf16 logits (2RV without a gradient).
-// VECTOR 8 needs logits and stride on 16-byte boundaries; V may be anything.
-// Same bits: threads sum their columns in order, then in the order of block_sum.
-// A NaN logit makes the sum NaN, and so the loss and every gradient of the row. Exponentials e^(x - top) have a
-// relative error below 2^-22 + |x - top| 2^-23.
+// Grid: R blocks of BLOCK, one a row. Shared: a float for each warp. The first pass keeps, for each
+// thread, the largest logit so far and the sum of exponentials relative to it (Milakov and
+// Gimelshein 2018, arXiv 1805.02867); the second reads the row again, from L2, and overwrites it.
+// Moves 4RV bytes of bf16 logits (2RV without a gradient). VECTOR 8 needs logits and stride on
+// 16-byte boundaries; V may be anything. Same bits: threads sum their columns in order, then in the
+// order of block_sum. A NaN logit makes the sum NaN, and so the loss and every gradient of the row.
+// Exponentials e^(x - top) have a relative error below 2^-22 + |x - top| 2^-23.
 #include "common.cuh"
 
 static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
@@ -94,7 +94,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #endif
     return;
   }
-  // Read before the barriers of row_softmax, which no thread passes to overwrite it before all have come.
+  // Read before the barriers of row_softmax: no thread overwrites it before all have reached them.
   const float scored = to_float(row[target]);
   const Softmax s = row_softmax(row, V, parts);
   if (threadIdx.x == 0) losses[blockIdx.x] = logf(s.sum) + (s.top - scored);

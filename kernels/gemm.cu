@@ -1,23 +1,26 @@
-// Matrix product on tensor cores: C (M, N) = op(A) (M, K) x op(B) (K, N). bf16 operands, f32 sums, one rounding to
-// C_TYPE. A is (M, K), or (K, M) with TRANSPOSE_A; B is (K, N), or (N, K) with TRANSPOSE_B.
+// Matrix product on tensor cores: C (M, N) = op(A) (M, K) x op(B) (K, N). bf16 operands, f32 sums,
+// one rounding to C_TYPE. A is (M, K), or (K, M) with TRANSPOSE_A; B is (K, N), or (N, K) with
+// TRANSPOSE_B.
 //
 // grid     one block a tile (TILE_M, TILE_N) of C, in one dimension; see `tile_of_block` for the order
 // block    one warp a part (WARP_M, WARP_N) of the tile, as 16x8 products of mma.sync
-// shared   STAGES x (TILE_M + TILE_N) x TILE_K bf16, dynamic; after the sum the same bytes pass C to the store
+// shared   STAGES x (TILE_M + TILE_N) x TILE_K bf16, dynamic; after the sum C is staged in the same bytes for the store
 // bytes    A is read ceil(N / TILE_N) times and B ceil(M / TILE_M) times, mostly from L2; C once (twice with EPILOGUE)
 // flops    2 M N K
 // bits     an element of C is summed in ascending k, 16 at a time: the same for every tile, operand layout and VECTOR
 //
-// Tiles of A and B travel through a ring of STAGES slots, STAGES - 1 of them under way while one is multiplied. A tile
-// keeps the order it has in memory, and ldmatrix transposes where k does not run along its rows: no layout needs a
-// transposed copy. Fragments are double-buffered: those of the next 16 k are read while this one's are multiplied.
+// Tiles of A and B pass through a ring of STAGES slots, STAGES - 1 of them in flight while one is
+// multiplied. A tile keeps its order in memory, and ldmatrix transposes if k does not run along its
+// rows: no layout needs a transposed copy. Fragments are double-buffered: those of the next 16 k
+// are read while the current ones are multiplied.
 //
-// VECTOR 8: rows of A, B, C and the residual begin on 16-byte boundaries; M, N and K are free. VECTOR 1: anything.
+// VECTOR 8: rows of A, B, C and the residual begin on 16-byte boundaries; M, N and K are free.
+// VECTOR 1: anything.
 #include "common.cuh"
 
 constexpr u32 WARPS_N = TILE_N / WARP_N;
 constexpr u32 THREADS = TILE_M / WARP_M * WARPS_N * 32;
-// Row tiles of C whose blocks run side by side, so that their tiles of B are still in L2.
+// Row tiles of C whose blocks run concurrently, so that their tiles of B are still in L2.
 constexpr u32 GROUP = 8;
 
 static_assert(TILE_M % WARP_M == 0 && TILE_N % WARP_N == 0 && WARP_M % 16 == 0 && WARP_N % 16 == 0, "whole products");
@@ -25,8 +28,8 @@ static_assert((WARP_M & (WARP_M - 1)) == 0 && (WARP_N & (WARP_N - 1)) == 0, "pow
 static_assert(TILE_K % 32 == 0, "the two fragment buffers alternate, and a tile ends on the second");
 static_assert(STAGES >= 2 && (VECTOR == 1 || VECTOR == 8) && EPILOGUE >= 0 && EPILOGUE <= 2, "see gemm.rs");
 
-// Copies `count` (0 to 8) elements to 16 bytes of shared memory; the rest becomes 0. With VECTOR 8 the copy is only
-// begun.
+// Copies `count` (0 to 8) elements to 16 bytes of shared memory; the rest becomes 0. With VECTOR 8
+// the copy is only started.
 DEVICE void copy_chunk(u8* to, const bf16* from, u32 count) {
   if constexpr (VECTOR == 8) {
     cp_async_16(shared_address(to), from, 2 * count);
@@ -41,29 +44,30 @@ DEVICE void copy_chunk(u8* to, const bf16* from, u32 count) {
   }
 }
 
-// A tile of A (EXTENT = TILE_M rows of op(A)) or of B (EXTENT = TILE_N columns of op(B)) in shared memory: (EXTENT,
-// TILE_K) when k runs along the rows of the matrix, else (TILE_K, EXTENT). "mn" is the index that is not k.
+// A tile of A (EXTENT = TILE_M rows of op(A)) or of B (EXTENT = TILE_N columns of op(B)) in shared
+// memory: (EXTENT, TILE_K) when k runs along the rows of the matrix, else (TILE_K, EXTENT). "mn" is
+// the index that is not k.
 template <bool IS_A, bool K_ALONG_ROWS, u32 EXTENT> struct Tile {
   static constexpr u32 ROWS = K_ALONG_ROWS ? EXTENT : TILE_K;
   static constexpr u32 WIDTH = K_ALONG_ROWS ? TILE_K : EXTENT;
   static constexpr u32 BYTES = ROWS * WIDTH * 2;
-  // Chunks of 8 elements in a row, and rows from one of a thread's chunks to its next.
+  // Chunks of 8 elements in a row, and rows from one chunk of a thread to its next.
   static constexpr u32 CHUNKS = WIDTH / 8;
   static constexpr u32 STEP = THREADS / CHUNKS;
   static_assert(THREADS % CHUNKS == 0 && ROWS % STEP == 0, "every thread copies as many chunks");
   static_assert(STEP % 8 == 0 && (WIDTH == 32 || WIDTH % 64 == 0) && BYTES % 1024 == 0, "the swizzle below");
 
-  // Byte offset of a chunk. The XOR gives the 8 rows that one ldmatrix reads 8 different groups of 4 banks: a row of
-  // 128 bytes or more begins in bank 0, and of rows of 64 bytes every second one does.
+  // Byte offset of a chunk. The XOR gives the 8 rows that one ldmatrix reads 8 different groups of
+  // 4 banks: a row of 128 bytes or more begins in bank 0, and so does every second row of 64 bytes.
   DEVICE u32 offset(u32 row, u32 chunk) {
     return row * (WIDTH * 2) + 16 * (chunk ^ (WIDTH == 32 ? row / 2 % 4 : row % 8));
   }
 
-  // What a thread copies of tile after tile along k: chunks of one column of chunks, STEP rows apart.
+  // What a thread copies, tile after tile along k: chunks in one column of chunks, STEP rows apart.
   struct Source {
     const bf16* from;  // its first chunk in the operand
-    u32 row, column;   // where that is
-    u32 to;            // where it goes in the tile
+    u32 row, column;   // its place there
+    u32 to;            // its place in the tile
 
     __device__ __forceinline__ Source(const bf16* operand, u32 mn, u32 stride) {
       const u32 r = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
@@ -72,11 +76,12 @@ template <bool IS_A, bool K_ALONG_ROWS, u32 EXTENT> struct Tile {
       from = operand + (size_t)row * stride + column;
       to = offset(r, chunk);
     }
-    // Copies the next tile. What lies outside of the operand (EXTENT of `extent` x `depth`) becomes 0 and adds nothing.
+    // Copies the next tile. Elements outside the operand (`extent` x `depth`) become 0 and add
+    // nothing.
     __device__ __forceinline__ void copy(u8* tile, u32 extent, u32 depth, u32 stride) {
       const u32 rows = K_ALONG_ROWS ? extent : depth, columns = K_ALONG_ROWS ? depth : extent;
       const u32 left = column < columns ? columns - column : 0, count = left < 8 ? left : 8;
-// Element by element, chunks take turns: all at once they would need too many registers.
+// Not unrolled for single elements: all chunks at once would need too many registers.
 #pragma unroll(VECTOR == 8 ? ROWS / STEP : 1)
       for (u32 i = 0; i < ROWS; i += STEP) {
         copy_chunk(tile + to + i * (WIDTH * 2), from + i * (size_t)stride, row + i < rows ? count : 0);
@@ -86,17 +91,19 @@ template <bool IS_A, bool K_ALONG_ROWS, u32 EXTENT> struct Tile {
     }
   };
 
-  // Where a lane reads its row of the fragment at (mn, 0): the byte offset in the tile. The 8x8 parts of a fragment of A
-  // follow each other along mn first, those of B along k first, as the registers of mma do.
+  // The byte offset in the tile at which a lane reads its row of the fragment at (mn, 0). The 8x8
+  // parts of a fragment of A follow each other along mn first, those of B along k first, as the
+  // registers of mma do.
   DEVICE u32 lane_offset(u32 mn) {
     const u32 first = threadIdx.x / 8 % 2 * 8, second = threadIdx.x / 16 % 2 * 8, row = threadIdx.x % 8;
     const u32 down = IS_A ? first : second, deep = IS_A ? second : first;
     return K_ALONG_ROWS ? offset(mn + down + row, deep / 8) : offset(deep + row, (mn + down) / 8);
   }
 
-  // The 16 x 16 elements at (mn + 16i, k); `lane` is the tile's address plus lane_offset(mn). As A one fragment, as B two
-  // neighbours. 16 rows further the swizzle is the same, so that is an addition; along the row it is an XOR, because mn
-  // and k are multiples of the warp's part and of 16: no bit of 16 * i or of k is set in the (mn, 0) it is added to.
+  // The 16 x 16 elements at (mn + 16i, k); `lane` is the tile's address plus lane_offset(mn). For A
+  // one fragment, for B two neighbours. The swizzle repeats every 16 rows, so a step down is an
+  // addition; a step along the row is an XOR, because mn and k are multiples of the warp's part and
+  // of 16: no bit of 16 * i or of k is set in the (mn, 0) it is added to.
   DEVICE void fragment(u32 (&f)[4], u32 lane, u32 i, u32 k) {
     if constexpr (K_ALONG_ROWS) {
       ldmatrix_x4(f, (lane ^ 2 * k) + 16 * i * (WIDTH * 2));
@@ -134,8 +141,8 @@ DEVICE void multiply(Sums& sum, const Fragments& f) {
   }
 }
 
-// First row and column of the block's tile. Blocks that run at the same time shall share tiles of A and B in L2: a
-// group is GROUP tile rows by all tile columns, walked down its columns.
+// First row and column of the block's tile. For concurrent blocks to share tiles of A and B in L2,
+// a group is GROUP tile rows by all tile columns, walked down its columns.
 DEVICE void tile_of_block(u32 M, u32 N, u32& m, u32& n) {
   const u32 down = (M + TILE_M - 1) / TILE_M, across = (N + TILE_N - 1) / TILE_N;
   const u32 group = blockIdx.x / (GROUP * across), place = blockIdx.x % (GROUP * across);
@@ -166,11 +173,12 @@ DEVICE void store_some(C_TYPE* to, const float (&x)[VECTOR], u32 count) {
   }
 }
 
-// A warp passes its part of C from fragments to vectors 16 rows at a time, through rows of PITCH floats. A column's place
-// skips 4 after each 32: neither the fragments' pairs nor the vectors meet in a bank.
+// A warp converts its part of C from fragments to vectors 16 rows at a time, through rows of PITCH
+// floats. A column's place skips 4 after each 32, so neither the fragments' pairs nor the vectors
+// have bank conflicts.
 constexpr u32 PITCH = WARP_N + 8;
 DEVICE u32 place(u32 column) { return column + column / 32 * 4; }
-// 16 rows are PASSES of a vector for each lane; what is added to BATCH of them is asked for at once.
+// 16 rows are PASSES passes of a vector per lane; the addends of BATCH passes are loaded at once.
 constexpr u32 PASSES = 16 * WARP_N / VECTOR / 32;
 constexpr u32 BATCH = PASSES < 4 ? PASSES : 4;
 static_assert(16 * WARP_N % (32 * VECTOR) == 0 && PASSES % BATCH == 0, "whole passes");
@@ -188,8 +196,8 @@ DEVICE void spread(const Sums& sum, u32 i, float* rows) {
   }
 }
 
-// Stores a warp's part of C, whose first element is (row, column), with `add` as EPILOGUE says. A row leaves in whole
-// sectors.
+// Stores a warp's part of C, whose first element is (row, column), with `add` as EPILOGUE says. A
+// row is written in whole sectors.
 DEVICE void store_part(const Sums& sum, float* rows, C_TYPE* c, const C_TYPE* add, u32 row, u32 column, u32 M, u32 N,
                        u32 stride_c, u32 stride_add) {
 #pragma unroll
@@ -225,7 +233,8 @@ DEVICE void store_part(const Sums& sum, float* rows, C_TYPE* c, const C_TYPE* ad
 
 #if defined(KERNEL_gemm)
 
-// EPILOGUE 0: c = product; 1: c += product; 2: c = residual (M, N) + product. Strides count elements.
+// EPILOGUE 0: c = product; 1: c += product; 2: c = residual (M, N) + product. Strides count
+// elements.
 extern "C" __global__ void __launch_bounds__(THREADS)
     gemm(const bf16* __restrict__ a, const bf16* __restrict__ b, C_TYPE* __restrict__ c,
 #if EPILOGUE == 2
@@ -244,7 +253,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
   TileA::Source source_a(a, m0, stride_a);
   TileB::Source source_b(b, n0, stride_b);
-  // Begins to fill a slot for a step; after the last step it is an empty group, which keeps the count of groups.
+  // Starts to fill a slot for a step; after the last step it commits an empty group, which keeps
+  // the count of groups.
   auto fill = [&](u32 slot, u32 step) {
     if (step < steps) {
       source_a.copy(ring + slot * SLOT, M, K, stride_a);
@@ -284,7 +294,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     slot = next;
   }
 
-  // No slot is read or filled any more.
+  // No slot is read or filled after this.
   cp_async_wait<0>();
   __syncthreads();
   float* const rows = reinterpret_cast<float*>(ring) + warp * 16 * PITCH;

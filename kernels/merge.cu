@@ -1,13 +1,15 @@
-// Weighted sums of checkpoints that lie in the device's memory: out = sum_i weights[i] pool[rows[i]], the terms in
+// Weighted sums of checkpoints in device memory: out = sum_i weights[i] pool[rows[i]], the terms in
 // order.
 //
-// Same bits on every device: each product and each sum is rounded to f64 apart, from the first term to the last, and
-// the whole once to f32, as on the CPU (src/engine/ops/merge.rs). The sum begins as the first product, not as 0 plus
-// that, so one checkpoint of weight 1 keeps its negative zeros. Elements are independent, so nothing hangs on the launch.
+// Same bits on every device: each product and each sum is rounded to f64 separately, from the first
+// term to the last, and the total once to f32, as on the CPU (src/engine/ops/merge.rs). The sum
+// starts as the first product, not as 0 plus it, so a single checkpoint of weight 1 keeps its
+// negative zeros. Elements are independent of one another, so the bits do not depend on the launch.
 //
-// Bound by memory: sums stay in registers, however many terms there are, and loads of AHEAD terms are under way at
-// once. With two terms in bf16 and three blocks of 256 on a multiprocessor that is 24 KB; an H100 needs 18 KB on their
-// way (3.35 TB/s times 0.7 us, shared out among 132). Registers for a fourth block would be spilled (NVRTC 13.2).
+// Bound by memory: sums stay in registers, whatever the number of terms, and loads of AHEAD terms
+// are in flight at once. With two terms in bf16 and three blocks of 256 per multiprocessor that is
+// 24 KB; an H100 needs 18 KB in flight (3.35 TB/s times 0.7 us, divided among 132). A fourth block
+// would spill registers (NVRTC 13.2).
 #include "common.cuh"
 
 static_assert(BLOCK % 32 == 0, "whole warps");
@@ -45,10 +47,10 @@ template <int N> DEVICE void merged(const POOL_TYPE* pool, const u32* rows, cons
 
 #if defined(KERNEL_merge)
 
-// `copy` is out in the device's compute type, rounded again.
-// Grid: ceil(P / (8 BLOCK)) blocks of BLOCK; a thread has 8 neighbours. No shared memory.
-// Moves each term's row once (2P or 4P bytes), 4P bytes of out and those of the copy; 2 TERMS P flops (f64).
-// VECTOR 8 needs every row, out and copy on 16-byte boundaries; the end of a row may be no whole vector.
+// `copy` is out in the device's compute type, rounded again. Grid: ceil(P / (8 BLOCK)) blocks of
+// BLOCK; a thread computes 8 neighbours. No shared memory. Moves each term's row once (2P or 4P
+// bytes), 4P bytes of out and those of the copy; 2 TERMS P flops (f64). VECTOR 8 needs every row,
+// out and copy on 16-byte boundaries; the end of a row may be an incomplete vector.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     merge(const POOL_TYPE* pool /* (slots, P) */, const u32* rows /* (TERMS) */, const double* weights /* (TERMS) */,
           float* out /* (P) */,
@@ -57,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #endif
           u32 TERMS, u32 P, u32 stride_pool) {
   const size_t start = ((size_t)blockIdx.x * BLOCK + threadIdx.x) * 8;
-  // A thread at the end, or of a launch without vectors, goes one by one.
+  // A thread at the end, or in a launch without vectors, processes elements one by one.
   if (VECTOR == 8 && start + 8 <= P) {
     float x[8];
     merged(pool, rows, weights, TERMS, stride_pool, start, x);

@@ -1,9 +1,10 @@
-// Every inline PTX instruction of the project, each one named wrapper. No other file holds `asm`.
+// Every inline PTX instruction of the project, each in one named wrapper. No other file contains
+// `asm`.
 //
-// The device half is PTX ISA 7.4 (sm_80) and needs no toolkit header: NVRTC's built-in functions are enough. The host
-// half (STOCKPOT_HOST, set by the executor in tests/simt) calls the model of the same instruction, declared in
-// tests/simt/simt.h. Sections are by the architecture that brought the instructions; Hopper's (mbarrier, TMA,
-// wgmma) join as a third.
+// The device half is PTX ISA 7.4 (sm_80) and needs no toolkit header: NVRTC's built-in functions
+// are enough. The host half (STOCKPOT_HOST, set by the executor in tests/simt) calls the model of
+// the same instruction, declared in tests/simt/simt.h. Sections are by the architecture that
+// introduced the instructions; Hopper's (mbarrier, TMA, wgmma) would be a third.
 #pragma once
 
 typedef unsigned char u8;
@@ -15,7 +16,7 @@ typedef unsigned long long u64;
 
 // ---- every architecture ----------------------------------------------------------------------------------------
 
-// Dynamic shared memory of the block, on a boundary that every swizzle needs.
+// Dynamic shared memory of the block, on a boundary sufficient for every swizzle.
 #ifdef STOCKPOT_HOST
 #define DYNAMIC_SHARED(name) u8* const name = simt_dynamic
 #else
@@ -66,8 +67,8 @@ DEVICE u32 bf16_pair(float low, float high) {
 #endif
 }
 
-// Starts to copy `bytes` (0 to 16) from `from` to 16 bytes at shared address `to`; the rest becomes 0. Both are on
-// 16-byte boundaries, also when bytes is 0.
+// Starts to copy `bytes` (0 to 16) from `from` to 16 bytes at shared address `to`; the rest becomes
+// 0. Both are on 16-byte boundaries, even if bytes is 0.
 DEVICE void cp_async_16(u32 to, const void* from, u32 bytes) {
 #ifdef STOCKPOT_HOST
   simt_cp_async(to, from, 16, bytes);
@@ -85,8 +86,8 @@ DEVICE void cp_async_commit() {
 #endif
 }
 
-// Waits until at most `PENDING` of this thread's newest groups are under way. Other threads' copies are visible
-// only after a barrier that follows their wait.
+// Waits until at most `PENDING` of this thread's newest groups are in flight. Other threads' copies
+// are visible only after a barrier that follows their wait.
 template <int PENDING> DEVICE void cp_async_wait() {
 #ifdef STOCKPOT_HOST
   simt_cp_async_wait(PENDING);
@@ -95,8 +96,9 @@ template <int PENDING> DEVICE void cp_async_wait() {
 #endif
 }
 
-// Four 8x8 matrices of 16-bit elements. Lane 8j+r gives the shared address of row r of matrix j (16 bytes, on a
-// 16-byte boundary); lane l receives in r[j] the elements 2(l%4) and 2(l%4)+1 of row l/4.
+// Four 8x8 matrices of 16-bit elements. Lane 8j+r gives the shared address of row r of matrix j (16
+// bytes, on a 16-byte boundary); lane l receives in r[j] the elements 2(l%4) and 2(l%4)+1 of row
+// l/4.
 DEVICE void ldmatrix_x4(u32 (&r)[4], u32 row) {
 #ifdef STOCKPOT_HOST
   simt_ldmatrix(r, 4, false, row);
@@ -106,7 +108,8 @@ DEVICE void ldmatrix_x4(u32 (&r)[4], u32 row) {
 #endif
 }
 
-// As ldmatrix_x4, each matrix transposed: lane l receives in r[j] the elements l/4 of rows 2(l%4) and 2(l%4)+1.
+// As ldmatrix_x4, each matrix transposed: lane l receives in r[j] the elements l/4 of rows 2(l%4)
+// and 2(l%4)+1.
 DEVICE void ldmatrix_x4_transposed(u32 (&r)[4], u32 row) {
 #ifdef STOCKPOT_HOST
   simt_ldmatrix(r, 4, true, row);

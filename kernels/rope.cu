@@ -1,9 +1,10 @@
-// Rotary position embedding in place, half-rotation form (Su et al. 2021, arXiv 2104.09864; the pairing of GPT-NeoX
-// and transformers: element d of a head with element d + D/2, D = HEAD_WIDTH). INVERSE rotates back: the gradient.
+// Rotary position embedding in place, half-rotation form (Su et al. 2021, arXiv 2104.09864; the
+// pairing of GPT-NeoX and transformers: element d of a head with element d + D/2, D = HEAD_WIDTH).
+// INVERSE rotates back: the gradient.
 //
-// Grid: ceil(R / (BLOCK / 32)) blocks of BLOCK, a warp for each row; a lane rotates VECTOR neighbouring pairs at a
-// time. No shared memory. Moves 2 R cols elements of TYPE (the table stays in L2), 3 R cols flops. Pairs are
-// independent of one another.
+// Grid: ceil(R / (BLOCK / 32)) blocks of BLOCK, a warp for each row; a lane rotates VECTOR
+// neighbouring pairs at a time. No shared memory. Moves 2 R cols elements of TYPE (the table stays
+// in L2), 3 R cols flops. Pairs are independent of one another.
 #include "common.cuh"
 
 constexpr u32 PAIRS = HEAD_WIDTH / 2;
@@ -28,7 +29,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #pragma unroll
     for (int i = 0; i < VECTOR; i++) {
       const float s = INVERSE ? -sine[i] : sine[i];
-      // Fused: with two products, NVRTC 13.2 takes 34 registers on sm_90a, and only 6 blocks of 256 fit instead of 8.
+      // Fused: with two products, NVRTC 13.2 uses 34 registers on sm_90a, and only 6 blocks of 256
+      // fit instead of 8.
       a[i] = __fmaf_rn(low[i], cosine[i], -(high[i] * s));
       b[i] = __fmaf_rn(high[i], cosine[i], low[i] * s);
     }

@@ -1,13 +1,15 @@
-// SwiGLU (Shazeer 2020, arXiv 2002.05202): out = silu(gate) up, from one packed product, and its gradient.
+// SwiGLU (Shazeer 2020, arXiv 2002.05202): out = silu(gate) up, from one packed product, and its
+// gradient.
 //
-// Grid: (R, ceil(F / (8 BLOCK))) blocks of BLOCK; rows along x, where a grid may be long. A thread computes 8
-// neighbours. No shared memory. Elements are independent of one another.
+// Grid: (R, ceil(F / (8 BLOCK))) blocks of BLOCK; rows along x, where a grid may be long. A thread
+// computes 8 neighbours. No shared memory. Elements are independent of one another.
 #include "common.cuh"
 
 static_assert(BLOCK % 32 == 0, "whole warps");
 static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
 
-// 1 / (1 + e^-x): 0 and 1 far out, where e^-x is infinite or 0. Relative error below 2^-21 + |x| 2^-24.
+// 1 / (1 + e^-x): 0 and 1 far out, where e^-x is infinite or 0. Relative error below 2^-21 + |x|
+// 2^-24.
 DEVICE float sigmoid(float x) { return 1.0f / (1.0f + exp2_approx(-LOG2E * x)); }
 
 #if defined(KERNEL_swiglu_forward)
