@@ -9,7 +9,8 @@
 // cp.async. Scores stay in registers: the accumulator of one product is, rounded to bf16, the left
 // operand of the next.
 //   forward, backward_q: owns queries, streams keys and values
-//   backward_kv: owns keys and values, streams queries and dout; its scores are transposed (keys, queries)
+//   backward_kv: owns keys and values, streams queries and dout; its scores are transposed
+//     (keys, queries)
 // So each output element is summed by one thread, in an order that depends on T alone: no atomics,
 // equal bits. In return, the backward computes scores and dout v^T twice: 7 products, where
 // FlashAttention-2 has 5 and atomics.

@@ -2,12 +2,16 @@
 // one rounding to C_TYPE. A is (M, K), or (K, M) with TRANSPOSE_A; B is (K, N), or (N, K) with
 // TRANSPOSE_B.
 //
-// grid     one block a tile (TILE_M, TILE_N) of C, in one dimension; see `tile_of_block` for the order
+// grid     one block a tile (TILE_M, TILE_N) of C, in one dimension; see `tile_of_block` for the
+//          order
 // block    one warp a part (WARP_M, WARP_N) of the tile, as 16x8 products of mma.sync
-// shared   STAGES x (TILE_M + TILE_N) x TILE_K bf16, dynamic; after the sum C is staged in the same bytes for the store
-// bytes    A is read ceil(N / TILE_N) times and B ceil(M / TILE_M) times, mostly from L2; C once (twice with EPILOGUE)
+// shared   STAGES x (TILE_M + TILE_N) x TILE_K bf16, dynamic; after the sum C is staged in the same
+//          bytes for the store
+// bytes    A is read ceil(N / TILE_N) times and B ceil(M / TILE_M) times, mostly from L2; C once
+//          (twice with EPILOGUE)
 // flops    2 M N K
-// bits     an element of C is summed in ascending k, 16 at a time: the same for every tile, operand layout and VECTOR
+// bits     an element of C is summed in ascending k, 16 at a time: the same for every tile, operand
+//          layout and VECTOR
 //
 // Tiles of A and B pass through a ring of STAGES slots, STAGES - 1 of them in flight while one is
 // multiplied. A tile keeps its order in memory, and ldmatrix transposes if k does not run along its

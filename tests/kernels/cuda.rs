@@ -1,13 +1,13 @@
-//! The kernels, merges and whole trainings on the GPU cuda:0: the cases and bounds of the host
-//! executor, and equal bits each time. Without a GPU these are skipped, unless
-//! `STOCKPOT_REQUIRE_CUDA=1` (benches/gpu.sh). `STOCKPOT_CASES` names a part of the cases' names:
-//! others are left out. With `STOCKPOT_STAND_IN=1` the host executor stands in for the GPU: a
-//! rehearsal of this program and of what calls it.
+//! Kernels, merges and whole trainings on the GPU cuda:0: the cases and bounds of the host
+//! executor, and equal bits each time. Skipped without a GPU, unless `STOCKPOT_REQUIRE_CUDA=1`
+//! (benches/gpu.sh). If `STOCKPOT_CASES` is set, only cases whose names contain it run. With
+//! `STOCKPOT_STAND_IN=1` the host executor replaces the GPU: a rehearsal of this program and of its
+//! callers.
 
 use crate::nvrtc::recorder;
 use crate::simt::{Mode, Simt};
 use crate::tolerances::{Worst, bits, run};
-use crate::training_on::{self, is_training_on_the_cpu_but_for_bf16, small, trained};
+use crate::training_on::{self, matches_the_cpu_within_bf16, small, trained};
 use crate::{cases, merging_on, tiles};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -19,12 +19,12 @@ use stockpot::engine::model::Architecture;
 use stockpot::engine::ops::{Fill, GEMM_TILES};
 use stockpot::error::Result;
 
-/// Whether there is a GPU to test on; `false` is a skip, which is said loudly.
+/// Whether there is a GPU to test on; `false` skips the test and reports it on stderr.
 fn has_gpu() -> bool {
     let Err(missing) = open() else { return true };
     let required = std::env::var_os("STOCKPOT_REQUIRE_CUDA").is_some_and(|value| value == "1");
     assert!(!required, "STOCKPOT_REQUIRE_CUDA is set, but: {missing}");
-    // Past libtest, which would swallow what a passing test prints.
+    // Directly to stderr: libtest hides the output of a passing test.
     let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, no GPU: {missing}\n");
     false
 }
@@ -42,19 +42,19 @@ fn gpu() -> Device {
     open().expect("a GPU, as a moment ago")
 }
 
-/// Compiles what the cases launch, on all cores: one after another, a hundred files take half a minute. They go to the
-/// cache on disk, from which the device then has them.
+/// Compiles the kernels of the cases on all cores: one after another, a hundred files take half a
+/// minute. The device then loads them from the cache on disk.
 fn compile_ahead(architecture: &str) {
     let start = Instant::now();
     let units: BTreeSet<_> = recorder::of_cases().into_iter().map(|c| (c.file, c.options)).collect();
-    let compiler = Nvrtc::find(None).expect("the device has found one");
+    let compiler = Nvrtc::find(None).expect("the device found one");
     units.par_iter().for_each(|(file, options)| {
         compiler.compile(file, options, architecture).unwrap_or_else(|e| panic!("{e}"));
     });
     println!("{} kernels with their defines compiled in {:.1} s", units.len(), start.elapsed().as_secs_f64());
 }
 
-/// Failures that are collected before the rest is left out.
+/// Failures to collect before the remaining cases are skipped.
 const MOST_FAILURES: usize = 50;
 
 #[test]
@@ -76,12 +76,12 @@ fn every_case_is_within_its_bound_and_has_the_same_bits_again() {
                 worst.note(&case, &outputs);
                 failures.extend(outputs.iter().filter_map(|output| output.check(&case).err()));
                 if bits(&outputs) != bits(&again) {
-                    failures.push(format!("{}: other bits the second time", case.name));
+                    failures.push(format!("{}: different bits the second time", case.name));
                 }
             }
             Err(message) => {
                 failures.push(message);
-                // A fault is the context's end; another context may be had.
+                // A fault invalidates the context; another context may be available.
                 match open() {
                     Ok(another) => device = another,
                     Err(e) => {
@@ -92,7 +92,7 @@ fn every_case_is_within_its_bound_and_has_the_same_bits_again() {
             }
         }
         if failures.len() > MOST_FAILURES {
-            failures.push("and the rest was left out".into());
+            failures.push("and the remaining cases were skipped".into());
             break;
         }
     }
@@ -108,20 +108,20 @@ fn every_tile_of_the_product_gives_the_same_right_bits() {
     for layout in tiles::LAYOUTS {
         let first = tiles::product(&GEMM_TILES[0], layout, gpu());
         for tile in &GEMM_TILES {
-            assert!(first == tiles::product(tile, layout, gpu()), "{layout:?} {tile:?}: other bits");
+            assert!(first == tiles::product(tile, layout, gpu()), "{layout:?} {tile:?}: different bits");
         }
     }
 }
 
 #[test]
-fn training_is_training_on_the_cpu_but_for_bf16() {
+fn training_matches_the_cpu_within_bf16() {
     if has_gpu() {
-        is_training_on_the_cpu_but_for_bf16(gpu);
+        matches_the_cpu_within_bf16(gpu);
     }
 }
 
 #[test]
-fn training_has_the_same_bits_again_and_with_activations_computed_again() {
+fn training_has_the_same_bits_again_and_with_recomputed_activations() {
     if !has_gpu() {
         return;
     }
@@ -129,9 +129,9 @@ fn training_has_the_same_bits_again_and_with_activations_computed_again() {
     let one = trained(gpu(), &config, false);
     for recompute in [false, true] {
         let other = trained(gpu(), &config, recompute);
-        assert!(one.gradient == other.gradient, "recompute {recompute}: other gradients");
-        assert!(one.weights == other.weights, "recompute {recompute}: other weights");
-        assert!(one.losses == other.losses, "recompute {recompute}: other losses");
+        assert!(one.gradient == other.gradient, "recompute {recompute}: different gradients");
+        assert!(one.weights == other.weights, "recompute {recompute}: different weights");
+        assert!(one.losses == other.losses, "recompute {recompute}: different losses");
     }
 }
 
@@ -173,14 +173,14 @@ fn merges_have_the_bits_of_the_cpu_whatever_the_memory() {
 }
 
 #[test]
-fn recorded_launches_do_what_queued_ones_do() {
+fn captured_launches_do_the_same_as_queued_ones() {
     if !has_gpu() {
         return;
     }
     let mut device = gpu();
     let x = device.alloc(DType::F32, 1000).expect("memory");
     let mut repeat = Repeat::default();
-    // The first time they run, the second time they are recorded, the third the record runs alone.
+    // The first call runs the launches, the second captures them, later ones launch only the graph.
     for _ in 0..4 {
         device.upload(&x, &[0f32; 1000]).expect("upload");
         let fill = |device: &mut Device| device.run(&Fill { x: x.vector(), value: 2.5 });
@@ -195,7 +195,7 @@ fn memory_that_the_gpu_has_not_is_an_error_with_a_remedy() {
         return;
     }
     if stand_in() {
-        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: the host executor's memory has no bound of its own\n");
+        let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: the host executor's memory has no limit of its own\n");
         return;
     }
     let error = gpu().alloc(DType::F32, 1 << 44).map(|_| ()).expect_err("64 TiB");

@@ -1,6 +1,6 @@
-//! The executor of kernels (tests/simt), on small kernels of its own (tests/simt/kernels): each
+//! The host executor of kernels (tests/simt), on its own small kernels (tests/simt/kernels): each
 //! gives the right result in every mode, and each bug planted in it is reported by the modes that
-//! promise to.
+//! must report it.
 
 use crate::simt::{Build, Mode, Order, Patch, Simt, run_sanitized};
 use half::bf16;
@@ -50,7 +50,7 @@ fn whole(buffer: &Buffer) -> Arg {
     Arg::Matrix(buffer.vector())
 }
 
-/// Numbers of which each tells its place, small enough for exact sums.
+/// Numbers that depend on their position, small enough for exact sums.
 fn numbers(n: usize) -> Vec<f32> {
     (0..n).map(|i| ((i * 7 + 3) % 61) as f32 - 30.0).collect()
 }
@@ -174,7 +174,7 @@ const TWO_SUMS: &str = "float total; if (t % 2) total = warp_sum(parts[t]); else
 const TWO_READS: &str = "if (lane < 16) ldmatrix_x4(y, shared_address(left)); else ldmatrix_x4_transposed(y, \
                          shared_address(left)); ldmatrix_x4(x, shared";
 
-/// What is said of a result that is wrong although nothing was reported.
+/// The report of a wrong result without an error.
 const WRONG: &str = "wrong result";
 const HOOKED: Mode = Mode::HOOKED;
 const HOOKED_EARLY: Mode = Mode { late: false, ..Mode::HOOKED };
@@ -182,13 +182,13 @@ const HOOKED_EARLY: Mode = Mode { late: false, ..Mode::HOOKED };
 const BUGS: [Bug; 40] = [
     // Barriers
     bug("sum.cu", "__syncthreads();  // parts are complete", "", Mode::FORWARD, WRONG),
-    bug("sum.cu", "__syncthreads();  // parts are complete", "", HOOKED, "nobody has written"),
+    bug("sum.cu", "__syncthreads();  // parts are complete", "", HOOKED, "no thread has written"),
     bug("sum.cu", "__syncthreads();  // this half is complete", "", Mode::FORWARD, WRONG),
     bug("sum.cu", "__syncthreads();  // this half is complete", "", HOOKED, "race: "),
     bug("tiles.cu", "__syncthreads();  // the tiles are complete", "", Mode::REVERSE, WRONG),
-    bug("tiles.cu", "__syncthreads();  // the tiles are complete", "", HOOKED, "nobody has written"),
-    bug("tiles.cu", "__syncthreads();  // nobody reads the tiles any more", "", Mode::REVERSE, WRONG),
-    bug("tiles.cu", "__syncthreads();  // nobody reads the tiles any more", "", HOOKED, "race: "),
+    bug("tiles.cu", "__syncthreads();  // the tiles are complete", "", HOOKED, "no thread has written"),
+    bug("tiles.cu", "__syncthreads();  // all reads of the tiles are done", "", Mode::REVERSE, WRONG),
+    bug("tiles.cu", "__syncthreads();  // all reads of the tiles are done", "", HOOKED, "race: "),
     bug("tensor.cu", "__syncwarp();  // both are complete", "", HOOKED, "race: "),
     bug("sum.cu", "parts are complete", "parts\n  if (t > 99) return;", Mode::FORWARD, "threads wait at __syncthreads"),
     bug("sum.cu", "if (t < half) parts", "if (t < half) __syncthreads(), parts", Mode::FORWARD, "while others wait"),
@@ -201,10 +201,10 @@ const BUGS: [Bug; 40] = [
     bug("votes.cu", "const u32 any", "if (lane == 7) return;\n  const u32 any", Mode::FORWARD, "deadlock"),
     // Asynchronous copies
     bug("pipeline.cu", "cp_async_wait<STAGES - 2>();", "", Mode::FORWARD, WRONG),
-    bug("pipeline.cu", "cp_async_wait<STAGES - 2>();", "", HOOKED, "under way"),
-    bug("pipeline.cu", "cp_async_wait<STAGES - 2>();", "cp_async_wait<STAGES - 1>();", HOOKED, "under way"),
+    bug("pipeline.cu", "cp_async_wait<STAGES - 2>();", "", HOOKED, "in flight"),
+    bug("pipeline.cu", "cp_async_wait<STAGES - 2>();", "cp_async_wait<STAGES - 1>();", HOOKED, "in flight"),
     bug("pipeline.cu", "__syncthreads();  // run", "// run", Mode::REVERSE, WRONG),
-    bug("pipeline.cu", "__syncthreads();  // run", "// run", HOOKED_EARLY, "nobody has written"),
+    bug("pipeline.cu", "__syncthreads();  // run", "// run", HOOKED_EARLY, "no thread has written"),
     bug("pipeline.cu", "fetch(run + STAGES - 1)", "fetch(run + STAGES)", HOOKED, "race: "),
     bug("pipeline.cu", "  cp_async_wait<0>();\n", "  fetch(runs - 1);\n", Mode::FORWARD, "did not wait for"),
     bug("pipeline.cu", "stages + run % STAGES * RUN + 4 * t)", "stages + 3)", Mode::FORWARD, "boundary of 16"),
@@ -218,7 +218,7 @@ const BUGS: [Bug; 40] = [
     bug("tensor.cu", "right + lane % 16 * 8", "right + lane % 16 * 8 + 1", Mode::FORWARD, "16-byte boundary"),
     // Memory
     bug("sum.cu", "i < n; i +=", "i <= n; i +=", HOOKED, "outside every row"),
-    bug("sum.cu", "out[blockIdx.x] = total", "out[blockIdx.x + 1] = total", Mode::FORWARD, "behind an operand"),
+    bug("sum.cu", "out[blockIdx.x] = total", "out[blockIdx.x + 1] = total", Mode::FORWARD, "after an operand"),
     bug("sum.cu", "out[blockIdx.x] = total", "out[-1] = total", Mode::FORWARD, "before an operand"),
     bug("sum.cu", "out[blockIdx.x] = total", "out[2000] = total", Mode::FORWARD, "memory fault"),
     bug("copies.cu", "i < cols; i", "i < cols + 1; i", HOOKED, "outside every row"),
@@ -233,13 +233,13 @@ fn every_planted_bug_is_reported() {
     for Bug { file, from, to, mode, says } in BUGS {
         let check = CHECKS.iter().find(|(name, _)| *name == file).expect("a check of this kernel").1;
         let patch = Patch { file: file.into(), from: from.into(), to: to.into() };
-        let said = match check(&mut device(mode, Some(patch))) {
+        let report = match check(&mut device(mode, Some(patch))) {
             Ok(true) => "nothing".into(),
             Ok(false) => WRONG.into(),
             Err(error) => error.to_string(),
         };
-        if !said.contains(says) {
-            missed.push(format!("{file}, {from:?} -> {to:?}, {mode:?}: expected {says:?}, got: {said}"));
+        if !report.contains(says) {
+            missed.push(format!("{file}, {from:?} -> {to:?}, {mode:?}: expected {says:?}, got: {report}"));
         }
     }
     assert!(missed.is_empty(), "{}", missed.join("\n"));
@@ -266,11 +266,11 @@ fn a_launch_whose_arguments_are_not_the_kernels_parameters_is_refused() {
 }
 
 #[test]
-fn a_patch_that_does_not_fit_is_refused() {
+fn a_stale_patch_is_refused() {
     for (from, count) in [("no such text", 0), ("__syncthreads();", 2)] {
         let patch = Patch { file: "sum.cu".into(), from: from.into(), to: String::new() };
         let error = sum(&mut device(Mode::FORWARD, Some(patch))).expect_err("a stale patch").to_string();
-        assert!(error.contains(&format!("stale patch of sum.cu: `{from}` stands there {count} times")), "{error}");
+        assert!(error.contains(&format!("stale patch of sum.cu: `{from}` occurs {count} times")), "{error}");
     }
 }
 
@@ -309,7 +309,7 @@ fn launches_run_in_parallel_threads() {
 }
 
 #[test]
-fn a_recorded_graph_runs_again_and_again() {
+fn a_captured_graph_runs_repeatedly() {
     let mut device = device(Mode::FORWARD, None);
     let (x, out) = (upload(&mut device, &numbers(1000)), upload(&mut device, &nothing(3)));
     let kernel = launch("sum", 3, 256, 0, vec![whole(&x), whole(&out), Arg::U32(1000)]);
@@ -322,8 +322,8 @@ fn a_recorded_graph_runs_again_and_again() {
 }
 
 #[test]
-#[should_panic(expected = "an upload while a graph is recorded")]
-fn a_copy_while_a_graph_is_recorded_is_refused() {
+#[should_panic(expected = "an upload while a graph is being captured")]
+fn a_copy_during_capture_is_refused() {
     let mut device = device(Mode::FORWARD, None);
     let x = upload(&mut device, &numbers(8));
     let mut repeat = Repeat::default();
@@ -333,7 +333,7 @@ fn a_copy_while_a_graph_is_recorded_is_refused() {
 }
 
 #[test]
-fn a_block_that_does_not_end_is_given_up_and_says_where_its_threads_are() {
+fn a_block_that_does_not_end_is_given_up_and_its_threads_are_located() {
     let run = |mode: Mode, how: u32| {
         let simt = Simt::new(mode).with_folder("tests/simt/kernels").with_limit(Duration::from_millis(200));
         let mut device = simt.device(DType::F32);
@@ -351,7 +351,7 @@ fn a_block_that_does_not_end_is_given_up_and_says_where_its_threads_are() {
             let reverse = mode.order == Order::Reverse;
             let whereabouts = match how {
                 3 => "a shuffle in line 9",
-                // In reverse the second warp comes first, and of the first nobody has begun.
+                // In reverse the second warp runs first, and no thread of the first has begun.
                 _ if reverse => "40 runs; thread 41-63 waits at __syncthreads in line 10",
                 _ => "40 runs",
             };
@@ -380,9 +380,10 @@ fn a_grid_or_shared_memory_that_no_device_has_is_refused() {
     assert!(error.contains("1024 bytes of static and"), "{error}");
 }
 
-/// As arXiv 2511.10909 found it on Ampere: eight products and the sum so far are cut to 24 bits below the largest.
+/// As found on Ampere by arXiv 2511.10909: eight products and the sum so far are truncated to 24
+/// bits below the largest.
 #[test]
-fn products_are_cut_off_as_tensor_cores_do() {
+fn products_are_truncated_as_by_tensor_cores() {
     let mut device = device(Mode::FORWARD, None);
     let (mut a, mut b) = ([0f32; 16 * 16], [0f32; 16 * 8]);
     // Row 0 of a times column 0 of b: 2^24 + 1.5 + 0.5, then 2.
@@ -397,12 +398,13 @@ fn products_are_cut_off_as_tensor_cores_do() {
     let out = upload(&mut device, &nothing(16 * 8));
     device.run(&launch("tensor", 1, 32, 0, vec![whole(&x), whole(&y), whole(&out)])).expect("a right kernel");
     let out: Vec<f32> = device.to_vec(&out).expect("download");
-    // 1.5 and 0.5 are cut to 1 and 0, and 2^24 + 1 to 24 bits. Rounded one by one to nearest it were 2^24 + 4.
+    // 1.5 and 0.5 are truncated to 1 and 0, and 2^24 + 1 to 24 bits. Rounded one by one to nearest,
+    // the sum would be 2^24 + 4.
     assert_eq!([out[0], out[8], out[16]], [16_777_218.0, -16_777_218.0, f32::INFINITY]);
 }
 
 #[test]
-fn powers_are_off_by_what_the_device_may_be() {
+fn powers_have_the_error_allowed_on_the_device() {
     let mut device = device(Mode::FORWARD, None);
     let values: Vec<f32> =
         (0..4000).map(|i| (i - 2000) as f32 / 64.0 + 0.3).chain([0.0, -0.0, 200.0, -127.0]).collect();
@@ -427,7 +429,7 @@ fn sum_local_array(mode: Mode, n: u32) -> Result<Vec<f32>> {
 }
 
 #[test]
-fn who_leaves_a_local_array_is_found() {
+fn leaving_a_local_array_is_found() {
     for mode in Mode::ALL {
         assert!(
             sum_local_array(mode, 4).expect("a right launch").iter().zip(0..).all(|(&x, t)| x == (4 * t + 6) as f32)
@@ -435,12 +437,12 @@ fn who_leaves_a_local_array_is_found() {
     }
     let error = sum_local_array(Mode::HOOKED, 5).expect_err("an index outside the array").to_string();
     assert!(error.contains("outside its array"), "{error}");
-    let (passed, said) = run_sanitized("executor::sanitized_child");
-    assert!(!passed && said.contains("AddressSanitizer: stack-buffer-overflow"), "{said}");
+    let (passed, output) = run_sanitized("executor::sanitized_child");
+    assert!(!passed && output.contains("AddressSanitizer: stack-buffer-overflow"), "{output}");
 }
 
 #[test]
-#[ignore = "runs in the process that who_leaves_a_local_array_is_found starts, and ends it"]
+#[ignore = "runs in the process that leaving_a_local_array_is_found starts, and ends it"]
 fn sanitized_child() {
     let mode = Mode { build: Build::Sanitized, ..Mode::FORWARD };
     sum_local_array(mode, 4).expect("a right launch");

@@ -16,7 +16,7 @@ fn every_tile_gives_the_same_right_bits_in_every_mode() {
         let first = product(&GEMM_TILES[0], layout, device(Mode::FORWARD));
         for tile in &GEMM_TILES {
             for mode in Mode::ALL {
-                assert!(first == product(tile, layout, device(mode)), "{layout:?} {tile:?} {mode:?}: other bits");
+                assert!(first == product(tile, layout, device(mode)), "{layout:?} {tile:?} {mode:?}: different bits");
             }
         }
     });

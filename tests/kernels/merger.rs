@@ -1,6 +1,6 @@
-//! Merges put into a model on a device that runs kernels (the host executor): the bits of the CPU
-//! from any memory, copies beside launches that wait for each other, and checkpoints that must be
-//! refused by name.
+//! Merges into a model on a device that runs kernels (the host executor): bit-identical to the CPU
+//! with any amount of memory, copies on the side stream and launches that wait for each other, and
+//! invalid checkpoints refused by name.
 
 use crate::merging_on::*;
 use crate::simt::{Mode, Simt};
@@ -19,7 +19,7 @@ fn merges_have_the_bits_of_the_cpu_whatever_the_memory() {
 }
 
 #[test]
-fn and_when_copies_overtake_launches() {
+fn merges_have_the_bits_of_the_cpu_when_copies_overtake_launches() {
     merges_have_the_bits_of_the_cpu(|| Simt::bf16(Mode::EARLY));
 }
 
@@ -30,21 +30,22 @@ enum Forgets {
     Join,
 }
 
-/// Counts what is allocated and copied aside, and may forget how the two queues wait for each other.
+/// Counts bytes allocated and uploaded on the side stream, and may omit a wait between the two
+/// queues.
 struct Watched {
     inner: Simt,
     forgets: Forgets,
     allocated: Arc<AtomicU64>,
-    aside: Arc<AtomicU64>,
+    uploaded: Arc<AtomicU64>,
     free: Option<u64>,
 }
 
 impl Watched {
     fn device(mode: Mode, forgets: Forgets) -> (Device, Arc<AtomicU64>, Arc<AtomicU64>) {
-        let (allocated, aside) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (allocated, uploaded) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (inner, free) = (Simt::new(mode), Some(3 << 30));
-        let watched = Watched { inner, forgets, allocated: allocated.clone(), aside: aside.clone(), free };
-        (Device::with_executor("watched", Box::new(watched), DType::Bf16), allocated, aside)
+        let watched = Watched { inner, forgets, allocated: allocated.clone(), uploaded: uploaded.clone(), free };
+        (Device::with_executor("watched", Box::new(watched), DType::Bf16), allocated, uploaded)
     }
 }
 
@@ -63,7 +64,7 @@ impl Executor for Watched {
         if self.forgets == Forgets::Fork { Ok(()) } else { self.inner.fork_uploads() }
     }
     fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
-        self.aside.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.uploaded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.inner.upload_aside(to, bytes)
     }
     fn join_uploads(&mut self) -> Result<()> {
@@ -78,7 +79,7 @@ impl Executor for Watched {
 }
 
 #[test]
-fn a_wait_that_is_forgotten_shows() {
+fn an_omitted_wait_gives_wrong_results() {
     let stored = Stored::new(&[BF16; 3]);
     let (pool, pairs) = (stored.pool(), pairs_and_singles(3));
     let all = [sum(&[(0, 0.25), (1, 0.5), (2, 0.25)])];
@@ -98,18 +99,21 @@ fn a_wait_that_is_forgotten_shows() {
 }
 
 #[test]
-fn memory_is_what_was_set_aside_and_each_checkpoint_is_copied_as_seldom_as_can_be() {
+fn memory_stays_within_the_budget_and_checkpoints_are_copied_as_rarely_as_possible() {
     let stored = Stored::new(&[BF16; 6]);
     let (pool, pairs) = (stored.pool(), pairs_and_singles(6));
     let used = |budget: u64, prefetches: usize| {
-        let (mut device, allocated, aside) = Watched::device(Mode::FORWARD, Forgets::Nothing);
+        let (mut device, allocated, uploaded) = Watched::device(Mode::FORWARD, Forgets::Nothing);
         let before = {
             Model::without_weights(&mut device, pool.config()).expect("memory");
             allocated.load(Ordering::Relaxed)
         };
         merged(&mut device, &pool, &pairs, budget, prefetches).expect("merges");
         let small = 12 * 2;
-        (allocated.load(Ordering::Relaxed) - 2 * before - small, aside.load(Ordering::Relaxed) / (stored.bytes() - 15))
+        (
+            allocated.load(Ordering::Relaxed) - 2 * before - small,
+            uploaded.load(Ordering::Relaxed) / (stored.bytes() - 15),
+        )
     };
     assert_eq!(used(u64::MAX, 0), (6 * stored.bytes(), 6));
     assert_eq!(used(u64::MAX, 9), (6 * stored.bytes(), 6));
@@ -149,7 +153,7 @@ fn a_weight_that_is_not_finite_is_named_where_its_mixture_is_loaded() {
             for (position, m) in merger.order().to_vec().into_iter().enumerate() {
                 match merger.load(device, position, &model) {
                     Ok(()) => {
-                        // The faulty one comes in meanwhile, which is nobody's error yet.
+                        // The faulty one is loaded meanwhile, which is not an error yet.
                         (0..9).for_each(|_| merger.prefetch(device));
                         let weights: Vec<f32> = device.to_vec(&model.master).expect("weights");
                         let bits: Vec<u32> = weights.into_iter().map(f32::to_bits).collect();
@@ -172,7 +176,7 @@ fn a_weight_that_is_not_finite_is_named_where_its_mixture_is_loaded() {
 }
 
 #[test]
-fn a_file_that_changes_is_named_when_it_is_read_and_not_missed_while_it_is_resident() {
+fn a_changed_file_is_named_when_it_is_read_and_not_needed_while_it_is_resident() {
     let stored = Stored::new(&[BF16; 3]);
     let pool = stored.pool();
     let sums = [sum(&[(0, 0.5), (1, 0.5)]), sum(&[(0, 0.25), (1, 0.75)]), sum(&[(1, 0.5), (2, 0.5)])];
@@ -186,7 +190,7 @@ fn a_file_that_changes_is_named_when_it_is_read_and_not_missed_while_it_is_resid
             merger.load(device, 0, &model).expect("an average");
             let file = stored.paths[0].join("model.safetensors");
             File::options().write(true).open(file).and_then(|file| file.set_len(1000)).expect("a shorter file");
-            merger.load(device, 1, &model).expect("what is resident is what was opened");
+            merger.load(device, 1, &model).expect("the resident checkpoint is the one that was opened");
             let weights: Vec<f32> = device.to_vec(&model.master).expect("weights");
             assert!(weights.into_iter().map(f32::to_bits).eq(stored.average(&sums[1])));
             fs::remove_file(stored.paths[2].join("model.safetensors")).expect("no file");
@@ -198,7 +202,7 @@ fn a_file_that_changes_is_named_when_it_is_read_and_not_missed_while_it_is_resid
 }
 
 #[test]
-fn a_sum_that_overflows_is_named_by_its_tensor_and_one_that_only_might_is_not() {
+fn a_sum_that_overflows_is_named_by_its_tensor_and_a_cancelling_sum_is_accepted() {
     let stored = Stored::new(&[BF16, F32]);
     let pool = stored.pool();
     let sums = [sum(&[(0, 1e40), (1, 1.0)]), sum(&[(1, 1e40), (1, -1e40)])];

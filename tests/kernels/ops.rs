@@ -1,6 +1,6 @@
 //! Every kernel on the host executor (tests/simt): every case of tests/support/cases.rs against the
-//! f64 reference, with operands in bf16 as on a GPU, and bit for bit the same in every mode.
-//! Kernels that are written for f32 too meet the bounds that the CPU meets.
+//! f64 reference, with operands in bf16 as on a GPU, and bit-identical in every mode. Kernels that
+//! also support f32 meet the CPU's bounds.
 
 use crate::cases::{self, Case};
 use crate::harness::Harness;
@@ -16,8 +16,8 @@ fn run(case: &Case, simt: Simt, compute: DType) -> Result<Vec<Output>, String> {
     Ok(tolerances::run(case, simt.device(compute))?.0)
 }
 
-/// Whether a case runs in a mode. Random numbers find all that depends on the order of threads, and hooks find it in
-/// small shapes.
+/// Whether a case runs in a mode. Random numbers find everything that depends on the order of
+/// threads; for the hooked mode small shapes suffice.
 fn runs_in(case: &Case, mode: Mode) -> bool {
     let random = case.name.contains("Random");
     let large = ["(300,", "700 x", "100003"].iter().any(|part| case.name.contains(part));
@@ -34,7 +34,7 @@ fn check_case(case: &Case, compute: DType, worst: &Mutex<Worst>) -> Result<(), S
     first.iter().try_for_each(|output| output.check(case))?;
     for mode in Mode::ALL.into_iter().skip(1).filter(|&mode| runs_in(case, mode)) {
         if bits(&first) != bits(&run(case, Simt::new(mode), compute).map_err(|e| format!("{mode:?}: {e}"))?) {
-            return Err(format!("{}: other bits in {mode:?} than in {:?}", case.name, Mode::FORWARD));
+            return Err(format!("{}: different bits in {mode:?} than in {:?}", case.name, Mode::FORWARD));
         }
     }
     Ok(())
@@ -46,7 +46,8 @@ fn cases_of(family: &str) -> Vec<Case> {
     cases
 }
 
-/// Every case of a family: right in `compute`, and the same in every mode. Prints the worst errors.
+/// Checks that every case of a family is right in `compute` and the same in every mode. Prints the
+/// worst errors.
 fn check(family: &str, compute: DType) {
     let worst = Mutex::default();
     if let Err(message) = cases_of(family).par_iter().try_for_each(|case| check_case(case, compute, &worst)) {
@@ -55,7 +56,7 @@ fn check(family: &str, compute: DType) {
     println!("operands in {compute:?}:\n{}", worst.into_inner().expect("no panic while locked"));
 }
 
-/// One test for each family of ops, so that they run side by side.
+/// One test for each family of ops, so that they run in parallel.
 macro_rules! families {
     ($($test:ident: $prefix:literal $(, $f32:ident)?;)*) => {
         const FAMILIES: &[&str] = &[$($prefix),*];
@@ -121,9 +122,10 @@ fn kernels_in_files() -> BTreeSet<(String, String)> {
     found
 }
 
-/// A kernel is selected by its name alone, so each file refuses to compile without the name of one of its kernels.
+/// A kernel is selected by its name alone, so each file refuses to compile without the name of one
+/// of its kernels.
 #[test]
-fn no_file_compiles_unless_one_of_its_kernels_is_named() {
+fn no_file_compiles_without_the_name_of_one_of_its_kernels() {
     let launches = launches();
     let launched = launches.values().map(|launch| (launch.file.to_string(), launch.kernel.to_string())).collect();
     assert_eq!(kernels_in_files(), launched, "kernels in kernels/, and those that cases launch");
@@ -142,11 +144,12 @@ fn no_file_compiles_unless_one_of_its_kernels_is_named() {
     });
 }
 
-/// AddressSanitizer finds what the executor's own checks do not: a kernel that leaves one of its local arrays.
+/// AddressSanitizer finds a fault that the executor's own checks do not: a kernel that leaves one
+/// of its local arrays.
 #[test]
 fn no_kernel_leaves_a_local_array() {
-    let (passed, said) = run_sanitized("ops::sanitized_child");
-    assert!(passed, "{said}");
+    let (passed, output) = run_sanitized("ops::sanitized_child");
+    assert!(passed, "{output}");
 }
 
 #[test]

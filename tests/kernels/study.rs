@@ -14,7 +14,7 @@ use stockpot::engine::model::{Architecture, Batch, Config, MemoryPlan};
 use stockpot::error::{Error, Result};
 use stockpot::study::{self, Options, Phase, Study};
 
-/// [`write_study`] with a model that kernels take, and few steps.
+/// [`write_study`] with a model that the kernels support, and few steps.
 fn write_small_study(directory: &Path) {
     write_study(directory);
     let text = study_toml(&PARTITIONS[..2])
@@ -49,21 +49,21 @@ fn perplexities(report: &Value, subject: &str) -> Vec<f64> {
 fn a_study_runs_on_kernels_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     write_small_study(dir.path());
-    let place = |mode| DeviceSpec::accelerator(move || Ok(Simt::bf16(mode))).expect("it opens");
+    let spec = |mode| DeviceSpec::accelerator(move || Ok(Simt::bf16(mode))).expect("it opens");
     let cpu = run(dir.path(), "cpu", DeviceSpec::cpu());
-    let kernels = run(dir.path(), "kernels", place(Mode::FORWARD));
+    let kernels = run(dir.path(), "kernels", spec(Mode::FORWARD));
     for subject in ["seq", "merged", "ind"] {
         let (ours, theirs) = (perplexities(&kernels, subject), perplexities(&cpu, subject));
         assert!(!ours.is_empty() && ours.len() == theirs.len());
         for (ours, theirs) in ours.iter().zip(&theirs) {
-            // A mean over hundreds of tokens of losses that are each off by some thousandths.
+            // A mean over hundreds of tokens, each loss off by some thousandths.
             assert!((ours / theirs - 1.0).abs() < 5e-3, "{subject}: {ours}, on the CPU {theirs}");
         }
     }
     // Another order of threads and blocks, in another directory: every file the same.
-    run(dir.path(), "again", place(Mode::REVERSE));
+    run(dir.path(), "again", spec(Mode::REVERSE));
     assert_same_tree(&tree(&dir.path().join("kernels")), &tree(&dir.path().join("again")));
-    // Models of one device are not taken for those of another.
+    // Models of one device are not reused on another.
     let device = fs::read_to_string(dir.path().join("kernels/device")).expect("the device's name");
     assert_eq!(device.trim(), "simt");
     assert_ne!(
@@ -72,11 +72,11 @@ fn a_study_runs_on_kernels_alone() {
     );
 }
 
-/// A device that is lost at the `left`-th result that is asked of it.
+/// A device that is lost at the `left`-th fetch of a result.
 struct Losing {
     inner: Simt,
     left: Arc<AtomicI64>,
-    /// Bytes that it says are free.
+    /// Free bytes that it reports.
     free: Option<u64>,
 }
 
@@ -120,32 +120,33 @@ impl Executor for Losing {
 }
 
 #[test]
-fn a_study_whose_device_was_lost_goes_on_to_the_same_bits() {
+fn a_study_whose_device_was_lost_resumes_with_the_same_bits() {
     let dir = tempfile::tempdir().expect("a directory");
     write_small_study(dir.path());
     let left = Arc::new(AtomicI64::new(i64::MAX));
     let shared = left.clone();
-    let place = DeviceSpec::accelerator(move || {
+    let spec = DeviceSpec::accelerator(move || {
         let executor = Losing { inner: Simt::new(Mode::FORWARD), left: shared.clone(), free: None };
         Ok(Device::with_executor("simt", Box::new(executor), DType::Bf16))
     });
-    let place = place.expect("it opens");
-    run(dir.path(), "whole", place.clone());
+    let spec = spec.expect("it opens");
+    run(dir.path(), "whole", spec.clone());
     let study = Study::read(&dir.path().join("study.toml")).expect("a study");
-    // Two results a step: within the seed, before and after its partial checkpoint, within a module, while scoring.
+    // Two results a step: within the seed, before and after its partial checkpoint, within a
+    // module, while scoring.
     for lost_after in [3, 9, 13, 40] {
         left.store(lost_after, Ordering::Relaxed);
-        let options = Options { until: Phase::Report, threads: 2, spec: place.clone() };
+        let options = Options { until: Phase::Report, threads: 2, spec: spec.clone() };
         let lost = study::run(&study, "", &dir.path().join("lost"), &options).expect_err("the device is lost");
         assert!(lost.to_string().contains("the device is lost"), "{lost}");
     }
     left.store(i64::MAX, Ordering::Relaxed);
-    run(dir.path(), "lost", place);
+    run(dir.path(), "lost", spec);
     assert_same_tree(&tree(&dir.path().join("whole")), &tree(&dir.path().join("lost")));
 }
 
 #[test]
-fn a_training_that_does_not_fit_the_memory_is_refused_with_the_micro_batch_that_does() {
+fn a_training_that_does_not_fit_is_refused_with_the_micro_batch_that_does() {
     let dir = tempfile::tempdir().expect("a directory");
     write_small_study(dir.path());
     let study = Study::read(&dir.path().join("study.toml")).expect("a study");
@@ -158,7 +159,7 @@ fn a_training_that_does_not_fit_the_memory_is_refused_with_the_micro_batch_that_
         MemoryPlan::of_training(&config, DType::Bf16, shape, 4, false).expect("a plan").total()
     };
     assert!(bytes(1) < bytes(2) && bytes(2) < bytes(4));
-    let place = |free: u64| {
+    let spec = |free: u64| {
         DeviceSpec::accelerator(move || {
             let left = Arc::new(AtomicI64::new(i64::MAX));
             let executor = Losing { inner: Simt::new(Mode::FORWARD), left, free: Some(free) };
@@ -166,7 +167,7 @@ fn a_training_that_does_not_fit_the_memory_is_refused_with_the_micro_batch_that_
         })
     };
     let run = |out: &str, free: u64| {
-        let options = Options { until: Phase::Seed, threads: 1, spec: place(free).expect("it opens") };
+        let options = Options { until: Phase::Seed, threads: 1, spec: spec(free).expect("it opens") };
         study::run(&study, "", &dir.path().join(out), &options)
     };
     for (micro, fix) in [(2, "set micro_batch = 2"), (1, "set micro_batch = 1")] {

@@ -1,14 +1,14 @@
-//! The matrix product's kernel with a tile of choice. Shapes as small as those of
-//! tests/support/cases.rs all get the smallest tile; here each tile of the table takes its turn,
-//! with rows on boundaries of 16 bytes whose ends are not whole vectors, on the host executor
-//! (gemm.rs) and on a GPU (cuda.rs). All of them must give the same bits.
+//! The matrix product's kernel with each tile. Shapes as small as those of tests/support/cases.rs
+//! all get the smallest tile; here each tile of the table is used, with rows on 16-byte boundaries
+//! whose ends are not whole vectors, on the host executor (gemm.rs) and on a GPU (cuda.rs). All
+//! must give the same bits.
 
 use crate::harness::Harness;
 use crate::reference;
 use stockpot::engine::device::{Device, Host, Launch, Op, Operands};
 use stockpot::engine::ops::{Epilogue, Gemm, GemmTile};
 
-/// A product with this tile, whatever its shape.
+/// A product with the given tile, whatever its shape.
 struct Tiled(Gemm, &'static GemmTile);
 
 impl Op for Tiled {
@@ -29,20 +29,20 @@ impl Op for Tiled {
     }
 }
 
-/// One above a whole vector: with a gap of 7 every row begins on a boundary. Several tiles both ways, also of the largest
-/// tile, and more steps along k than any has stages.
+/// One more than a whole vector, so that with a gap of 7 every row begins on a boundary. Several
+/// tiles both ways, even of the largest tile, and more steps along k than any tile has stages.
 const SHAPE: (usize, usize, usize) = (137, 265, 329);
 const GAP: usize = 7;
 
-/// Layouts of a training step and the fourth, each with an epilogue: forward into the residual stream, gradient of the
-/// input, gradient of a weight, and a product in f32.
+/// The three layouts of a training step and the fourth, each with an epilogue: forward into the
+/// residual stream, gradient of the input, gradient of a weight, and a product in f32.
 pub const LAYOUTS: [(bool, bool); 4] = [(false, true), (false, false), (true, false), (true, true)];
 
-/// Sums in f32; into bf16 one rounding more, of at most half of a unit in the last of 8 bits.
+/// Sums in f32; bf16 outputs have one more rounding, of at most half a unit in the last of 8 bits.
 const BOUND_F32: f64 = 2e-6;
 const BOUND_BF16: f64 = 1.01 / 256.0;
 
-/// C of a product on `device`, after it was held against the reference.
+/// C of a product on `device`, after comparison with the reference.
 pub fn product(tile: &'static GemmTile, (ta, tb): (bool, bool), device: Device) -> Vec<u32> {
     let (m, n, k) = SHAPE;
     let mut harness = Harness::new(device, GAP);

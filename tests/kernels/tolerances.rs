@@ -1,5 +1,5 @@
-//! What kernels must compute on every executor: the cases with the bounds of bf16, on the host
-//! executor (ops.rs) and on a GPU (cuda.rs).
+//! Tolerances of kernels on every executor: the cases with the bounds of bf16, on the host executor
+//! (ops.rs) and on a GPU (cuda.rs).
 
 use crate::cases::{Built, Case, TOLERANCES};
 use crate::harness::{Harness, Role};
@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use stockpot::engine::device::{DType, Device};
 
-/// How far a kernel's outputs may be from the f64 reference computed from the operands' bf16 values, as `bound` in
-/// tests/support/cases.rs: f32 outputs, and bf16 outputs.
+/// Maximum error of a kernel's f32 and bf16 outputs against the f64 reference computed from the
+/// operands' bf16 values, as `bound` in tests/support/cases.rs.
 struct Bound {
     op: &'static str,
     f32: f64,
@@ -16,7 +16,7 @@ struct Bound {
     reason: &'static str,
 }
 
-/// The most that one rounding to bf16, which has 8 significant bits, changes a number of magnitude 1.
+/// Maximum change of a number of magnitude 1 by one rounding to bf16, which has 8 significant bits.
 const ROUNDING: f64 = 1.0 / 256.0;
 
 const fn row(op: &'static str, f32: f64, bf16: f64, reason: &'static str) -> Bound {
@@ -46,10 +46,10 @@ const KERNEL_TOLERANCES: [Bound; 18] = [
     row("loss_sum", 1e-7, 0.0, "a sum in f64, read as f32"),
     row("adamw_step", 1e-7, 0.0, "computed in f64, rounded once"),
     row("merge", 0.0, 0.0, "the same roundings in the same order, the copy's too"),
-    row("adamw", 3e-7, 1.01 * ROUNDING, "eight roundings in a row, and one of the copy"),
+    row("adamw", 3e-7, 1.01 * ROUNDING, "eight consecutive roundings, and one of the copy"),
 ];
 
-/// The worst error of each output of each op, and the case that has it.
+/// The worst error of each output of each op, and its case.
 #[derive(Default)]
 pub struct Worst(BTreeMap<String, (f64, String)>);
 
@@ -77,7 +77,7 @@ pub struct Output {
     pub name: &'static str,
     pub values: Vec<f64>,
     pub dtype: DType,
-    /// Its largest error as a part of the larger of 0.1 and the largest expected magnitude.
+    /// Its largest error relative to the larger of 0.1 and the largest expected magnitude.
     pub error: f64,
     pub bound: f64,
     pub reason: &'static str,
@@ -89,8 +89,8 @@ fn output_types(harness: &Harness) -> Vec<(&'static str, DType)> {
     outputs.map(|t| (t.name, t.buffer.dtype())).collect()
 }
 
-/// Runs a case on a device of kernels, and gives that back: on a GPU it holds kernels that are loaded. An error is what the
-/// executor or the harness reported.
+/// Runs a case on a device of kernels and returns the device, which on a GPU holds loaded kernels.
+/// An error is that of the executor or the harness.
 pub fn run(case: &Case, device: Device) -> Result<(Vec<Output>, Device), String> {
     let compute = device.compute_dtype();
     let mut harness = Harness::new(device, case.gap);
@@ -110,7 +110,7 @@ pub fn run(case: &Case, device: Device) -> Result<(Vec<Output>, Device), String>
         let mut error = values.iter().zip(&want).map(error_of).fold(0.0, f64::max) / largest;
         let dtype = types.iter().find(|(n, _)| *n == name).map_or(DType::F64, |(_, dtype)| *dtype);
         let (bound, reason) = bound_of(op.name(), compute, dtype);
-        // Where nothing may differ, zeros have the sign that they should.
+        // Where nothing may differ, zeros must have the right sign too.
         if bound == 0.0 && values.iter().zip(&want).any(|(got, want)| got.to_bits() != want.to_bits()) {
             error = error.max(f64::MIN_POSITIVE);
         }
@@ -120,7 +120,7 @@ pub fn run(case: &Case, device: Device) -> Result<(Vec<Output>, Device), String>
 }
 
 impl Output {
-    /// An error if it is farther from the reference than its kernel may be.
+    /// An error if it differs from the reference by more than its bound.
     pub fn check(&self, case: &Case) -> Result<(), String> {
         let Output { name, dtype, error, bound, reason, .. } = self;
         if error <= bound {

@@ -1,12 +1,13 @@
-//! A few steps of training on the host executor, beside the CPU device and within what bf16 loses.
+//! A few training steps on the host executor, compared with the CPU device within the error of
+//! bf16.
 
 use crate::simt::{Mode, Simt};
-use crate::training_on::{self, is_training_on_the_cpu_but_for_bf16, small, trained};
+use crate::training_on::{self, matches_the_cpu_within_bf16, small, trained};
 use stockpot::engine::model::Architecture;
 
 #[test]
-fn training_on_kernels_is_training_on_the_cpu_but_for_bf16() {
-    is_training_on_the_cpu_but_for_bf16(|| Simt::bf16(Mode::FORWARD));
+fn training_on_kernels_matches_the_cpu_within_bf16() {
+    matches_the_cpu_within_bf16(|| Simt::bf16(Mode::FORWARD));
 }
 
 #[test]
@@ -15,13 +16,13 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
 }
 
 #[test]
-fn training_has_the_same_bits_in_every_order_and_with_activations_computed_again() {
+fn training_has_the_same_bits_in_every_order_and_with_recomputed_activations() {
     let config = small(Architecture::Olmo2, false);
     let one = trained(Simt::bf16(Mode::FORWARD), &config, false);
     for (mode, recompute) in [(Mode::FORWARD, true), (Mode::REVERSE, false), (Mode::EARLY, false)] {
         let other = trained(Simt::bf16(mode), &config, recompute);
-        assert!(one.gradient == other.gradient, "{mode:?} recompute {recompute}: other gradients");
-        assert!(one.weights == other.weights, "{mode:?} recompute {recompute}: other weights");
-        assert!(one.losses == other.losses, "{mode:?} recompute {recompute}: other losses");
+        assert!(one.gradient == other.gradient, "{mode:?} recompute {recompute}: different gradients");
+        assert!(one.weights == other.weights, "{mode:?} recompute {recompute}: different weights");
+        assert!(one.losses == other.losses, "{mode:?} recompute {recompute}: different losses");
     }
 }

@@ -1,11 +1,10 @@
-//! What a kernel takes of a GPU, as ptxas tells it in the log and as the CUBIN itself (an ELF file)
-//! holds it.
+//! A kernel's resource usage, from ptxas in the log and from the CUBIN itself (an ELF file).
 
 /// One kernel of a CUBIN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
     pub registers: u32,
-    /// Bytes a thread has in local memory: spilled registers, arrays that are indexed at run time.
+    /// Bytes of local memory per thread: spilled registers, arrays indexed at run time.
     pub stack: u32,
     pub spilled: u32,
     /// Static, in bytes.
@@ -17,7 +16,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// `None` when the log or the CUBIN does not have the kernel.
+    /// `None` if the kernel is missing from the log or the CUBIN.
     pub fn of(kernel: &str, log: &str, cubin: &[u8]) -> Option<Usage> {
         let from = log.find(&format!("Compiling entry function '{kernel}'"))?;
         let rest = &log[from..];
@@ -42,7 +41,7 @@ fn number_before(text: &str, unit: &str) -> Option<u32> {
 /// Attributes of a section `.nv.info.<kernel>`.
 const MAX_THREADS: u8 = 0x05;
 const PARAMETER: u8 = 0x17;
-/// The attribute's value is so many bytes; else it is two bytes.
+/// The attribute's value has an explicit size in bytes; otherwise it is two bytes.
 const SIZED: u8 = 4;
 
 /// The launch bound and the bytes of each parameter.
@@ -68,8 +67,8 @@ pub const FMUL: u16 = 0x20;
 pub const FADD: u16 = 0x21;
 pub const FFMA: u16 = 0x23;
 
-/// The operation of each instruction of a kernel: the low 9 bits of its 16 bytes, without the 3 bits of the operand form
-/// (as observed in the output of NVRTC 13.2 for sm_80 to sm_120).
+/// The operation of each instruction of a kernel: the low 9 bits of its 16 bytes, without the 3
+/// bits of the operand form (as observed in the output of NVRTC 13.2 for sm_80 to sm_120).
 pub fn operations(kernel: &str, cubin: &[u8]) -> Option<Vec<u16>> {
     let text = section(&format!(".text.{kernel}"), cubin)?;
     Some(text.chunks_exact(16).map(|code| u16::from_le_bytes([code[0], code[1]]) & 0x1ff).collect())

@@ -1,10 +1,10 @@
-//! The NVRTC gate, a module of tests/kernels, which needs no GPU: every kernel in every
-//! configuration that training, scoring and the cases of tests/support/cases.rs launch compiles for
-//! every architecture, spills nothing, fits the GPU, and takes the arguments that its op gives.
-//! `table.md` holds the registers and the occupancy of what ships; `STOCKPOT_UPDATE=1` writes it
-//! again.
+//! The NVRTC tests, a module of tests/kernels, which need no GPU: every kernel, in every
+//! configuration launched by training, scoring and the cases of tests/support/cases.rs, compiles
+//! for every architecture, spills nothing, fits the GPU, and takes the arguments that its op
+//! passes. `table.md` has the registers and the occupancy of the configurations of training and
+//! scoring; `STOCKPOT_UPDATE=1` regenerates it.
 //!
-//! Without NVRTC the gate is skipped, unless `STOCKPOT_REQUIRE_NVRTC=1` (.ci/run).
+//! Without NVRTC these tests are skipped, unless `STOCKPOT_REQUIRE_NVRTC=1` (.ci/run).
 
 mod cubin;
 pub mod recorder;
@@ -17,7 +17,7 @@ use std::fmt::Write;
 use std::path::Path;
 use stockpot::engine::device::nvrtc::Nvrtc;
 
-/// What one multiprocessor has, and a block may take (CUDA C++ Programming Guide, compute capabilities).
+/// Limits of one multiprocessor and of a block (CUDA C++ Programming Guide, compute capabilities).
 struct Architecture {
     name: &'static str,
     threads: u32,
@@ -28,7 +28,7 @@ struct Architecture {
 
 const fn architecture(name: &'static str, threads: u32, blocks: u32, shared_kb: u32) -> Architecture {
     let shared_bytes = shared_kb << 10;
-    // One KB of each block is the system's.
+    // The system reserves one KB per block.
     Architecture { name, threads, blocks, shared_bytes, shared_bytes_per_block: shared_bytes - SYSTEM_SHARED }
 }
 
@@ -41,14 +41,14 @@ const ARCHITECTURES: [Architecture; 6] = [
     architecture("sm_100", 2048, 32, 228),
     architecture("sm_120", 1536, 24, 100),
 ];
-/// 32-bit registers of a multiprocessor; each warp takes them in units of 256.
+/// 32-bit registers of a multiprocessor; warps allocate them in units of 256.
 const REGISTERS: u32 = 65_536;
 const REGISTER_UNIT: u32 = 256;
-/// The release that `table.md` was measured with; `.ci/run` installs it.
+/// The NVRTC release of `table.md`; `.ci/run` installs it.
 const PINNED: (u32, u32) = (13, 2);
 
 impl Architecture {
-    /// Blocks of a configuration that run side by side on one multiprocessor.
+    /// Concurrent blocks of a configuration on one multiprocessor.
     fn occupancy(&self, configuration: &Configuration, usage: &Usage) -> u32 {
         let warps = configuration.block.div_ceil(32);
         let registers = warps * (usage.registers * 32).next_multiple_of(REGISTER_UNIT);
@@ -58,7 +58,7 @@ impl Architecture {
         limits.into_iter().min().expect("four limits")
     }
 
-    /// What is wrong with a configuration on this architecture.
+    /// The faults of a configuration on this architecture.
     fn faults(&self, configuration: &Configuration, usage: &Usage) -> Vec<String> {
         let shared = usage.shared_bytes + configuration.shared_bytes;
         let checks = [
@@ -77,13 +77,13 @@ impl Architecture {
     }
 }
 
-/// An NVRTC; `None` is a skip, which is said loudly.
+/// Finds NVRTC; `None` skips the test and reports it on stderr.
 fn nvrtc() -> Option<Nvrtc> {
     match Nvrtc::find(None) {
         Ok(nvrtc) => Some(nvrtc),
         Err(missing) if required() => panic!("STOCKPOT_REQUIRE_NVRTC is set, but: {}", missing.what()),
         Err(missing) => {
-            // Past libtest, which would swallow what a passing test prints.
+            // Directly to stderr: libtest hides the output of a passing test.
             let (what, fix) = (missing.what(), missing.fix());
             let _ = std::io::Write::write_fmt(
                 &mut std::io::stderr(),
@@ -100,9 +100,10 @@ fn required() -> bool {
 
 type Measured = BTreeMap<(Configuration, &'static str), Usage>;
 
-/// Every configuration on every architecture, and what is wrong with them. `options` are added to each configuration's.
+/// Measures every configuration on every architecture, and returns their faults. `options` are
+/// added to each configuration's.
 fn measure(nvrtc: &Nvrtc, configurations: &BTreeSet<Configuration>, options: &[String]) -> (Measured, Vec<String>) {
-    // One compilation serves every block, shared memory and arguments that a kernel is launched with.
+    // One compilation serves every block size, shared memory and arguments of a kernel's launches.
     let mut units: BTreeMap<_, Vec<&Configuration>> = BTreeMap::new();
     for c in configurations {
         units.entry((c.file, &c.options)).or_default().push(c);
@@ -130,9 +131,9 @@ fn measure_unit(
     };
     match compiled.log.matches("Compiling entry function").count() {
         1 => {}
-        kernels => faults.push(format!("{place}: {kernels} kernels are compiled, not the one that is named")),
+        kernels => faults.push(format!("{place}: {kernels} kernels are compiled, not only the selected one")),
     }
-    // Among them that wgmma was serialized.
+    // Including the warning that wgmma was serialized.
     faults.extend(compiled.log.lines().filter(|line| line.contains("warning")).map(String::from));
     for &c in unit {
         match Usage::of(c.kernel, &compiled.log, &compiled.cubin) {
@@ -146,14 +147,17 @@ fn measure_unit(
     (measured, faults)
 }
 
-/// The committed table: registers and blocks side by side on one multiprocessor, for each architecture.
+/// The committed table: registers and concurrent blocks on one multiprocessor, for each
+/// architecture.
 fn table(shipped: &BTreeSet<Configuration>, measured: &Measured) -> String {
     let (major, minor) = PINNED;
     let mut text = format!(
         "# Kernels as NVRTC {major}.{minor} compiles them\n\n\
-         Written by `STOCKPOT_UPDATE=1 cargo test --release --test kernels nvrtc`, held by the same test: what training and scoring \
-         of the presets launch.\nA cell is registers of a thread / blocks side by side on a multiprocessor. Shared memory is \
-         static and dynamic, in bytes a block.\nSpills and local memory are 0 everywhere: anything else fails the test.\n\n"
+         Written by `STOCKPOT_UPDATE=1 cargo test --release --test kernels nvrtc` and checked by the same test: \
+         the kernels launched by training and scoring the presets.\n\
+         A cell is registers per thread / concurrent blocks per multiprocessor. \
+         Shared memory is static plus dynamic, in bytes per block.\n\
+         Spills and local memory are 0 everywhere: anything else fails the test.\n\n"
     );
     let names = ARCHITECTURES.map(|a| a.name).join(" | ");
     writeln!(text, "| kernel | configuration | threads | shared | {names} |").expect("text");
@@ -172,9 +176,9 @@ fn row(c: &Configuration, measured: &Measured) -> String {
     format!("| {kernel} | {flags} | {threads} | {shared} | {} |", cells.join(" | "))
 }
 
-/// A row that differs from the committed table is compiled again, up to this many compilations in all. NVRTC 13.2 is not
-/// deterministic: of 250 compilations of `attention_forward` for sm_120 in one process, 9 took another number of registers
-/// (benches/runs/2026-11-28-cpu/nvrtc).
+/// A row that differs from the committed table is compiled again, up to this many compilations in
+/// all. NVRTC 13.2 is not deterministic: of 250 compilations of `attention_forward` for sm_120 in
+/// one process, 9 used a different number of registers (benches/runs/2026-11-28-cpu/nvrtc).
 const COMPILATIONS: usize = 5;
 
 #[test]
@@ -184,8 +188,8 @@ fn every_kernel_compiles_and_fits_every_architecture() {
     let (mut measured, faults) = measure(&nvrtc, &shipped.union(&recorder::of_cases()).cloned().collect(), &[]);
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
     if nvrtc.version() != PINNED {
-        assert!(!required(), "NVRTC {:?}, the table is of {PINNED:?}", nvrtc.version());
-        eprintln!("NVRTC {:?}: the table of {PINNED:?} is not compared", nvrtc.version());
+        assert!(!required(), "NVRTC {:?}, the table is for {PINNED:?}", nvrtc.version());
+        eprintln!("NVRTC {:?}: not compared with the table for {PINNED:?}", nvrtc.version());
         return;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvrtc/table.md");
@@ -208,13 +212,14 @@ fn every_kernel_compiles_and_fits_every_architecture() {
     };
     assert!(
         committed == now,
-        "tests/nvrtc/table.md differs. If that is meant: STOCKPOT_UPDATE=1\ncommitted:\n{}\nmeasured:\n{}",
+        "tests/nvrtc/table.md differs. If this is intended, set STOCKPOT_UPDATE=1\ncommitted:\n{}\nmeasured:\n{}",
         changed(&committed, &now),
         changed(&now, &committed)
     );
 }
 
-/// The only f32 arithmetic of `attention_delta` is multiplication and addition; fused, it would have FFMA instructions.
+/// The only f32 arithmetic of `attention_delta` is multiplication and addition; fused, it would
+/// have FFMA instructions.
 #[test]
 fn multiplications_and_additions_are_not_fused() {
     let Some(nvrtc) = nvrtc() else { return };
@@ -230,7 +235,7 @@ fn multiplications_and_additions_are_not_fused() {
 }
 
 #[test]
-fn a_kernel_that_does_not_compile_is_an_error_with_the_compilers_words() {
+fn a_kernel_that_does_not_compile_is_an_error_with_the_compilers_message() {
     let Some(nvrtc) = nvrtc() else { return };
     // Without most of its defines.
     let options = ["-DKERNEL_rope", "-DHEAD_WIDTH=nonsense"].map(String::from);
@@ -240,7 +245,7 @@ fn a_kernel_that_does_not_compile_is_an_error_with_the_compilers_words() {
 }
 
 #[test]
-fn architectures_are_those_of_the_device_or_older_ones_that_it_runs() {
+fn the_architecture_is_the_devices_own_or_an_older_one_that_it_runs() {
     let Some(nvrtc) = nvrtc() else { return };
     let of = |major, minor| nvrtc.architecture((major, minor));
     assert_eq!(of(8, 0).as_deref(), Some("sm_80"));

@@ -1,6 +1,5 @@
-//! Which kernels the real code launches, and how: a device without memory runs whole steps of every
-//! preset, and what it was asked to launch is written down. Sizes are the real ones, since nothing
-//! is allocated.
+//! The kernel launches of the real code: a device without memory runs whole steps of every preset
+//! and records its launches. Sizes are the real ones, because nothing is allocated.
 
 use crate::cases;
 use crate::harness::Harness;
@@ -15,7 +14,7 @@ use stockpot::engine::ops::{IGNORED, LossSum};
 use stockpot::engine::train::{Optimizer, Settings};
 use stockpot::error::Result;
 
-/// All of a launch that its CUBIN has to fit.
+/// The properties of a launch that its CUBIN must match.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Configuration {
     pub file: &'static str,
@@ -51,7 +50,7 @@ impl Configuration {
     }
 }
 
-/// Takes every launch and computes nothing; all memory reads as zero.
+/// Accepts every launch and computes nothing; all memory reads as zero.
 #[derive(Default)]
 struct Recorder {
     seen: Arc<Mutex<BTreeSet<Configuration>>>,
@@ -77,7 +76,7 @@ impl Executor for Recorder {
     }
 }
 
-/// What the cases of tests/support/cases.rs launch: odd shapes and strides.
+/// The launches of the cases of tests/support/cases.rs: odd shapes and strides.
 pub fn of_cases() -> BTreeSet<Configuration> {
     let launches = |case: &cases::Case| {
         let (device, _) = device(DType::Bf16);
@@ -88,14 +87,14 @@ pub fn of_cases() -> BTreeSet<Configuration> {
     chosen.flat_map_iter(launches).map(|launch| Configuration::of(&launch)).collect()
 }
 
-/// A recorder that computes in `compute`, and what it will have seen.
+/// A recorder whose compute dtype is `compute`, and the configurations it sees.
 pub fn device(compute: DType) -> (Device, Arc<Mutex<BTreeSet<Configuration>>>) {
     let recorder = Recorder::default();
     let seen = recorder.seen.clone();
     (Device::with_executor("recorder", Box::new(recorder), compute), seen)
 }
 
-/// What training and scoring every preset launches on a GPU.
+/// The launches of training and scoring every preset on a GPU.
 pub fn of_presets() -> BTreeSet<Configuration> {
     let (mut device, seen) = device(DType::Bf16);
     for architecture in [Architecture::Llama, Architecture::Olmo2] {
@@ -107,7 +106,8 @@ pub fn of_presets() -> BTreeSet<Configuration> {
     std::mem::take(&mut seen.lock().expect("no launch panics"))
 }
 
-/// One optimizer step of two micro-batches, with activations kept and computed again, and one scoring pass.
+/// One optimizer step of two micro-batches, with activations kept and recomputed, and one scoring
+/// pass.
 fn step(device: &mut Device, config: &Config) -> Result<()> {
     let shape = Batch { batch: 4, context: config.context };
     let rows = shape.rows();

@@ -1,8 +1,10 @@
-// cp.async: copies from global to shared memory that arrive some time between their issue and the wait for their group.
+// cp.async: copies from global to shared memory that arrive some time between their issue and the
+// wait for their group.
 //
-// Late: a copy's target is poisoned at issue and filled in the wait, so whoever reads too early sees NaN, and a source
-// or target that is reused too early gives wrong values. Early: filled at issue. A kernel must give the same bits in
-// both. A thread may not end with copies that nobody waited for.
+// Late: a copy's target is poisoned at issue and filled in the wait, so a read that is too early
+// sees NaN, and a source or target that is reused too early gives wrong values. Early: filled at
+// issue. A kernel must give the same bits in both. A thread may not end with copies that it did not
+// wait for.
 #include "machine.h"
 
 static void arrive(const Copy& copy) {

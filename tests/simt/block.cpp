@@ -1,9 +1,11 @@
-// What threads of a block wait for: __syncthreads, and operations that the lanes of a warp do together.
+// Synchronization within a block: __syncthreads, and operations that the lanes of a warp perform
+// together.
 //
-// Stricter than the hardware where a kernel that needs the leniency is likely wrong: one barrier is reached at one line
-// of the source by all threads, none of which has ended; the lanes of a warp operation are at the same call, also where
-// one function that makes it is called twice; no lane reads another that does not take part. Only __syncthreads and
-// __syncwarp order memory, as CUDA says: shuffles and votes do not.
+// Stricter than the hardware where a kernel that needs the leniency is likely wrong: all threads
+// reach one barrier at the same line of the source, and none has ended; the lanes of a warp
+// operation are at the same call, even if a function that contains it is called twice; no lane
+// reads one that does not participate. Only __syncthreads and __syncwarp order memory, as CUDA
+// says: shuffles and votes do not.
 #include "machine.h"
 
 extern "C" void simt_barrier(u32 line) {
@@ -81,7 +83,7 @@ const u64* meet(u32 mask, SimtWarpOp op, u32 line, u64 value, void (*all_here)(M
     }
   }
   wait(name_of(op), line);
-  // Found again: a lane that ran ahead with another mask may have moved the list.
+  // Searched again: a lane that ran ahead with another mask may have moved the list.
   return meeting_of(m.warps[warp], mask).values[side];
 }
 

@@ -1,6 +1,6 @@
-//! Kernels as host libraries: g++ compiles the runtime once and each (kernel, options, build) once, cached under
-//! `target/simt` by the hash of everything that goes in. A library is made aside and renamed, so that tests and test
-//! programs that run at once do not meet.
+//! Kernels as host libraries: g++ compiles the runtime once and each (kernel, options, build) once,
+//! cached in `target/simt` by the hash of all inputs. A library is built in a temporary directory
+//! and renamed, so that concurrent tests and test programs do not interfere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,11 @@ use stockpot::engine::device::Launch;
 /// How the kernel is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Build {
-    /// For values: about as fast as the executor goes.
+    /// Fastest; checks values only.
     Fast,
     /// Every load and store is checked (tests/simt/race.cpp); about five times slower.
     Hooked,
-    /// With AddressSanitizer, whose runtime the process must have been started with.
+    /// With AddressSanitizer; the process must have been started with its runtime.
     Sanitized,
 }
 
@@ -25,7 +25,7 @@ pub enum Build {
 pub struct Patch {
     /// File name in `kernels/`.
     pub file: String,
-    /// Stands there exactly once.
+    /// Must occur there exactly once.
     pub from: String,
     pub to: String,
 }
@@ -45,14 +45,16 @@ pub struct Source {
 const RUNTIME: [&str; 6] = ["fiber.cpp", "block.cpp", "async.cpp", "tensor.cpp", "race.cpp", "launch.cpp"];
 const RUNTIME_HEADERS: [&str; 2] = ["simt.h", "machine.h"];
 
-/// No contraction: one rounding for each operation, as written and as on the device (`--fmad=false`). No strict aliasing:
-/// kernels read vectors of elements.
+/// No contraction: one rounding for each operation, as written and as on the device
+/// (`--fmad=false`). No strict aliasing: kernels read vectors of elements.
 const FLAGS: [&str; 5] = ["-std=c++17", "-fPIC", "-g1", "-ffp-contract=off", "-fno-strict-aliasing"];
 const RUNTIME_FLAGS: [&str; 4] = ["-O3", "-Wall", "-Wextra", "-Werror"];
-/// `#pragma unroll` is not g++'s; statics of templates must be each library's own, or two kernels would share memory.
-/// One call of a warp operation must not become two, by which lanes that are together would seem apart.
+/// g++ does not have `#pragma unroll`; statics of templates must be local to a library, or two
+/// kernels would share memory. One call of a warp operation must not become two, or converged lanes
+/// would seem diverged.
 const KERNEL_FLAGS: [&str; 5] = ["-O2", "-w", "-fno-gnu-unique", "-fno-extern-tls-init", "-fno-thread-jumps"];
-/// What a kernel has not set is no 0: floats become -1.7e38. g++ has it from release 12.
+/// Variables that a kernel does not set are not 0: floats become -1.7e38. g++ has it from release
+/// 12.
 const UNSET: &str = "-ftrivial-auto-var-init=pattern";
 const HOOKED_FLAGS: [&str; 4] = [
     "-fsanitize=thread,undefined",
@@ -65,7 +67,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where kernels' own headers lie.
+/// The directory of the kernels' headers.
 fn headers() -> PathBuf {
     root().join("kernels")
 }
@@ -79,15 +81,15 @@ fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))
 }
 
-/// Runs g++; its messages are the error.
+/// Runs g++; the error holds its messages.
 fn compiler(arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("g++").args(arguments).output();
-    let output = output.map_err(|e| format!("cannot run g++, which the executor of kernels needs: {e}"))?;
+    let output = output.map_err(|e| format!("cannot run g++, which the host executor of kernels needs: {e}"))?;
     match output.status.success() {
         true => Ok(()),
         false => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Err(format!("g++ failed:\n{}", said.lines().take(8).collect::<Vec<_>>().join("\n")))
+            let messages = String::from_utf8_lossy(&output.stderr);
+            Err(format!("g++ failed:\n{}", messages.lines().take(8).collect::<Vec<_>>().join("\n")))
         }
     }
 }
@@ -96,20 +98,20 @@ fn compiler_version() -> Result<&'static str, String> {
     static VERSION: OnceLock<Result<String, String>> = OnceLock::new();
     let version = VERSION.get_or_init(|| {
         let output = Command::new("g++").arg("--version").output();
-        let output = output.map_err(|e| format!("cannot run g++, which the executor of kernels needs: {e}"))?;
+        let output = output.map_err(|e| format!("cannot run g++, which the host executor of kernels needs: {e}"))?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     });
     version.as_deref().map_err(|e| e.clone())
 }
 
-/// [`UNSET`], where g++ knows it.
+/// [`UNSET`], if g++ supports it.
 fn unset() -> &'static [&'static str] {
     static KNOWN: OnceLock<bool> = OnceLock::new();
     let known = || compiler(&[UNSET, "-x", "c++", "-fsyntax-only", "/dev/null"]).is_ok();
     if *KNOWN.get_or_init(known) { &[UNSET] } else { &[] }
 }
 
-/// The vector instructions that every machine of the last ten years has, if this one has them.
+/// The vector instructions of every machine of the last ten years, if this one has them.
 fn architecture() -> &'static str {
     #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
     compile_error!("the executor of kernels switches fibers in x86-64 assembly and reads ELF: it needs x86-64 Linux");
@@ -118,7 +120,8 @@ fn architecture() -> &'static str {
     if modern { "-march=x86-64-v3" } else { "-march=x86-64" }
 }
 
-/// The cached file for `parts`, made by `make(folder for intermediate files, output)` if it is not there.
+/// The cached file for `parts`, made by `make(folder for intermediate files, output)` if it is not
+/// there.
 fn cached(parts: &[&str], make: impl FnOnce(&Path, &str) -> Result<(), String>) -> Result<PathBuf, String> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut hasher = blake3::Hasher::new();
@@ -166,7 +169,7 @@ impl Source {
         }
     }
 
-    /// The headers and the kernel's file with the patch in its place, as (name, text).
+    /// The headers and the kernel's file with the patch applied, as (name, text).
     fn texts(&self) -> Result<Vec<(String, String)>, String> {
         let mut names: Vec<PathBuf> = fs::read_dir(headers())
             .map_err(|e| format!("cannot list kernels: {e}"))?
@@ -183,7 +186,7 @@ impl Source {
             if let Some(patch) = self.patch.as_ref().filter(|patch| patch.file == name) {
                 let count = text.matches(&patch.from).count();
                 if count != 1 {
-                    return Err(format!("stale patch of {name}: `{}` stands there {count} times", patch.from));
+                    return Err(format!("stale patch of {name}: `{}` occurs {count} times", patch.from));
                 }
                 text = text.replacen(&patch.from, &patch.to, 1);
                 patched = true;

@@ -1,11 +1,12 @@
-// Threads as fibers: a thread runs until it waits for others (`wait`), and then the order picks who goes on.
+// Threads as fibers: a thread runs until it waits for others (`wait`); then the order selects the
+// next one.
 //
-//   FORWARD  first come, first served, from thread 0: warps move in step
-//   REVERSE  last come, first served, from the last thread: a warp runs ahead as far as barriers let it
-//   RANDOM   anyone who is ready
+//   FORWARD  first come, first served, from thread 0: warps run in lockstep
+//   REVERSE  last come, first served, from the last thread: a warp runs ahead until a barrier
+//   RANDOM   any ready thread
 //
-// A failure leaves the fibers where they are and returns to the launch; destructors on their stacks do not run, and
-// kernels have none.
+// A failure leaves the fibers where they are and returns to the launch; destructors on their stacks
+// do not run, and kernels have none.
 #include "machine.h"
 
 #include <algorithm>
@@ -24,7 +25,7 @@ __thread Machine* machine;
 extern "C" {
 __thread SimtSelf simt_self;
 
-// Saves the registers that a call preserves, stores the stack pointer in *from and goes on at `to`.
+// Saves the registers that a call preserves, stores the stack pointer in *from and resumes at `to`.
 void simt_switch(void** from, void* to);
 }
 
@@ -91,7 +92,7 @@ void make_ready(Thread* t) {
   machine->ready.push_back(t);
 }
 
-// Null when nobody is ready.
+// Null if no thread is ready.
 static Thread* next_thread() {
   Machine& m = *machine;
   if (m.ready_head == m.ready.size()) return nullptr;
@@ -144,7 +145,8 @@ static void thread_main() {
   abort();
 }
 
-// A stack on which `simt_switch` starts thread_main. Successive stacks begin at different cache sets.
+// A stack on which `simt_switch` starts thread_main. Successive stacks begin at different cache
+// sets.
 static void* new_stack(u32 number) {
   u8* top = machine->stacks + (number + 1) * STACK_BYTES - 64 - number % 61 * 320;
   void** p = (void**)top;
@@ -170,7 +172,7 @@ static void reserve_stacks(size_t count) {
   for (size_t i = 0; i < count; i++) mprotect(m.stacks + i * STACK_BYTES, 4096, PROT_NONE);
 }
 
-// AddressSanitizer's, where it is loaded.
+// AddressSanitizer's, if it is loaded.
 extern "C" __attribute__((weak)) void __asan_unpoison_memory_region(const volatile void* address, size_t bytes);
 
 void forget_stacks() {
@@ -194,10 +196,10 @@ void prepare_threads() {
   }
 }
 
-// Who does what, in words, each place once.
+// Describes where the threads are, each place once.
 static std::string whereabouts() {
   const Machine& m = *machine;
-  std::vector<std::pair<std::string, std::string>> places;  // what, and whose numbers
+  std::vector<std::pair<std::string, std::string>> places;  // place, and thread numbers
   for (size_t i = 0; i < m.threads.size();) {
     const auto what = [&](const Thread& t) -> std::string {
       if (&t == m.current) return "runs";
@@ -221,7 +223,7 @@ static std::string whereabouts() {
   return text;
 }
 
-// Runs the block until all threads have ended or none can go on.
+// Runs the block until all threads have ended or none can continue.
 void run_threads() {
   Machine& m = *machine;
   Thread* first = next_thread();
@@ -244,8 +246,8 @@ void overran() {
   fail("the block has not ended after %u ms of processor time: %s", limit, whereabouts().c_str());
 }
 
-// Goes on in `function` at the top of the current fiber's stack: the fiber itself is given up. As a return address,
-// `pc` is behind the instruction; in a model, the kernel's call of it counts.
+// Continues in `function` at the top of the current fiber's stack: the fiber itself is given up.
+// Like a return address, `pc` is after the instruction; in a model, the kernel's call of it counts.
 static void give_up_fiber(ucontext_t* context, void (*function)()) {
   Machine& m = *machine;
   auto* registers = context->uc_mcontext.gregs;
@@ -256,7 +258,8 @@ static void give_up_fiber(ucontext_t* context, void (*function)()) {
   registers[REG_RIP] = (greg_t)function;
 }
 
-// Kernel code may be left anywhere, a model only where it says so (`wait`, and each access of the hooked build).
+// Kernel code may be interrupted anywhere, a model only at fixed points (`wait`, and each access of
+// the hooked build).
 static void on_tick(int, siginfo_t*, void* context) {
   if (!machine || !machine->current) return;
   Machine& m = *machine;
@@ -273,8 +276,8 @@ static void set_timer(u32 interval_ms) {
   timer_settime((timer_t)machine->timer, 0, &both, nullptr);
 }
 
-// On the processor time of this OS thread, so that a busy machine gives up nothing.
-// All else is zero, as every OS thread's machine is static.
+// The timer counts the processor time of this OS thread, so that a busy machine causes no timeout.
+// All other members are zero, because every OS thread's machine is static.
 Machine::Machine() {
   sigevent event = {};
   event.sigev_notify = SIGEV_THREAD_ID;
@@ -307,7 +310,7 @@ static void faulted_in_arithmetic() { fail("an integer divided by zero"); }
 static void on_fault(int signal, siginfo_t* info, void* context) {
   if (!machine || !machine->current) {
     for (int i = 0; i < 3; i++) {
-      if (FAULTS[i] == signal) sigaction(signal, &previous[i], nullptr);  // the fault comes again, to whom it concerns
+      if (FAULTS[i] == signal) sigaction(signal, &previous[i], nullptr);  // the fault recurs, for the previous handler
     }
     return;
   }

@@ -1,5 +1,6 @@
-// One launch: finds the block's shared memory in the kernel's library, runs the blocks one after another in the order's
-// sequence, and checks after each that nobody wrote behind the dynamic shared memory.
+// One launch: finds the block's shared memory in the kernel's library, runs the blocks one after
+// another in the given order, and checks after each that nothing was written past the dynamic
+// shared memory.
 #include "machine.h"
 
 #include <algorithm>
@@ -14,7 +15,8 @@ struct Search {
   size_t storage_bytes;
 };
 
-// For dl_iterate_phdr: finds the library that holds `address`, its extent and its thread-local storage.
+// For dl_iterate_phdr: finds the library that holds `address`, its extent and its thread-local
+// storage.
 int find_library(dl_phdr_info* info, size_t, void* data) {
   Search& search = *(Search*)data;
   uintptr_t start = ~uintptr_t(0), end = 0;
@@ -43,14 +45,15 @@ std::vector<u32> sequence(u32 blocks) {
 
 void poison_shared_memory() {
   Machine& m = *machine;
-  // All but the dynamic memory that this launch did not ask for: filling it would cost more than most blocks.
+  // All except dynamic memory that this launch did not request: filling it would cost more than
+  // most blocks.
   u8* const unused = m.dynamic + std::min<size_t>(m.config.dynamic_bytes + DYNAMIC_GUARD, SIMT_DYNAMIC_BYTES);
-  u8* const behind = m.dynamic + SIMT_DYNAMIC_BYTES;
+  u8* const after = m.dynamic + SIMT_DYNAMIC_BYTES;
   memset(m.window, POISON, unused - m.window);
-  memset(behind, POISON, m.window + m.window_bytes - behind);
+  memset(after, POISON, m.window + m.window_bytes - after);
 }
 
-// What no device accepts (CUDA C++ Programming Guide, compute capabilities).
+// Limits of every device (CUDA C++ Programming Guide, compute capabilities).
 void check_limits() {
   const Config& c = machine->config;
   if (c.block == 0 || c.block > 1024) report("a block of %u threads", c.block);
@@ -70,7 +73,7 @@ void check_dynamic_guard() {
   for (size_t i = m.config.dynamic_bytes; i < end; i++) {
     if (m.dynamic[i] == POISON) continue;
     m.pc = 0;
-    report("somebody wrote byte %zu of %u of dynamic shared memory", i, m.config.dynamic_bytes);
+    report("a thread wrote byte %zu of %u of dynamic shared memory", i, m.config.dynamic_bytes);
     return;
   }
 }
@@ -112,7 +115,7 @@ extern "C" u32 simt_shared_address(const void* p) {
   return (u32)offset + SHARED_BASE;
 }
 
-// 0 when all blocks have run; otherwise `failure` says what happened.
+// Returns 0 when all blocks have run; otherwise `failure` describes the error.
 extern "C" int simt_launch(void (*call)(void**), u8* dynamic, const Config* config, void** arguments,
                            Failure* failure) {
   static thread_local Machine of_this_thread;

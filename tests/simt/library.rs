@@ -1,4 +1,5 @@
-//! Loaded libraries: the runtime's `simt_launch` and each kernel's entry. Libraries stay loaded until the process ends.
+//! Loaded libraries: the runtime's `simt_launch` and each kernel's entry. Libraries stay loaded
+//! until the process ends.
 
 use super::compile::{Source, runtime};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
@@ -57,7 +58,7 @@ pub struct Kernel {
 }
 
 fn open(path: &Path, flags: c_int) -> Result<Library, String> {
-    // SAFETY: a library that this module had compiled; it has no initialisers but g++'s own.
+    // SAFETY: a library that this module compiled; it has no initializers except g++'s own.
     unsafe { Library::open(Some(path), flags) }.map_err(|e| format!("cannot load {}: {e}", path.display()))
 }
 
@@ -79,7 +80,7 @@ fn loaded_runtime() -> Result<&'static Runtime, String> {
     loaded.as_ref().map_err(Clone::clone)
 }
 
-/// The kernel of `source`, compiled and loaded once in this process.
+/// The kernel of `source`, compiled and loaded once per process.
 pub fn kernel(source: &Source) -> Result<Arc<Kernel>, String> {
     type Slot = Arc<OnceLock<Result<Arc<Kernel>, String>>>;
     static KERNELS: Mutex<Option<HashMap<Source, Slot>>> = Mutex::new(None);
@@ -95,7 +96,8 @@ impl Kernel {
         loaded_runtime()?;
         let path = source.library()?;
         let library = open(&path, RTLD_NOW | RTLD_LOCAL)?;
-        // SAFETY: the types are those of SIMT_EXPORT in simt.h; simt_parameters returns a static string.
+        // SAFETY: the types are those of SIMT_EXPORT in simt.h; simt_parameters returns a static
+        // string.
         unsafe {
             let parameters = symbol::<unsafe extern "C" fn() -> *const c_char>(&library, "simt_parameters")?();
             let parameters = CStr::from_ptr(parameters).to_string_lossy().into_owned();
@@ -104,18 +106,19 @@ impl Kernel {
         }
     }
 
-    /// Runs the launch; an error says what the kernel did wrong, and in which line.
+    /// Runs the launch; an error describes the kernel's fault and its line.
     ///
     /// # Safety
-    /// 1. `arguments` are as many and of the kinds that `parameters` says.
-    /// 2. Nobody else touches the memory that the kernel may reach.
+    /// 1. `arguments` match `parameters` in number and kind.
+    /// 2. No one else accesses the memory that the kernel may reach.
     pub unsafe fn launch(&self, config: &Config, arguments: &[[u8; 8]]) -> Result<(), String> {
         let mut values = arguments.to_vec();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| value.as_mut_ptr().cast()).collect();
         let mut failure = Failure { message: [0; 1024], pc: 0 };
         let launch = loaded_runtime()?.launch;
-        // SAFETY: by 1 the entry reads each argument with its own type, by 2 the rest. A kernel that leaves its
-        // memory meets a closed page, a canary or a check; what it can still do is why this is test code.
+        // SAFETY: by 1 the entry reads each argument with its own type, by 2 the rest. A kernel
+        // that leaves its memory meets an inaccessible page, a canary or a check; it can do other
+        // damage, so this is test code.
         let code = unsafe { launch(self.call, (self.dynamic)(), config, pointers.as_mut_ptr(), &mut failure) };
         if code == 0 {
             return Ok(());
@@ -125,7 +128,8 @@ impl Kernel {
         Err(if failure.pc == 0 { message } else { format!("{message}, {}", self.line_of(failure.pc)) })
     }
 
-    /// The line that holds an instruction, and where the functions that it was inlined from are called, inside out.
+    /// The line of an instruction, and the call sites of the functions it was inlined from,
+    /// innermost first.
     fn line_of(&self, return_address: u64) -> String {
         let address = format!("{:#x}", return_address - 1);
         let output = Command::new("addr2line").args(["-i", "-s", "-e"]).arg(&self.path).arg(&address).output();

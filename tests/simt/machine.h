@@ -1,10 +1,12 @@
-// The state of one running launch, shared by the files of libsimt.so: fiber.cpp (threads and their order), block.cpp
-// (barriers, warp operations), async.cpp (cp.async), tensor.cpp (ldmatrix, mma), race.cpp (the hooked build) and
-// launch.cpp. One Machine for each OS thread; nothing is shared between two.
+// The state of one running launch, shared by the files of libsimt.so: fiber.cpp (threads and their
+// order), block.cpp (barriers, warp operations), async.cpp (cp.async), tensor.cpp (ldmatrix, mma),
+// race.cpp (the hooked build) and launch.cpp. One Machine for each OS thread; nothing is shared
+// between two.
 //
-// Hopper joins here: an mbarrier is one more thing a thread waits for (`wait`) and one more clock; TMA loads form a
-// queue that `next_thread` drains when nothing is ready, as wgmma groups form one that their wait executes; writes of
-// that engine carry a proxy in `Cell`, which a read through the other proxy checks.
+// Hopper would be added here: an mbarrier is one more object that a thread waits for (`wait`) and
+// one more clock; TMA loads form a queue that `next_thread` drains when nothing is ready, as wgmma
+// groups form one that their wait executes; writes of that engine have a proxy in `Cell`, which a
+// read through the other proxy checks.
 #pragma once
 #include "simt.h"
 
@@ -21,14 +23,15 @@ typedef unsigned char u8;
 constexpr u32 SHARED_BASE = 1024;
 constexpr u32 WARP = 32;
 constexpr size_t STACK_BYTES = 256 << 10;
-// Bytes of this value fill shared memory before a block and the target of a copy under way: NaN as f32 and as bf16.
+// Fills shared memory before a block and the target of a copy in flight: NaN as f32 and as bf16.
 constexpr u8 POISON = 0xff;
-// Bytes behind the dynamic shared memory that must stay poison.
+// Bytes after the dynamic shared memory that must stay poison.
 constexpr size_t DYNAMIC_GUARD = 256;
 
 enum Order : u32 { FORWARD, REVERSE, RANDOM };
 
-// An operand: `rows` rows of `row_bytes`, each `stride_bytes` after the one before. As in tests/simt/library.rs.
+// An operand: `rows` rows of `row_bytes`, each `stride_bytes` after the previous one. As in
+// tests/simt/library.rs.
 struct Region {
   u64 address, rows, row_bytes, stride_bytes;
 };
@@ -41,7 +44,7 @@ struct Config {
   u32 order;
   u64 seed;
   u32 late;    // asynchronous copies arrive when they are waited for, not when they are issued
-  u32 hooked;  // the kernel's loads and stores are reported
+  u32 hooked;  // the kernel's loads and stores are checked
   u32 limit_ms;  // of processor time for one block
   const Region* regions;
   u64 region_count;
@@ -53,8 +56,8 @@ struct Failure {
   u64 pc;  // where in the kernel's library, 0 if nowhere in particular
 };
 
-// What a thread knows of the others: entry u is the last tick of thread u that is ordered before it. All who leave a
-// barrier share one.
+// A thread's vector clock: entry u is the last tick of thread u that is ordered before it. All
+// threads that leave a barrier share one.
 typedef std::shared_ptr<const std::vector<u32>> Clock;
 
 struct Copy {
@@ -67,7 +70,7 @@ enum class State : u8 { READY, WAITING, DONE };
 struct Thread {
   u32 number, lane, warp;
   State state;
-  void* stack;              // its stack pointer while another runs
+  void* stack;              // its stack pointer while another thread runs
   const char* waits_for;    // while WAITING
   u32 line;                 // in the source, while WAITING
   std::vector<Copy> copies;        // issued and not waited for, oldest first
@@ -76,11 +79,11 @@ struct Thread {
   Clock clock;
 };
 
-// Where the lanes of one mask meet. Values are double-buffered by generation: a lane can be one meeting ahead of those
-// that have not yet read, never two.
+// The meeting of the lanes of one mask. Values are double-buffered by generation: a lane can be one
+// meeting ahead of lanes that have not yet read, never two.
 struct Meeting {
   u32 mask, arrived, line, generation;
-  uintptr_t place;  // where the kernel calls: one line may stand at several, inlined
+  uintptr_t place;  // the kernel's call site: one line may have several, when inlined
   SimtWarpOp op;
   u64 values[2][WARP];
 };
@@ -96,9 +99,9 @@ struct Warp {
   Fragments fragments;
 };
 
-// The last accesses to 2 bytes. Shared memory's are forgotten with the block, global memory's with the launch, by the
-// stamp. Threads that only read together are all remembered up to READERS; above that an older one is replaced, so a
-// race with exactly that one can go unseen.
+// The last accesses to 2 bytes. By their stamp, those of shared memory expire with the block, those
+// of global memory with the launch. Up to READERS concurrent readers are remembered; beyond that an
+// older one is replaced, so a race with exactly that one can be missed.
 constexpr u32 READERS = 4;
 struct Cell {
   u32 stamp;
@@ -119,7 +122,7 @@ struct Machine {
   Failure* failure;
   bool failed;
 
-  // The block's threads and who may run.
+  // The block's threads and those ready to run.
   std::vector<Thread> threads;
   std::vector<Thread*> ready;
   size_t ready_head;
@@ -131,7 +134,7 @@ struct Machine {
   u64 random;
   uintptr_t pc;  // where the kernel last called the runtime
 
-  // Barrier 0: who waits in it.
+  // Barrier 0: the threads that wait in it.
   u32 barrier_waiting, barrier_line;
   std::vector<Warp> warps;
 
@@ -141,13 +144,13 @@ struct Machine {
   u8* dynamic;
   uintptr_t library_start, library_end;
 
-  // The watchdog: ticks of processor time that the block `watched` has taken, and whether those are too many.
+  // The watchdog: processor time of the block `watched` in ticks, and whether it exceeds the limit.
   void* timer;
   u64 watched, blocks_begun;
   u32 ticks;
   bool overdue;
 
-  // The operand that was accessed last, where the next access is looked for first.
+  // The operand accessed last, which is searched first for the next access.
   const Region* last_region;
 
   // Hooked.
@@ -158,14 +161,14 @@ struct Machine {
 extern __thread Machine* machine;
 
 // fiber.cpp
-// Notes what went wrong; the first report counts.
+// Reports a failure; the first report counts.
 void report(const char* format, ...) __attribute__((format(printf, 1, 2)));
 // Reports and gives up the launch; for use while a thread runs.
 [[noreturn]] void give_up();
 #define fail(...) (report(__VA_ARGS__), give_up())
 u64 random_below(u64 n);
 void make_ready(Thread* t);
-// Gives way to another thread until somebody makes the current one ready.
+// Yields to another thread until the current one is made ready.
 void wait(const char* what, u32 line);
 void run_threads();
 void prepare_threads();
@@ -174,13 +177,13 @@ void catch_faults();
 void start_watching();
 void stop_watching();
 [[noreturn]] void overran();
-// After a failure: nothing that the given-up fibers had on their stacks counts any more.
+// After a failure: discards the stacks of the given-up fibers.
 void forget_stacks();
 
 // block.cpp
 u32 warp_lanes(const Thread* t);
-// Joins the meeting of the lanes of `mask` with a value and waits for the rest; the last to arrive does `all_here`
-// first. Returns every lane's value.
+// Joins the meeting of the lanes of `mask` with a value and waits for the rest; the last to arrive
+// runs `all_here` first. Returns every lane's value.
 const u64* meet(u32 mask, SimtWarpOp op, u32 line, u64 value, void (*all_here)(Meeting&) = nullptr);
 // The side of the buffers that the current thread's next meeting over its whole warp uses.
 u32 next_side();
@@ -189,7 +192,7 @@ u32 next_side();
 void check_copies_waited_for();
 
 // launch.cpp
-// The memory at a shared address, which must lie in what the block has.
+// The memory at a shared address, which must be within the block's memory.
 u8* shared_memory(u32 address, u32 bytes, const char* what);
 
 // race.cpp

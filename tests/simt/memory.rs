@@ -1,13 +1,15 @@
-//! Memory that notices who leaves it: each allocation ends within 256 bytes of pages that nobody may touch, begins
-//! after others, and the bytes between are canaries. (It begins on a 256-byte boundary, as a device's does, so it cannot also
-//! end exactly at the page; the hooked build checks the exact ends of operands.)
+//! Guarded memory, to detect accesses outside an allocation: each allocation has inaccessible pages
+//! before and after it, ends within 256 bytes of the latter, and the bytes between are canaries.
+//! (It begins on a 256-byte boundary, as a device's does, so it cannot also end exactly at the
+//! page; the hooked build checks the exact ends of operands.)
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 const PAGE: usize = 4096;
-/// Closed bytes before and behind: more than one row of most matrices, and address space costs nothing.
+/// Inaccessible bytes before and after: more than one row of most matrices, and address space costs
+/// nothing.
 const GUARD: usize = 1 << 20;
 const ALIGNMENT: usize = 256;
 const CANARY: u8 = 0xcb;
@@ -32,13 +34,13 @@ pub struct Owner {
 }
 
 impl Memory {
-    /// Zeroed; `None` if the system has no more.
+    /// Allocates zeroed memory; `None` if the system is out of memory.
     pub fn allocate(&self, bytes: usize) -> Option<(u64, Owner)> {
         let pages_bytes = bytes.max(1).next_multiple_of(PAGE);
         let (protection, flags) =
             (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
-        // SAFETY: a new mapping at an address of the system's choice touches no other memory; its two ends are then
-        // closed.
+        // SAFETY: a new mapping at an address of the system's choice touches no other memory; its
+        // two ends are then made inaccessible.
         let pages = unsafe {
             let map = libc::mmap(std::ptr::null_mut(), pages_bytes + 2 * GUARD, protection, flags, -1, 0);
             if map == libc::MAP_FAILED {
@@ -51,7 +53,7 @@ impl Memory {
         let start = (pages + pages_bytes - bytes) / ALIGNMENT * ALIGNMENT;
         let extent = Extent { pages, pages_bytes, start, bytes };
         for slack in extent.slack() {
-            // SAFETY: open pages of the new mapping, which nobody knows yet.
+            // SAFETY: accessible pages of the new mapping, which no one else uses yet.
             unsafe { std::ptr::write_bytes(slack.start as *mut u8, CANARY, slack.len()) };
         }
         self.0.lock().expect("no panic while locked").insert(start as u64, extent);
@@ -61,11 +63,11 @@ impl Memory {
     fn holding(&self, address: u64) -> Extent {
         let extents = self.0.lock().expect("no panic while locked");
         let (start, extent) = extents.range(..=address).next_back().expect("an address in an allocation");
-        assert!(address <= start + extent.bytes as u64, "an address behind an allocation");
+        assert!(address <= start + extent.bytes as u64, "an address after an allocation");
         *extent
     }
 
-    /// Where `bytes` from `address` on lie, after a check that they are of one allocation.
+    /// A pointer to `bytes` bytes from `address` on, after a check that they are in one allocation.
     pub fn pointer(&self, address: u64, bytes: usize) -> *mut u8 {
         let extent = self.holding(address);
         assert!(address as usize + bytes <= extent.start + extent.bytes, "{bytes} bytes, more than the allocation has");
@@ -75,21 +77,22 @@ impl Memory {
     /// An error if something was written just outside the allocation that holds `address`.
     pub fn check_surroundings(&self, address: u64) -> Result<(), String> {
         let extent = self.holding(address);
-        // SAFETY: open pages of a live mapping, which kernels may have written, but none runs now.
+        // SAFETY: accessible pages of a live mapping, which kernels may have written, but none runs
+        // now.
         let bytes = |r: Range<usize>| unsafe { std::slice::from_raw_parts(r.start as *const u8, r.len()) };
         let [before, after] = extent.slack().map(bytes);
         if let Some(i) = before.iter().rposition(|&b| b != CANARY) {
             return Err(format!("something was written {} bytes before an operand's allocation", before.len() - i));
         }
         match after.iter().position(|&b| b != CANARY) {
-            Some(i) => Err(format!("something was written {i} bytes behind an operand's allocation")),
+            Some(i) => Err(format!("something was written {i} bytes after an operand's allocation")),
             None => Ok(()),
         }
     }
 }
 
 impl Extent {
-    /// The addresses before and after it that belong to nobody.
+    /// The canary bytes before and after it.
     fn slack(&self) -> [Range<usize>; 2] {
         [self.pages..self.start, self.start + self.bytes..self.pages + self.pages_bytes]
     }

@@ -1,10 +1,11 @@
-//! The host executor: runs kernels/*.cu on the CPU, from the same launches as a GPU. Each CUDA thread is a fiber; see
-//! simt.h for what a kernel sees, machine.h for the models.
+//! The host executor: runs kernels/*.cu on the CPU, from the same launches as a GPU. Each CUDA
+//! thread is a fiber; see simt.h for what is visible to a kernel, machine.h for the models.
 //!
-//! No single run finds every bug: [`Mode::ALL`] moves the threads in three orders, lets asynchronous copies arrive as
-//! late and as early as the device may, and has one hooked mode, in which every access is checked for races, bounds and
-//! unwritten shared memory whatever the order was. What a device can still do otherwise: rounding inside mma and
-//! approximate functions, anything about time, and instructions that both this model and the kernel read wrongly.
+//! No single run finds every bug: [`Mode::ALL`] runs the threads in three orders, lets asynchronous
+//! copies arrive as late and as early as on a device, and has one hooked mode, in which every
+//! access is checked for races, bounds and unwritten shared memory, whatever the order. Not
+//! covered: rounding inside mma and approximate functions, anything about time, and instructions
+//! that both this model and the kernel misinterpret.
 //!
 //! Needs g++ (and addr2line, for the lines in messages); without it every test that uses it fails.
 
@@ -23,7 +24,7 @@ use std::time::Duration;
 use stockpot::engine::device::{Arg, Buffer, CapturedGraph, DType, Device, Executor, Launch, Matrix};
 use stockpot::error::{Error, Kind, Result};
 
-/// Who runs when several threads can, and in which sequence blocks run. See tests/simt/fiber.cpp.
+/// The order of threads that can run, and of blocks. See tests/simt/fiber.cpp.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Order {
     Forward,
@@ -34,8 +35,9 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mode {
     pub order: Order,
-    /// Asynchronous copies, those of a kernel and uploads aside, arrive when they are waited for, instead of at once.
-    /// Uploads that arrive at once overtake the launches for which they need not wait.
+    /// Asynchronous copies (those of a kernel and uploads on the side stream) arrive when they are
+    /// waited for, not at once. Uploads that arrive at once overtake the launches that they need
+    /// not wait for.
     pub late: bool,
     pub build: Build,
 }
@@ -54,26 +56,26 @@ impl Mode {
     pub const ALL: [Mode; 5] = [Mode::FORWARD, Mode::REVERSE, Mode::RANDOM, Mode::EARLY, Mode::HOOKED];
 }
 
-/// Runs an ignored test of this program, named with its modules, in a process of its own that can use
-/// [`Build::Sanitized`]: the runtime of AddressSanitizer must be the first library that a process loads.
-/// Whether it passed, and what it said.
+/// Runs an ignored test of this program, named with its modules, in its own process that can use
+/// [`Build::Sanitized`]: the runtime of AddressSanitizer must be the first library that a process
+/// loads. Returns whether it passed, and its output.
 pub fn run_sanitized(test: &str) -> (bool, String) {
     let runtime = Command::new("g++").arg("-print-file-name=libasan.so").output().expect("g++ starts").stdout;
     let child = Command::new(std::env::current_exe().expect("this program has a path"))
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env("LD_PRELOAD", String::from_utf8(runtime).expect("a UTF-8 path").trim())
-        // What a test program leaks at its end concerns nobody.
+        // Leaks at the end of a test program do not matter.
         .env("ASAN_OPTIONS", "detect_leaks=0")
         .output()
         .expect("this program starts");
-    let said = [child.stdout, child.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    (child.status.success() && said.contains("1 passed"), said)
+    let output = [child.stdout, child.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    (child.status.success() && output.contains("1 passed"), output)
 }
 
-/// Bytes of this value fill the target of a copy under way: NaN as f32 and as bf16.
+/// Fills the target of a copy in flight: NaN as f32 and as bf16.
 const POISON: u8 = 0xff;
 
-/// Runs launches as one mode says.
+/// Runs launches in one mode.
 #[derive(Clone)]
 struct Runner {
     mode: Mode,
@@ -83,26 +85,27 @@ struct Runner {
     memory: Memory,
 }
 
-/// Work of the main queue that is held back.
+/// Deferred work of the main queue.
 enum Queued {
     Launch(Launch),
     Upload(Buffer, Vec<u8>),
 }
 
-/// What one block may take of a processor: the longest takes a second or two.
+/// Processor time limit of one block: the longest takes a second or two.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub struct Simt {
     runner: Runner,
-    /// Uploads aside that arrive when they are waited for.
-    aside: Vec<(Buffer, Vec<u8>)>,
-    /// What uploads aside overtake, in modes in which they arrive at once; from the first of them on.
+    /// Uploads on the side stream that arrive when they are waited for.
+    deferred: Vec<(Buffer, Vec<u8>)>,
+    /// Work that uploads on the side stream overtake in modes where they arrive at once; from the
+    /// first of them on.
     queue: Option<Vec<Queued>>,
-    /// The launches of the graph that is being recorded.
-    recorded: Option<Vec<Launch>>,
+    /// The launches of the graph being captured.
+    captured: Option<Vec<Launch>>,
 }
 
-struct Recorded {
+struct Graph {
     runner: Runner,
     launches: Vec<Launch>,
 }
@@ -111,9 +114,10 @@ impl Simt {
     pub fn new(mode: Mode) -> Simt {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
         let runner = Runner { mode, folder, patch: None, limit: LIMIT, memory: Memory::default() };
-        Simt { runner, aside: vec![], queue: None, recorded: None }
+        Simt { runner, deferred: vec![], queue: None, captured: None }
     }
-    /// Kernels come from `folder` (of the repository) instead of `kernels/`; headers still from there.
+    /// Kernels come from `folder` (of the repository) instead of `kernels/`; headers still from
+    /// there.
     pub fn with_folder(mut self, folder: &str) -> Simt {
         self.runner.folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         self
@@ -123,27 +127,28 @@ impl Simt {
         self.runner.patch = Some(patch);
         self
     }
-    /// A block is given up after so much processor time.
+    /// A block is given up after this much processor time.
     pub fn with_limit(mut self, limit: Duration) -> Simt {
         self.runner.limit = limit;
         self
     }
-    /// A device in bf16, as a GPU is.
+    /// A device in bf16, like a GPU.
     pub fn bf16(mode: Mode) -> Device {
         Simt::new(mode).device(DType::Bf16)
     }
     pub fn device(self, compute: DType) -> Device {
         Device::with_executor("simt", Box::new(self), compute)
     }
-    fn not_recording(&self, what: &str) {
-        assert!(self.recorded.is_none(), "{what} while a graph is recorded: CUDA refuses that");
+    fn not_capturing(&self, what: &str) {
+        assert!(self.captured.is_none(), "{what} while a graph is being captured: CUDA refuses that");
     }
     fn write(&self, to: &Buffer, bytes: &[u8]) {
         let to = self.runner.memory.pointer(to.address(), bytes.len());
-        // SAFETY: memory of an allocation, which no slice of this process overlaps; no kernel runs meanwhile.
+        // SAFETY: memory of an allocation, which no slice of this process overlaps; no kernel runs
+        // meanwhile.
         unsafe { to.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
-    /// Does what was held back.
+    /// Does the deferred work.
     fn catch_up(&mut self) -> Result<()> {
         for work in self.queue.iter_mut().flat_map(std::mem::take).collect::<Vec<_>>() {
             match work {
@@ -180,7 +185,7 @@ impl Runner {
 
     fn try_run(&self, launch: &Launch) -> std::result::Result<(), String> {
         let (folder, patch, build) = (self.folder.clone(), self.patch.clone(), self.mode.build);
-        // A patch is for one file; kernels of others are as they are.
+        // A patch is for one file; kernels of other files are unchanged.
         let patch = patch.filter(|patch| patch.file.ends_with(".cuh") || patch.file == format!("{}.cu", launch.file));
         let kernel = library::kernel(&Source { folder, patch, build, ..Source::of(launch) })?;
         let (letters, values): (String, Vec<[u8; 8]>) = launch.args.iter().map(argument).unzip();
@@ -206,8 +211,8 @@ impl Runner {
             regions: regions.as_ptr(),
             region_count: regions.len() as u64,
         };
-        // SAFETY: 1 was just checked. 2: operands are memory of this executor, which is not shared, and the caller
-        // holds it exclusively while it launches.
+        // SAFETY: 1 was just checked. 2: operands are memory of this executor, which is not shared,
+        // and the caller has exclusive access while it launches.
         unsafe { kernel.launch(&config, &values) }?;
         matrices().try_for_each(|m| self.memory.check_surroundings(m.address()))
     }
@@ -215,12 +220,12 @@ impl Runner {
 
 impl Executor for Simt {
     fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)> {
-        self.not_recording("an allocation");
+        self.not_capturing("an allocation");
         let (address, owner) = self.runner.memory.allocate(bytes).expect("memory");
         Ok((address, Box::new(owner)))
     }
     fn launch(&mut self, launch: &Launch) -> Result<()> {
-        match (&mut self.recorded, &mut self.queue) {
+        match (&mut self.captured, &mut self.queue) {
             (Some(launches), _) => launches.push(launch.clone()),
             (None, Some(queue)) => queue.push(Queued::Launch(launch.clone())),
             (None, None) => self.runner.run(launch)?,
@@ -228,7 +233,7 @@ impl Executor for Simt {
         Ok(())
     }
     fn upload(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
-        self.not_recording("an upload");
+        self.not_capturing("an upload");
         match &mut self.queue {
             Some(queue) => queue.push(Queued::Upload(to.clone(), bytes.to_vec())),
             None => self.write(to, bytes),
@@ -236,14 +241,14 @@ impl Executor for Simt {
         Ok(())
     }
     fn fork_uploads(&mut self) -> Result<()> {
-        self.not_recording("a fork");
+        self.not_capturing("a fork");
         self.catch_up()
     }
     fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
-        self.not_recording("an upload aside");
+        self.not_capturing("an upload on the side stream");
         if self.runner.mode.late {
             self.write(to, &vec![POISON; bytes.len()]);
-            self.aside.push((to.clone(), bytes.to_vec()));
+            self.deferred.push((to.clone(), bytes.to_vec()));
         } else {
             self.queue.get_or_insert_default();
             self.write(to, bytes);
@@ -251,14 +256,14 @@ impl Executor for Simt {
         Ok(())
     }
     fn join_uploads(&mut self) -> Result<()> {
-        self.not_recording("a join");
-        for (to, bytes) in std::mem::take(&mut self.aside) {
+        self.not_capturing("a join");
+        for (to, bytes) in std::mem::take(&mut self.deferred) {
             self.write(&to, &bytes);
         }
         Ok(())
     }
     fn download(&mut self, from: &Buffer, bytes: &mut [u8]) -> Result<()> {
-        self.not_recording("a download");
+        self.not_capturing("a download");
         self.catch_up()?;
         let from = self.runner.memory.pointer(from.address(), bytes.len());
         // SAFETY: as in `write`.
@@ -266,21 +271,21 @@ impl Executor for Simt {
         Ok(())
     }
     fn begin_capture(&mut self) -> Result<bool> {
-        self.not_recording("another recording");
-        // A record runs at once, not in the queue: what was queued before it comes first, and until the next upload aside
-        // nothing is held back.
+        self.not_capturing("another capture");
+        // A graph runs at once, not in the queue: earlier queued work runs first, and nothing is
+        // deferred until the next upload on the side stream.
         self.catch_up()?;
         self.queue = None;
-        self.recorded = Some(Vec::new());
+        self.captured = Some(Vec::new());
         Ok(true)
     }
     fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
-        let launches = self.recorded.take().expect("a recording has begun");
-        Ok(Box::new(Recorded { runner: self.runner.clone(), launches }))
+        let launches = self.captured.take().expect("a capture has begun");
+        Ok(Box::new(Graph { runner: self.runner.clone(), launches }))
     }
 }
 
-impl CapturedGraph for Recorded {
+impl CapturedGraph for Graph {
     fn launch(&mut self) -> Result<()> {
         self.launches.iter().try_for_each(|launch| self.runner.run(launch))
     }

@@ -1,15 +1,17 @@
-// The hooked build of a kernel: g++ -fsanitize=thread turns every load and store into a call of a __tsan function, and
-// those are defined here instead of in ThreadSanitizer's runtime. Each access is checked
-//   in shared memory: it lies in what the block has, is not read before it was written, no copy is under way there
-//   in global memory: it lies in a row of an operand of the launch (gaps between rows belong to nobody)
-//   in both: it is ordered with every other access of which one is a write (happens-before by vector clocks; threads of
-//     one block by __syncthreads and __syncwarp, two blocks never)
+// The hooked build of a kernel: g++ -fsanitize=thread turns every load and store into a call of a
+// __tsan function, and those are defined here instead of in ThreadSanitizer's runtime. Each access
+// is checked
+//   in shared memory: it is within the block's memory, not read before it is written, and not the
+//     target of a copy in flight
+//   in global memory: it is within a row of an operand of the launch (not in the gaps between rows)
+//   in both: it is ordered with every other access if one of the two is a write (happens-before by
+//     vector clocks; threads of one block by __syncthreads and __syncwarp, two blocks never)
 //   on the stack: it is the thread's own
-// so a missing barrier is found whatever the order in which the threads ran. Checks are per 2 bytes, the smallest
-// element of any kernel.
+// so a missing barrier is found whatever the order in which the threads ran. Checks are per 2
+// bytes, the smallest element of any kernel.
 //
-// -fsanitize=undefined is part of the hooked build: an index outside its array, an address that is not on its type's
-// boundary (a fault on the device), a shift too far. Its handlers are here as well.
+// -fsanitize=undefined is part of the hooked build: an index outside its array, a misaligned
+// address (a fault on the device), a shift too far. Its handlers are here as well.
 #include "machine.h"
 
 #include <algorithm>
@@ -17,7 +19,8 @@
 
 constexpr uintptr_t PAGE = 4096;
 
-// Cells of global memory by page, kept from launch to launch: their stamps tell old ones.
+// Cells of global memory by page, kept from launch to launch: old ones are recognized by their
+// stamps.
 struct Page {
   Cell cells[PAGE / 2];
 };
@@ -90,8 +93,8 @@ static void record(Cell& cell, bool write) {
     cell.readers = 0;
     return;
   }
-  // In place of an earlier read of its own, or of one that is ordered before this one: whoever is ordered after this
-  // read is ordered after that one too.
+  // Replaces an earlier read of its own, or one that is ordered before this one: an access ordered
+  // after this read is ordered after that one too.
   u32 slot = 0;
   while (slot < cell.readers && !ordered(cell.reader[slot], cell.read_tick[slot])) slot++;
   if (slot == READERS) slot = self->number % READERS;
@@ -115,8 +118,8 @@ static void check_window(size_t offset, u32 bytes, bool write) {
   const char* what = write ? "write" : "read";
   for (size_t i = offset & ~size_t(1); i < offset + bytes; i += 2) {
     Cell& cell = shared_cell(i);
-    if (cell.in_flight) fail("race: %s of shared 0x%zx, into which cp.async has a copy under way", what, i);
-    if (!write && !cell.written) fail("read of shared 0x%zx, which nobody has written", i);
+    if (cell.in_flight) fail("race: %s of shared 0x%zx, into which a cp.async copy is in flight", what, i);
+    if (!write && !cell.written) fail("read of shared 0x%zx, which no thread has written", i);
     u32 other;
     const char* race = race_of(cell, write, &other);
     if (race) fail("race: %s in shared 0x%zx, with thread %u", race, i, other);
@@ -128,7 +131,7 @@ void check_shared(u32 address, u32 bytes, bool write) { check_window(address - S
 
 // ---- global memory -----------------------------------------------------------------------------------------------
 
-static bool lies_in(const Region& r, u64 address, u32 bytes) {
+static bool is_inside(const Region& r, u64 address, u32 bytes) {
   if (address < r.address || r.rows == 0) return false;
   const u64 offset = address - r.address;
   const u64 row = r.rows == 1 ? 0 : offset / r.stride_bytes;
@@ -138,10 +141,10 @@ static bool lies_in(const Region& r, u64 address, u32 bytes) {
 bool in_operand(const void* p, u32 bytes) {
   const u64 address = (u64)p;
   Machine& m = *machine;
-  if (m.last_region && lies_in(*m.last_region, address, bytes)) return true;
+  if (m.last_region && is_inside(*m.last_region, address, bytes)) return true;
   const Config& c = m.config;
   for (u64 i = 0; i < c.region_count; i++) {
-    if (lies_in(c.regions[i], address, bytes)) {
+    if (is_inside(c.regions[i], address, bytes)) {
       m.last_region = &c.regions[i];
       return true;
     }
@@ -172,9 +175,9 @@ void check_global(const void* p, u32 bytes, bool write, const char* what) {
     if (cell.write_block && cell.write_block != self) {
       fail("race between blocks: %s at %p, which block number %u writes", what, (void*)a, cell.write_block - 1);
     }
-    const bool read_by_others = cell.read_block && cell.read_block != self;
-    if (write && read_by_others) fail("race between blocks: %s at %p, which another block reads", what, (void*)a);
-    if (read_by_others) {
+    const bool read_elsewhere = cell.read_block && cell.read_block != self;
+    if (write && read_elsewhere) fail("race between blocks: %s at %p, which another block reads", what, (void*)a);
+    if (read_elsewhere) {
       cell.read_block = SEVERAL;
       continue;
     }
@@ -227,7 +230,7 @@ extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit() {}
 
-// Undefined behaviour: the first field of what g++ hands over is the place in the source.
+// Undefined behaviour: the first field of g++'s argument is the place in the source.
 struct Place {
   const char* file;
   u32 line, column;

@@ -1,9 +1,11 @@
-// What a kernel sees when it is compiled for the host: CUDA's keywords, built-in variables and functions, and the
-// models of the PTX instructions that kernels/ptx.cuh calls. Declarations only: the models live in libsimt.so, which is
-// compiled apart and never instrumented, so that none is optimised into the kernel or watched as if it were part of it.
+// CUDA for a kernel compiled for the host: keywords, built-in variables and functions, and the
+// models of the PTX instructions that kernels/ptx.cuh calls. Declarations only: the models are in
+// libsimt.so, which is compiled separately and never instrumented, so that none is optimized into
+// the kernel or checked as part of it.
 //
-// A CUDA thread is a fiber. Shared memory is thread-local storage of the OS thread that runs the launch: at block scope
-// `thread_local` implies `static`, which is what `__shared__` means, and tests run in parallel without meeting.
+// A CUDA thread is a fiber. Shared memory is thread-local storage of the OS thread that runs the
+// launch: at block scope `thread_local` implies `static`, as `__shared__` does, and tests run in
+// parallel without interference.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -11,7 +13,7 @@
 
 #define STOCKPOT_HOST 1
 
-// A library exports one kernel of its file; the others, being inline, cost no code.
+// A library exports one kernel of its file; other kernels are inline and add no code.
 #define __global__ inline
 #define __device__
 #define __host__
@@ -26,7 +28,7 @@ struct SimtIndex {
   unsigned x, y, z;
 };
 
-// The built-in variables of the thread that runs, rewritten at every switch between fibers.
+// The built-in variables of the running thread, updated at every switch between fibers.
 struct SimtSelf {
   SimtIndex thread, block, block_size, grid;
   unsigned lane;
@@ -52,7 +54,8 @@ void simt_ldmatrix(uint32_t* r, int count, bool transposed, uint32_t row);
 void simt_mma_16x8x16(float* d, const uint32_t* a, const uint32_t* b);
 }
 
-// The most dynamic shared memory of a block on any architecture (sm_90); one array for each kernel library.
+// The most dynamic shared memory of a block on any architecture (sm_90); one array for each kernel
+// library.
 #define SIMT_DYNAMIC_BYTES (227 * 1024)
 extern thread_local unsigned char simt_dynamic[SIMT_DYNAMIC_BYTES];
 
@@ -62,7 +65,7 @@ extern thread_local unsigned char simt_dynamic[SIMT_DYNAMIC_BYTES];
 #define gridDim (simt_self.grid)
 #define warpSize 32
 
-// ---- barriers and warp operations; the line tells one place in the source from another ---------------------------
+// ---- barriers and warp operations; the line identifies the place in the source -----------------------------------
 
 #define __syncthreads() simt_barrier(__LINE__)
 #define __syncwarp(...) simt_sync_warp(simt_mask(__VA_ARGS__), __LINE__)
@@ -91,7 +94,8 @@ static inline unsigned simt_lane_plus(int offset) {
 
 // ---- vector types and arithmetic that NVRTC has built in ---------------------------------------------------------
 
-// What kernels use of libm. Declared here because <cmath> would take a quarter of the time that a kernel takes to compile.
+// The libm functions that kernels use. Declared here because <cmath> would take a quarter of the
+// time that a kernel takes to compile.
 extern "C" {
 float expf(float) noexcept;
 float exp2f(float) noexcept;
@@ -133,7 +137,7 @@ static inline unsigned long long min(unsigned long long a, unsigned long long b)
 static inline unsigned long long max(unsigned long long a, unsigned long long b) { return a > b ? a : b; }
 static inline unsigned long min(unsigned long a, unsigned long b) { return a < b ? a : b; }
 static inline unsigned long max(unsigned long a, unsigned long b) { return a > b ? a : b; }
-// Of two arguments of which one is NaN, the other, as on the device.
+// If one argument is NaN, the other, as on the device.
 static inline float min(float a, float b) { return fminf(a, b); }
 static inline float max(float a, float b) { return fmaxf(a, b); }
 
@@ -151,7 +155,7 @@ static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
 static inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz((unsigned)x); }
 
-// Each of these is one rounding; the flag -ffp-contract=off keeps g++ from merging two.
+// Each of these rounds once; the flag -ffp-contract=off keeps g++ from merging two.
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fsub_rn(float a, float b) { return a - b; }
@@ -165,7 +169,8 @@ static inline double __ddiv_rn(double a, double b) { return a / b; }
 static inline double __dsqrt_rn(double a) { return sqrt(a); }
 static inline float __double2float_rn(double x) { return (float)x; }
 
-// The device's are approximations, within 2 units in the last place (rsqrtf) or a few (the fast ones).
+// The device's are approximations, within 2 units in the last place (rsqrtf) or a few (the fast
+// ones).
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 static inline float simt_expf(float x) { return expf(x); }
 static inline float simt_logf(float x) { return logf(x); }
@@ -179,8 +184,9 @@ template <class T> static inline T __ldg(const T* p) { return *p; }
 
 // ---- models of ptx.cuh that are plain arithmetic -----------------------------------------------------------------
 
-// ex2.approx.ftz: 1 for 0, and else up to 2^-22 of the result off. Which way the device errs is not documented, so here
-// a bit of a hash of the argument says it. With the roundings of this the error is 2^-25 to 2^-22, never 0.
+// ex2.approx.ftz: 1 for 0, otherwise off by up to 2^-22 of the result. The direction of the
+// device's error is not documented, so here a bit of a hash of the argument decides it. With this
+// function's own roundings the error is 2^-25 to 2^-22, never 0.
 static inline float simt_exp2_approx(float x) {
   const float y = exp2f(x);
   const float off = __float_as_uint(x) * 0x9e3779b9u >> 31 ? 0x1p-23f : -0x1p-23f;
@@ -196,11 +202,11 @@ static inline uint16_t simt_bf16_bits(float x) {
 
 // ---- how the runtime calls a kernel: SIMT_EXPORT(name) ends the library of a kernel --------------------------------
 
-// Not instrumented: the arguments lie in the memory of the launch, which is none of the kernel's.
+// Not instrumented: the arguments are in the launch's memory, which does not belong to the kernel.
 #define SIMT_PLAIN __attribute__((noinline, no_sanitize("thread", "undefined", "address")))
 
-// One letter for each parameter, so that a launch with other arguments is refused: pointers by the size of what they
-// point to.
+// One letter for each parameter, so that a launch with other arguments is refused: pointers by the
+// size of their target.
 template <class T> struct SimtLetter;
 template <> struct SimtLetter<unsigned> {
   static constexpr char value = 'u';

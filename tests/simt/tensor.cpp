@@ -1,9 +1,10 @@
-// ldmatrix and mma.sync: which lane holds which element is as in kernels/ptx.cuh and PTX ISA 7.0.
+// ldmatrix and mma.sync: lanes hold elements as in kernels/ptx.cuh and PTX ISA 7.0.
 //
-// The arithmetic of mma is that of the tensor cores that round worst, Ampere's, as arXiv 2511.10909 found it: eight
-// products and the accumulator become integers of a unit 2^-24 below the largest of them, what is below that unit is
-// cut off, and the sum is cut to f32. Hopper's keep one bit more and add sixteen products at once. So a bound that
-// holds here has room for either, but outputs are never compared bit by bit with a GPU's.
+// The arithmetic of mma is that of the least accurate tensor cores, Ampere's, as described in arXiv
+// 2511.10909: eight products and the accumulator become integers in a unit 2^-24 below the largest
+// of them, smaller parts are truncated, and the sum is truncated to f32. Hopper's keep one more bit
+// and add sixteen products at once. So a bound that holds here has room for either, but outputs are
+// never compared bit by bit with a GPU's.
 #include "machine.h"
 
 #include <algorithm>
@@ -16,7 +17,7 @@ extern "C" void simt_ldmatrix(u32* r, int count, bool transposed, u32 row) {
   const bool hooked = machine->config.hooked;
   const uintptr_t pc = machine->pc;
   const u64* rows = meet(0xffffffffu, SIMT_LDMATRIX, 0, row);
-  machine->pc = pc;  // others ran meanwhile
+  machine->pc = pc;  // other threads ran meanwhile
   for (int j = 0; j < count; j++) {
     u16 pair[2];
     for (u32 e = 0; e < 2; e++) {
@@ -33,7 +34,7 @@ extern "C" void simt_ldmatrix(u32* r, int count, bool transposed, u32 row) {
 static float bf16_value(u32 bits) { return simt_bits<float>(bits << 16); }
 
 constexpr u32 EXPONENT = 0x7f800000u;
-// Products that the tensor cores add at once, and bits they keep below the largest.
+// Products that the tensor cores add at once, and bits kept below the largest.
 constexpr u32 DEPTH = 8, KEPT_BITS = 24;
 
 // d[col] += the products of a[k] and b[k][col]: one row of the result, one step of DEPTH along k.
@@ -48,10 +49,10 @@ static void add_products(float (&d)[8], const float* a, const float (*b)[8]) {
       top[col] = std::max(top[col], simt_bits<u32>(p[k][col]) & EXPONENT);
     }
   }
-  float unit[8], units[8];  // 2^-24 below the largest, and how many of it make 1
+  float unit[8], units[8];  // 2^-24 below the largest, and its reciprocal
   int sum[8];
   for (u32 col = 0; col < 8; col++) {
-    const u32 e = std::max(top[col] >> 23, KEPT_BITS + 1);  // below 2^-102 the unit stays
+    const u32 e = std::max(top[col] >> 23, KEPT_BITS + 1);  // below 2^-102 the unit is constant
     unit[col] = simt_bits<float>((e - KEPT_BITS) << 23);
     units[col] = simt_bits<float>((2 * 127 + KEPT_BITS - std::min(e, 254u)) << 23);
     sum[col] = top[col] == EXPONENT ? 0 : (int)(d[col] * units[col]);
@@ -68,7 +69,7 @@ static void add_products(float (&d)[8], const float* a, const float (*b)[8]) {
   }
 }
 
-// The warp's product, when all 32 lanes have left their operands in `fragments`.
+// The warp's product, after all 32 lanes have stored their operands in `fragments`.
 static void multiply(Meeting& meeting) {
   const u32 side = meeting.generation % 2;
   Fragments& f = machine->warps[machine->current->warp].fragments;

@@ -1,9 +1,9 @@
-//! The binary: how to run it, how it ended and what it said.
+//! Runs of the binary: exit code and output.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// How a command ended and what it said.
+/// A command's exit code and output.
 pub struct Outcome {
     /// `None` after a signal.
     pub code: Option<i32>,
@@ -18,7 +18,7 @@ impl Outcome {
         Outcome { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
 
-    /// It must have succeeded.
+    /// Asserts success.
     #[track_caller]
     pub fn done(self) -> Outcome {
         assert_eq!(self.code, Some(0), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
@@ -31,7 +31,8 @@ impl Outcome {
         serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("not JSON: {e}\n{}", done.stdout))
     }
 
-    /// It must have failed with `code` and one error that holds every one of `parts`, and without a panic.
+    /// Asserts failure with `code`, without a panic, and with one error that contains every one of
+    /// `parts`.
     #[track_caller]
     pub fn fails(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);

@@ -1,5 +1,5 @@
-//! Every op at awkward shapes with three kinds of input, and what the f64 reference says must come
-//! out. Ones find wrong indices, ramps wrong movement, random numbers wrong arithmetic.
+//! Every op at awkward shapes with three kinds of input, and the results of the f64 reference. Ones
+//! find wrong indices, ramps wrong data movement, random numbers wrong arithmetic.
 
 use crate::harness::Harness;
 use crate::reference::{self, AdamWConstants};
@@ -7,7 +7,8 @@ use stockpot::engine::device::DType;
 use stockpot::engine::ops::merge::Merge;
 use stockpot::engine::ops::*;
 
-/// How far f32 may be from the f64 reference: `bound` times the larger of 0.1 and the largest expected magnitude.
+/// Maximum error of f32 against the f64 reference: `bound` times the larger of 0.1 and the largest
+/// expected magnitude.
 pub struct Tolerance {
     pub op: &'static str,
     pub bound: f64,
@@ -18,7 +19,8 @@ const fn row(op: &'static str, bound: f64, reason: &'static str) -> Tolerance {
     Tolerance { op, bound, reason }
 }
 
-/// One unit in the last place of an f32 near 1 is 1.2e-7. Bounds are about three times the worst error seen with AVX2.
+/// One unit in the last place of an f32 near 1 is 1.2e-7. Bounds are about three times the worst
+/// error seen with AVX2.
 pub const TOLERANCES: [Tolerance; 18] = [
     row("gemm", 2e-6, "sums of up to 300 products; the error of a sum grows as the square root of its length"),
     row("rms_norm_forward", 5e-7, "one sum of squares, then three roundings"),
@@ -37,7 +39,7 @@ pub const TOLERANCES: [Tolerance; 18] = [
     row("loss_sum", 1e-14, "sums in f64, in another order"),
     row("merge", 0.0, "the same roundings in the same order"),
     row("adamw_step", 1e-7, "computed in f64, rounded once"),
-    row("adamw", 3e-7, "eight roundings in a row, on values below 2"),
+    row("adamw", 3e-7, "eight consecutive roundings, on values below 2"),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,7 +51,7 @@ pub enum Fill {
 pub const FILLS: [Fill; 3] = [Fill::Ones, Fill::Ramp, Fill::Random];
 
 impl Fill {
-    /// `n` numbers that f32 holds exactly; `salt` tells operands apart.
+    /// `n` numbers exactly representable in f32; `salt` makes operands differ.
     pub fn values(self, salt: u64, n: usize) -> Vec<f64> {
         let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let mut random = || {
@@ -66,7 +68,7 @@ impl Fill {
     }
 }
 
-/// An op on a harness's memory, and what its outputs must hold.
+/// An op on a harness's memory, and its expected outputs.
 pub struct Built {
     pub op: Box<dyn Op>,
     pub expected: Vec<(&'static str, Vec<f64>)>,
@@ -83,12 +85,12 @@ fn built(op: impl Op + 'static, expected: Vec<(&'static str, Vec<f64>)>) -> Buil
     Built { op: Box::new(op), expected }
 }
 
-/// Rows and columns: single, one below a warp, one above a tile, primes, whole vectors of 8, and enough for several
-/// chunks.
+/// Rows and columns: single, one below a warp, one above a tile, primes, whole vectors of 8, and
+/// enough for several chunks.
 const SHAPES: [(usize, usize); 9] =
     [(1, 1), (1, 31), (31, 1), (65, 17), (3, 127), (9, 8), (34, 776), (67, 513), (700, 97)];
 
-/// A gap that leaves rows on boundaries of 16 bytes; used where rows are whole vectors.
+/// A gap that keeps rows on 16-byte boundaries; used if rows are whole vectors.
 const ALIGNED_GAP: usize = 8;
 
 pub fn all() -> Vec<Case> {
@@ -102,7 +104,7 @@ pub fn all() -> Vec<Case> {
                 [(1, 1, 1), (1, 31, 7), (31, 1, 65), (65, 67, 31), (127, 33, 257), (136, 72, 200), (300, 1100, 67)]
             {
                 if shape.0 == 300 && (fill != Fill::Random || gap > 0) {
-                    continue; // several tiles: slow in the reference, and random numbers find all that the others do
+                    continue; // several tiles: slow in the reference, and random numbers find whatever other fills do
                 }
                 if gap == ALIGNED_GAP && shape != (136, 72, 200) {
                     continue;
@@ -132,12 +134,13 @@ pub fn all() -> Vec<Case> {
                 }
             }
             if fill == Fill::Random && gap == 0 {
-                // More rows than the kernel looks through at once.
+                // More rows than the kernel searches at once.
                 add(
                     "embedding_backward 1100 x 8".into(),
                     Box::new(move |harness| embedding_backward(harness, fill, 1100, 8)),
                 );
-                // Rows that a whole block computes, more of them than blocks; a vocabulary for the larger block.
+                // Rows that a whole block computes, more rows than blocks; a vocabulary for the
+                // largest block.
                 add("rms_norm_forward 9 x 9000".into(), Box::new(move |harness| norm(harness, fill, 9, 9000, false)));
                 add(
                     "rms_norm_backward 300 x 1032".into(),
@@ -169,10 +172,10 @@ pub fn all() -> Vec<Case> {
                 add(format!("attention_backward {s:?}"), Box::new(move |harness| attention_backward(harness, fill, s)));
             }
         }
-        // One element, less than a vector's row, a tile of the kernel and one, many tiles.
+        // One element, fewer than a row of vectors, one more than a tile of the kernel, many tiles.
         for p in [1, 31, 2049, 100_003] {
             for (i, terms) in MERGES.into_iter().enumerate().filter(|(i, _)| p < 10_000 || *i == CANCELLING) {
-                // Rows as they come, and rows of whole vectors, of which the last is used in part.
+                // Contiguous rows, and rows of whole vectors, the last of which is used in part.
                 for gap in [0, 8 - p % 8] {
                     for (wide, copy) in [(false, false), (false, true), (true, false), (true, true)] {
                         let pool = if wide { "f32" } else { "compute" };
@@ -319,10 +322,10 @@ fn swiglu_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Bui
     built(op, vec![("dgate_up", reference::swiglu_backward(&gate_up, &dout, c))])
 }
 
-/// Rows of the table in the embedding's cases.
+/// Rows of the table in the embedding cases.
 const VOCABULARY: usize = 131;
 
-/// Thirteen tokens that come again and again, all over the vocabulary.
+/// Thirteen tokens that repeat, spread over the vocabulary.
 fn repeated_tokens(rows: usize) -> Vec<u32> {
     (0..rows).map(|r| (r * 5 % 13 * 10) as u32).collect()
 }
@@ -361,7 +364,7 @@ fn rope(harness: &mut Harness, fill: Fill, (b, t, heads, d): (usize, usize, usiz
     built(op, vec![("x", reference::rope(&x, heads * d, &table, d, inverse))])
 }
 
-/// q, k, v and dout of an attention.
+/// q, k, v and dout of attention.
 fn heads(harness: &Harness, fill: Fill, s: AttentionShape) -> [Vec<f64>; 4] {
     let (wide, narrow) = (s.heads * s.head_width, s.kv_heads * s.head_width);
     let rows = s.batch * s.context;
@@ -492,26 +495,29 @@ fn loss_sum(harness: &mut Harness, fill: Fill, r: usize, c: usize, accumulate: b
     built(LossSum { losses, out: harness.update_f64("out", &before), accumulate }, expected)
 }
 
-/// Rows of the pools that are merged.
+/// Rows of the merged pools.
 const SLOTS: usize = 5;
 
 /// Terms of merges: rows of the pool, each with its weight.
 const CANCELLING: usize = 3;
 const MERGES: [&[(u32, f64)]; 5] = [
-    // Rounded to f32, then to bf16: of ones, 1 + 2^-8 + 2^-40 becomes a tie, which goes down; rounded at once it goes up.
+    // Rounded to f32, then to bf16: of ones, 1 + 2^-8 + 2^-40 becomes a tie, which rounds down;
+    // rounded at once it rounds up.
     &[(1, 1.0), (3, 0.003_906_25), (0, 9.094_947_017_729_282e-13)],
     &[(4, 1.0)],
-    // A third twice, so that nothing is left; fused with the sum, the product leaves what its rounding loses.
+    // A third twice with opposite signs, so that the sum is 0; fused with the sum, the product
+    // leaves its rounding error.
     &[(2, 1.0 / 3.0), (2, -1.0 / 3.0)],
-    // In order, what the small terms add before the large one goes is lost; in any other order it is not.
+    // In order, the small terms before the large one is subtracted are lost; in any other order
+    // they are not.
     &[(0, 1e15), (1, 0.7), (2, -0.3), (3, 1.1), (0, -1e15), (4, 0.1), (1, 1.0 / 7.0), (1, 1.0 / 7.0), (3, -0.9)],
-    // Not of sum 1, which would make sentinels of sentinels.
+    // Weights do not sum to 1, or sentinels would merge to sentinels.
     &[(3, 0.5), (1, -0.25), (4, 0.7)],
 ];
 
-/// Sum of the terms, as plainly as can be.
+/// Plain sum of the terms.
 fn merge(harness: &mut Harness, fill: Fill, p: usize, terms: &'static [(u32, f64)], wide: bool, copy: bool) -> Built {
-    // Zeros of both signs among them.
+    // Including zeros of both signs.
     let row =
         |k: u64| fill.values(k, p).into_iter().enumerate().map(move |(i, x)| if i % 11 == 5 { x * -0.0 } else { x });
     let values: Vec<f64> = (0..SLOTS as u64).flat_map(row).collect();

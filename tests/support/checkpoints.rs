@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A directory with text, a tokenizer and `train.toml` of 120 steps of 4 windows; `extra` goes into its [training].
+/// A directory with text, a tokenizer and `train.toml` of 120 steps of 4 windows; `extra` is added
+/// to its [training].
 pub fn prepared(extra: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     write_jsonl(&dir.path().join("law.jsonl"), &documents("law", 2, 40));
@@ -29,7 +30,7 @@ pub fn write_settings(dir: &Path, name: &str, steps: u64, extra: &str) {
 
 pub const TRAIN: [&str; 7] = ["train", "--config", "train.toml", "--device", "cpu", "--out", "model"];
 
-/// Trains in `dir` to `out`; further arguments follow.
+/// Trains in `dir` to `out`, with the further arguments `more`.
 pub fn train(dir: &Path, config: &str, out: &str, more: &[&str]) -> Outcome {
     let args = ["train", "--config", config, "--device", "cpu", "--out", out];
     stockpot(dir, &[&args, more].concat())
@@ -42,7 +43,7 @@ pub fn names(dir: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// Copies the files of a directory that has no directories.
+/// Copies the files of a directory without subdirectories.
 pub fn copy_directory(from: &Path, to: &Path) {
     fs::create_dir(to).expect("a directory");
     for (name, bytes) in tree(from) {

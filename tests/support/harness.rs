@@ -1,6 +1,5 @@
-//! Runs one op on any device with every operand between sentinels: nothing but the operand may be
-//! written, inputs stay as they are, and every element of an output is written (it holds NaN
-//! before).
+//! Runs one op on any device with every operand between sentinels: only outputs may be written,
+//! inputs must not change, and every element of an output is written (it holds NaN before).
 
 use half::bf16;
 use stockpot::engine::device::{Buffer, DType, Device, Matrix};
@@ -32,11 +31,11 @@ pub struct Harness {
     pub device: Device,
     /// Elements between the end of a row and the start of the next.
     gap: usize,
-    /// Operands of the op to come.
+    /// Operands of the next op.
     pub tensors: Vec<Tensor>,
     /// Outputs in f64
     wide: Vec<(&'static str, Buffer)>,
-    /// When set, every f32 operand begins at its first element: all of them overlap.
+    /// If set, every f32 operand begins at its first element, so all of them overlap.
     pub shared: Option<Buffer>,
 }
 
@@ -44,23 +43,25 @@ impl Harness {
     pub fn new(device: Device, gap: usize) -> Harness {
         Harness { device, gap, tensors: Vec::new(), wide: Vec::new(), shared: None }
     }
-    /// The values as an operand of the device's compute type holds them; what is expected is computed from these.
+    /// The values as stored in an operand of the device's compute dtype; expected results are
+    /// computed from these.
     pub fn rounded(&self, values: Vec<f64>) -> Vec<f64> {
         match self.device.compute_dtype() {
-            // By way of f32: `from_f64` (half 2.7) drops the lower bits first and so takes some values for ties.
+            // By way of f32: `from_f64` (half 2.7) drops the lower bits first, which turns some
+            // values into ties.
             DType::Bf16 => values.iter().map(|&x| bf16::from_f32(x as f32).to_f64()).collect(),
             _ => values,
         }
     }
-    /// An operand of the device's compute type that is read.
+    /// An operand of the device's compute dtype that is read.
     pub fn input(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
         self.tensor(name, (rows, cols), values, Role::Input, self.device.compute_dtype())
     }
-    /// An operand of the device's compute type that is written.
+    /// An operand of the device's compute dtype that is written.
     pub fn output(&mut self, name: &'static str, rows: usize, cols: usize) -> Matrix {
         self.tensor(name, (rows, cols), &vec![f64::NAN; rows * cols], Role::Output, self.device.compute_dtype())
     }
-    /// An operand of the device's compute type that is read and written.
+    /// An operand of the device's compute dtype that is read and written.
     pub fn update(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
         self.tensor(name, (rows, cols), values, Role::Output, self.device.compute_dtype())
     }
@@ -76,20 +77,20 @@ impl Harness {
     pub fn update_f32(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
         self.tensor(name, (rows, cols), values, Role::Output, DType::F32)
     }
-    /// f64 that are read and written.
+    /// An f64 operand that is read and written.
     pub fn update_f64(&mut self, name: &'static str, values: &[f64]) -> Matrix {
         let buffer = self.device.alloc(DType::F64, values.len()).expect("memory");
         self.device.upload(&buffer, values).expect("upload");
         self.wide.push((name, buffer.clone()));
         buffer.vector()
     }
-    /// f64 that are read.
+    /// An f64 operand that is read.
     pub fn input_f64(&mut self, values: &[f64]) -> Matrix {
         let buffer = self.device.alloc(DType::F64, values.len()).expect("memory");
         self.device.upload(&buffer, values).expect("upload");
         buffer.vector()
     }
-    /// Memory that kernels may use as they like.
+    /// Temporary memory for the kernels.
     pub fn scratch(&mut self, dtype: DType, rows: usize, cols: usize) -> Matrix {
         self.device.alloc(dtype, rows * cols).expect("memory").matrix(rows, cols)
     }
@@ -141,11 +142,11 @@ impl Harness {
         }
     }
 
-    /// Runs the op and gives back what its outputs hold, in the order in which they were declared, those in f64 last.
+    /// Runs the op and returns its outputs in the order of declaration, those in f64 last.
     pub fn run(&mut self, op: &dyn Op) -> Vec<(&'static str, Vec<f64>)> {
-        self.try_run(op).expect("an op that leaves what is not its own as it is")
+        self.try_run(op).expect("an op that changes only its outputs")
     }
-    /// As `run`; an error if the device reports one, or something was changed that should not be.
+    /// As `run`; an error if the device reports one, or if anything except an output changed.
     pub fn try_run(&mut self, op: &dyn Op) -> Result<Vec<(&'static str, Vec<f64>)>, String> {
         self.device.run(op).map_err(|e| e.to_string())?;
         let mut outputs = Vec::new();

@@ -1,5 +1,5 @@
-//! Merges put into a model on any device, for the host executor (tests/kernels/merger.rs) and a GPU
-//! (tests/kernels/cuda.rs), against the plainest f64 average and the CPU, bit for bit.
+//! Merges into a model on any device, for the host executor (tests/kernels/merger.rs) and a GPU
+//! (tests/kernels/cuda.rs), bit-identical to a plain f64 average and to the CPU.
 
 use rand::{Rng, SeedableRng};
 use std::fs;
@@ -15,7 +15,7 @@ pub const BF16: StorageDType = StorageDType::Bf16;
 pub const F16: StorageDType = StorageDType::F16;
 pub const F32: StorageDType = StorageDType::F32;
 
-/// Two chunks of the readers and a part.
+/// A model of more than two of the readers' chunks.
 pub fn config() -> Config {
     let mut config = Config::preset("tiny", Architecture::Olmo2, 997, 0).expect("a preset");
     (config.width, config.layers, config.heads, config.kv_heads, config.head_width) = (64, 1, 2, 1, 32);
@@ -25,7 +25,7 @@ pub fn config() -> Config {
 
 /// Checkpoints and their weights as stored.
 pub struct Stored {
-    /// Removed with this.
+    /// Removed on drop.
     _directory: TempDir,
     pub paths: Vec<PathBuf>,
     pub weights: Vec<Vec<f32>>,
@@ -39,7 +39,7 @@ impl Stored {
             let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(k as u64);
             let mut random = || (rng.random::<f32>() - 0.5) * 2f32.powi(rng.random_range(-12..2));
             let mut values: Vec<f32> = (0..Table::new(&config()).len).map(|_| random()).collect();
-            // Zeros of both signs among them.
+            // Including zeros of both signs.
             values.iter_mut().step_by(13).for_each(|x| *x *= 0.0);
             let path = directory.path().join(format!("module-{k}"));
             fs::create_dir(&path).expect("a directory");
@@ -51,17 +51,17 @@ impl Stored {
         Stored { _directory: directory, paths, weights }
     }
     pub fn pool(&self) -> Pool {
-        Pool::open(&self.paths).expect("checkpoints that fit each other")
+        Pool::open(&self.paths).expect("checkpoints that match")
     }
-    /// Bytes of one of them in bf16.
+    /// Bytes of one checkpoint in bf16.
     pub fn bytes(&self) -> u64 {
         2 * self.weights[0].len().next_multiple_of(8) as u64
     }
-    /// The terms from the first to the last, rounded once.
+    /// The sum of the terms in order, rounded once.
     pub fn average(&self, sum: &WeightedSum) -> Vec<u32> {
         let term = |&(k, weight): &(usize, f64), i: usize| weight * f64::from(self.weights[k][i]);
-        let (first, others) = sum.terms.split_first().expect("a term");
-        let sum = |i: usize| others.iter().fold(term(first, i), |sum, other| sum + term(other, i));
+        let (first, rest) = sum.terms.split_first().expect("a term");
+        let sum = |i: usize| rest.iter().fold(term(first, i), |sum, next| sum + term(next, i));
         (0..self.weights[0].len()).map(|i| (sum(i) as f32).to_bits()).collect()
     }
 }
@@ -70,15 +70,15 @@ pub fn sum(terms: &[(usize, f64)]) -> WeightedSum {
     WeightedSum { terms: terms.to_vec() }
 }
 
-/// All pairs of `n` with odd weights, negative ones too, and each alone.
+/// All pairs of `n` with unusual weights, some negative, and each checkpoint alone.
 pub fn pairs_and_singles(n: usize) -> Vec<WeightedSum> {
     let pair = |i: usize, j: usize| sum(&[(i, 1.0 / 3.0 - j as f64), (j, j as f64 + 2.0 / 3.0)]);
     let pairs = (0..n).flat_map(|i| (i + 1..n).map(move |j| pair(i, j)));
     pairs.chain((0..n).map(|k| sum(&[(k, 1.0)]))).collect()
 }
 
-/// The bits of each sum's weights. `prefetches` as a scorer calls for between two of them; only then is looked at
-/// what was loaded.
+/// The bits of each sum's weights. As a scorer does, calls `prefetch` `prefetches` times between
+/// two sums, and only then reads what was loaded.
 pub fn merged(
     device: &mut Device,
     pool: &Pool,
@@ -105,7 +105,8 @@ pub fn merged(
     Ok(results)
 }
 
-/// Merges that fit the device's memory and others, from checkpoints of one type and of several.
+/// Merges that fit the device's memory and larger ones, from checkpoints of one dtype and of
+/// several.
 pub fn merges_have_the_bits_of_the_cpu(device: impl Fn() -> Device) {
     for dtypes in [[BF16; 5], [F32, BF16, F16, F32, BF16]] {
         let stored = Stored::new(&dtypes);
@@ -114,7 +115,7 @@ pub fn merges_have_the_bits_of_the_cpu(device: impl Fn() -> Device) {
         let mut sums = pairs_and_singles(5);
         let pairs = sums.len();
         sums.push(sum(&[(0, 0.3), (0, 0.4), (2, -0.2), (4, 0.5)]));
-        // In an order of its own.
+        // In an unsorted order.
         sums.push(sum(&[(3, 0.1), (1, 0.2), (4, 0.3), (0, 0.15), (2, 0.25)]));
         let expected: Vec<Vec<u32>> = sums.iter().map(|m| stored.average(m)).collect();
         let cpu = merged(&mut Device::cpu(), &pool, &sums, 0, 1).expect("merges");
@@ -122,7 +123,7 @@ pub fn merges_have_the_bits_of_the_cpu(device: impl Fn() -> Device) {
         let same = |what: &str, count: usize, budget: u64, prefetches: usize| {
             let ours = merged(&mut device(), &pool, &sums[..count], budget, prefetches).expect("merges");
             let wrong: Vec<usize> = (0..count).filter(|&m| ours[m] != expected[m]).collect();
-            assert!(wrong.is_empty(), "{dtypes:?}, {what}, {prefetches} prefetches: {wrong:?} have other bits");
+            assert!(wrong.is_empty(), "{dtypes:?}, {what}, {prefetches} prefetches: {wrong:?} have different bits");
         };
         for prefetches in [0, 1, 5] {
             same("all resident", sums.len(), u64::MAX, prefetches);

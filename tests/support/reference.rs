@@ -1,5 +1,5 @@
-//! The mathematics of every op as plain loops in f64. Matrices are row-major without gaps. Nothing
-//! here is fast, tiled or clever: it is what the rest of the project is measured against.
+//! Reference implementations of every op as plain loops in f64. Matrices are row-major without
+//! gaps. Nothing here is fast, tiled or clever: the rest of the project is compared with it.
 
 use stockpot::engine::ops::{AttentionShape, IGNORED};
 
@@ -47,7 +47,7 @@ pub fn rms_norm_backward(x: &[f64], weight: &[f64], rstd: &[f64], dout: &[f64]) 
     (dx, dweight)
 }
 
-/// x (rows, cols) rotated, row r at position r mod T; the other way round when `inverse`.
+/// x (rows, cols) rotated, row r at position r mod T; rotated back if `inverse`.
 pub fn rope(x: &[f64], cols: usize, table: &[f64], head_width: usize, inverse: bool) -> Vec<f64> {
     let (half, context) = (head_width / 2, table.len() / head_width);
     let mut out = x.to_vec();
@@ -92,7 +92,8 @@ pub fn swiglu_backward(gate_up: &[f64], dout: &[f64], n: usize) -> Vec<f64> {
     d
 }
 
-/// Weight of key j for query i of head h in sequence b, and each query's log of the sum of exponentials.
+/// Weight of key j for query i of head h in sequence b, and each query's log of the sum of
+/// exponentials.
 struct Weights {
     /// (B, H, T, T)
     p: Vec<f64>,
@@ -147,7 +148,7 @@ pub fn attention(s: &AttentionShape, q: &[f64], k: &[f64], v: &[f64]) -> (Vec<f6
     (out, lse)
 }
 
-/// What attention's backward leaves.
+/// The outputs of attention's backward.
 pub struct AttentionGradient {
     pub dq: Vec<f64>,
     pub dk: Vec<f64>,

@@ -1,9 +1,8 @@
-//! An executor that computes each launch with the plain loops of reference.rs, on memory of its own.
-//! It knows a launch's name, defines and arguments and nothing of the op it came from: what it can
-//! compute, a kernel can.
+//! An executor that computes each launch with the plain loops of reference.rs, in its own memory.
+//! It sees a launch's name, defines and arguments but not its op, so a kernel can compute whatever
+//! it can.
 //!
-//! Sizes and strides are taken from the scalars, as a kernel does; they must agree with what the
-//! matrices say.
+//! Sizes and strides are taken from the scalars, as in a kernel; they must agree with the matrices.
 
 use crate::reference::{self, AdamWConstants, rms_norm};
 use std::any::Any;
@@ -14,7 +13,7 @@ use stockpot::error::Result;
 
 #[derive(Default)]
 pub struct Reference {
-    /// Allocations by address; addresses are made up and never given twice.
+    /// Allocations by address; addresses are artificial and never reused.
     memory: BTreeMap<u64, Vec<u8>>,
     next: u64,
 }
@@ -108,7 +107,7 @@ impl Executor for Reference {
     }
 }
 
-/// A launch taken apart: scalars are taken in their order.
+/// A launch split into matrices and scalars; scalars are consumed in order.
 struct Call<'a> {
     launch: &'a Launch,
     matrices: Vec<&'a Matrix>,
@@ -190,7 +189,7 @@ impl Reference {
         self.write(call.matrices[3], 1, rows, rows, &rstd);
     }
 
-    /// All of the weight's gradient goes into the first part.
+    /// Puts the weight's whole gradient into the first part.
     fn rms_norm_backward(&mut self, call: &mut Call) {
         let [rows, n, stride_x, stride_dout, stride_dx] = call.counts();
         let [x, weight, rstd, dout, dx, parts] = call.matrices[..] else { panic!("six operands") };
@@ -240,7 +239,7 @@ impl Reference {
         self.write(call.matrices[2], rows, 2 * n, stride_din, &gradient);
     }
 
-    /// The shape, and q, k and v; leaves the strides of the others and the scale among the scalars.
+    /// The shape, and q, k and v; leaves the other operands' strides and the scale in the scalars.
     fn attention_inputs(&mut self, call: &mut Call) -> (AttentionShape, [Vec<f64>; 3]) {
         let head_width = call.define("HEAD_WIDTH");
         let [batch, context, heads, kv_heads, stride_q, stride_k, stride_v] = call.counts();
@@ -311,7 +310,7 @@ impl Reference {
     fn embedding_forward(&mut self, call: &mut Call) {
         let [rows, n, stride_weight, stride_out] = call.counts();
         let tokens = self.read_u32(call.matrices[0], rows);
-        // The table's height is no business of the kernel; tokens are below it.
+        // The kernel is not passed the table's height; tokens are below it.
         let weight = self.read(call.matrices[1], call.matrices[1].rows(), n, stride_weight);
         self.write(call.matrices[2], rows, n, stride_out, &reference::embedding(&tokens, &weight, n));
     }
@@ -326,7 +325,7 @@ impl Reference {
         self.write(table, height, n, stride_dweight, &sum);
     }
 
-    /// All of the sum goes into the first part.
+    /// Puts the whole sum into the first part.
     fn grad_norm_partial(&mut self, call: &mut Call) {
         let p = call.n();
         let grads = self.read(call.matrices[0], 1, p, p);

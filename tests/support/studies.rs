@@ -7,13 +7,14 @@ use std::path::Path;
 /// The partitions of [`write_study`].
 pub const PARTITIONS: [&str; 3] = ["law", "music", "physics"];
 
-/// Writes the text of a study of three partitions and one OOD domain to `directory`, and `study.toml`.
+/// Writes the text of a study of three partitions and one OOD domain to `directory`, and
+/// `study.toml`.
 pub fn write_study(directory: &Path) {
     write_jsonl(&directory.join("general.jsonl"), &documents("general", 1, 60));
     for (topic, name) in (2..).zip(PARTITIONS) {
         write_jsonl(&directory.join(format!("{name}.jsonl")), &documents(name, topic, 40));
     }
-    // In the order in which a study scores them, so that `eval` makes the very same sums.
+    // In the order in which a study scores them, so that `eval` computes exactly the same sums.
     let mut letters = documents("letters", 9, 12);
     letters.sort_by_key(|(id, _)| (*blake3::hash(id.as_bytes()).as_bytes(), id.clone()));
     write_jsonl(&directory.join("letters.jsonl"), &letters);

@@ -1,4 +1,4 @@
-//! Text made from a seed, so that nothing is read but what a test wrote, and the smallest model.
+//! Text generated from a seed, so that tests read only files they wrote, and the smallest model.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -9,7 +9,7 @@ pub fn random(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// Text of a topic: `words` words, most from the topic's own 40, some common to all.
+/// Text of a topic: `words` words, most from the topic's own 40, some common to all topics.
 pub fn text(topic: u64, number: u64, words: usize) -> String {
     let mut vocabulary = random(1000 + topic);
     let mut word = || {

@@ -1,12 +1,12 @@
-//! A few steps of small models on any device, for the host executor (tests/kernels/train.rs) and a
-//! GPU (tests/kernels/cuda.rs).
+//! A few training steps of small models on any device, for the host executor
+//! (tests/kernels/train.rs) and a GPU (tests/kernels/cuda.rs).
 
 use stockpot::engine::device::Device;
 use stockpot::engine::model::{Activations, Architecture, Batch, Config, Inputs, Model, Table, initial_weights};
 use stockpot::engine::ops::IGNORED;
 use stockpot::engine::train::{Optimizer, Settings, Update};
 
-/// Two layers with grouped heads, sizes that tell every field apart.
+/// Two layers with grouped heads; sizes differ between fields.
 pub fn small(architecture: Architecture, tied: bool) -> Config {
     let mut config = Config::preset("tiny", architecture, 299, 0).expect("a preset");
     (config.width, config.layers, config.heads, config.kv_heads, config.head_width) = (64, 2, 4, 2, 32);
@@ -17,7 +17,7 @@ pub fn small(architecture: Architecture, tied: bool) -> Config {
 const SHAPE: Batch = Batch { batch: 3, context: 24 };
 
 pub struct Trained {
-    /// Of every target, before the first update and after the last.
+    /// Per target, before the first update and after the last.
     pub losses: [Vec<f32>; 2],
     /// (P), before the first update.
     pub gradient: Vec<f32>,
@@ -26,7 +26,7 @@ pub struct Trained {
     pub weights: Vec<f32>,
 }
 
-/// Three steps.
+/// Trains three steps.
 pub fn trained(mut device: Device, config: &Config, recompute: bool) -> Trained {
     let device = &mut device;
     let rows = SHAPE.rows() as u32;
@@ -57,7 +57,8 @@ pub fn trained(mut device: Device, config: &Config, recompute: bool) -> Trained 
     Trained { losses: [losses, after], gradient, norms, weights: device.to_vec(&model.master).expect("weights") }
 }
 
-/// A step whose gradient is not finite changes no weight and is not counted; a NaN among the logits is not hidden.
+/// A step whose gradient is not finite changes no weight and is not counted; a NaN among the logits
+/// is not hidden.
 pub fn a_gradient_that_is_not_finite_changes_nothing(mut device: Device) {
     let device = &mut device;
     let config = small(Architecture::Llama, true);
@@ -92,15 +93,16 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     (difference / b.iter().map(|&b| square(b)).sum::<f64>().max(1e-30)).sqrt()
 }
 
-/// Training on a device of kernels against training on the CPU.
-pub fn is_training_on_the_cpu_but_for_bf16(device: impl Fn() -> Device) {
+/// Compares training on a device of kernels with training on the CPU.
+pub fn matches_the_cpu_within_bf16(device: impl Fn() -> Device) {
     for (architecture, tied) in
         [(Architecture::Olmo2, false), (Architecture::Llama, false), (Architecture::Llama, true)]
     {
         let config = small(architecture, tied);
         let (cpu, kernels) = (trained(Device::cpu(), &config, false), trained(device(), &config, false));
         for (ours, theirs) in kernels.losses.iter().zip(&cpu.losses) {
-            // bf16 rounds each of some twenty activations in a row by up to 1/256, and the logits, which are of order 1.
+            // bf16 rounds some twenty consecutive activations by up to 1/256 each, and the logits,
+            // which are of order 1.
             let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 0.06, "{architecture:?}: a loss is off by {worst}");
             let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Every file below `root` by its relative path, with its bytes; directories end in `/`. `study.lock`, which holds a
-/// process id, and what clocks saw are left out.
+/// Every file below `root` by its relative path, with its bytes; directories end in `/`.
+/// `study.lock`, which holds a process id, and timings are left out.
 pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     fn visit(root: &Path, directory: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs::read_dir(directory).expect("a directory that can be listed") {
@@ -37,7 +37,7 @@ fn without_clock(page: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// Equal names and equal bytes; the message names the files, not their content.
+/// Asserts equal names and equal bytes; the message names the files, not their content.
 #[track_caller]
 pub fn assert_same_tree(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) {
     let names = |t: &BTreeMap<String, Vec<u8>>| t.keys().cloned().collect::<Vec<_>>();

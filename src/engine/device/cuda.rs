@@ -60,7 +60,7 @@ struct Function {
 /// Opens GPU `ordinal`, ready to run launches.
 ///
 /// # Errors
-/// What is missing (see [`CudaMissing`]), and how to fix it.
+/// A [`CudaMissing`], with its fix.
 pub fn open(ordinal: usize) -> Result<Cuda> {
     let (compiler, architecture, name) = probe::ready(ordinal)?;
     let context = CudaContext::new(ordinal).map_err(|e| failed("open the device", e))?;

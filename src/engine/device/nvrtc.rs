@@ -219,7 +219,7 @@ impl Nvrtc {
         cache::get_or_make(&key, || self.translate(&format!("{file}.cu"), source, &options).map_err(refused))
     }
 
-    /// Whether it compiles at all: it needs libnvrtc-builtins beside it.
+    /// Checks that it compiles at all, which needs libnvrtc-builtins in the same directory.
     pub fn probe(&self) -> std::result::Result<(), NvrtcMissing> {
         let options = options(&[], &format!("sm_{}", self.capabilities.last().copied().unwrap_or(80)));
         let made = self.translate("probe.cu", "extern \"C\" __global__ void probe() {}", &options);

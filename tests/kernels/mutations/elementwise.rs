@@ -1,4 +1,4 @@
-//! Bugs of the other kernels and of what all share.
+//! Bugs of the other kernels and of their shared code.
 
 use super::table::By::{Fast, Hooked};
 use super::table::{Mutation, row};
@@ -30,7 +30,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "norm.cu",
-        "dx replaced where it should be added to",
+        "dx replaced instead of added to",
         "if (ACCUMULATE) {",
         "if (false) {",
         "rms_norm_backward 67 x 513 true Random gap 0",
@@ -46,7 +46,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "norm.cu",
-        "vectors behind the row are written",
+        "vectors past the row are written",
         "    if (first + k * STEP < C) finish(first + k * STEP, kept[k]);",
         "    finish(first + k * STEP, kept[k]);",
         "rms_norm_forward 65 x 17 true Random gap 0",
@@ -54,7 +54,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "norm.cu",
-        "a block's sums of dweight begin where another's are",
+        "a block's sums of dweight overlap another's",
         "block_sums + group * C",
         "block_sums",
         "rms_norm_backward 65 x 17 true Random gap 0",
@@ -62,7 +62,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "common.cuh",
-        "block_max leaves its parts while they are read",
+        "block_max returns while its parts are read",
         "parts[i] != parts[i] ? parts[i] : top;\n  __syncthreads();",
         "parts[i] != parts[i] ? parts[i] : top;",
         "cross_entropy 67 x 513 true Random gap 0",
@@ -70,7 +70,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "common.cuh",
-        "block_sum reads parts before they are there",
+        "block_sum reads parts before they are written",
         "  __syncthreads();\n  T sum = parts[0];",
         "  T sum = parts[0];",
         "cross_entropy 67 x 513 true Random gap 0",
@@ -110,7 +110,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "cross_entropy.cu",
-        "one logit behind the row is read",
+        "one logit past the row is read",
         "  if (whole + threadIdx.x < V) {\n    float x[1]",
         "  if (whole + threadIdx.x <= V) {\n    float x[1]",
         "cross_entropy 67 x 513 true Random gap 5",
@@ -118,7 +118,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "embedding.cu",
-        "matches are read before they are there",
+        "matches are read before they are written",
         "  __syncthreads();\n  return total;",
         "  return total;",
         "embedding_backward 700 x 97 Random gap 0",
@@ -126,7 +126,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "embedding.cu",
-        "counts are read before they are there",
+        "counts are read before they are written",
         "  __syncthreads();  // which",
         "  // which",
         "embedding_backward 700 x 97 Random gap 0",
@@ -166,7 +166,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "rope.cu",
-        "positions go on into the next sequence",
+        "positions continue into the next sequence",
         "(row % T) * stride_table",
         "row * stride_table",
         "rope 2 x 31 heads 3 x 24 inverse false Random gap 0",
@@ -214,7 +214,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "adamw.cu",
-        "elements behind the last are updated",
+        "elements past the last are updated",
         "i < P && i < start + 8",
         "i < start + 8",
         "adamw step 1 copy false 1025 Random",
@@ -222,7 +222,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "loss_sum.cu",
-        "replaced where it should be added to",
+        "replaced instead of added to",
         "ACCUMULATE ? out[blockIdx.x] + sum : sum",
         "sum",
         "loss_sum 67 x 513 accumulate true Random gap 0",
@@ -310,7 +310,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "merge.cu",
-        "the terms behind the last whole run are skipped",
+        "the terms after the last whole run are skipped",
         "first < TERMS; first += AHEAD",
         "first + AHEAD <= TERMS; first += AHEAD",
         "merge 3 pool compute copy true 2049 Random gap 7",
@@ -326,7 +326,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "merge.cu",
-        "elements behind the last are written",
+        "elements past the last are written",
         "i < P && i < start + 8",
         "i < start + 8",
         "merge 4 pool compute copy false 2049 Random gap 7",
@@ -334,7 +334,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "merge.cu",
-        "a vector reaches behind the last element",
+        "a vector reaches past the last element",
         "start + 8 <= P",
         "start < P",
         "merge 4 pool f32 copy true 2049 Random gap 7",
@@ -342,7 +342,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "merge.cu",
-        "the end that is no whole vector is skipped",
+        "the incomplete vector at the end is skipped",
         "  for (size_t i = start; i < P && i < start + 8; i++) {",
         "  for (size_t i = start; i < P && VECTOR == 1; i++) {",
         "merge 4 pool f32 copy true 2049 Random gap 7",
@@ -350,7 +350,7 @@ pub const ELEMENTWISE: &[Mutation] = &[
     ),
     row(
         "fill.cu",
-        "elements behind the last are filled",
+        "elements past the last are filled",
         "VECTOR == 8 && start + 8 <= n",
         "VECTOR == 8 && start < n",
         "fill 1025 Ones",

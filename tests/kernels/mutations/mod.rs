@@ -1,6 +1,6 @@
-//! The executor's proof that it would notice: each row plants a bug in a kernel, and a case of
-//! tests/support/cases.rs must then fail on the host executor. A row whose text no longer stands in
-//! the kernel exactly once fails as stale.
+//! Mutation tests of the host executor: each row plants a bug in a kernel, and a case of
+//! tests/support/cases.rs must then fail on the executor. A row whose text does not occur exactly
+//! once in the kernel fails as stale.
 
 mod attention;
 mod elementwise;
@@ -21,7 +21,7 @@ fn run(case: &Case, simt: Simt, compute: DType) -> Result<Vec<Output>, String> {
     Ok(tolerances::run(case, simt.device(compute))?.0)
 }
 
-/// `None` if nothing noticed the change.
+/// The report of the change; `None` if it was not noticed.
 fn noticed(mutation: &Mutation) -> Option<String> {
     let case = cases::all().into_iter().find(|case| case.name == mutation.case);
     let case = case.unwrap_or_else(|| panic!("no case is named {}", mutation.case));
@@ -37,7 +37,7 @@ fn noticed(mutation: &Mutation) -> Option<String> {
                     return Some(message);
                 }
                 if *first.get_or_insert(bits(&outputs)) != bits(&outputs) {
-                    return Some(format!("other bits in {mode:?}"));
+                    return Some(format!("different bits in {mode:?}"));
                 }
             }
         }

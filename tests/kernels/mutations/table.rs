@@ -1,11 +1,13 @@
-//! Bugs to plant in kernels: each a change of text, and a case of tests/support/cases.rs that must then fail.
+//! Bugs to plant in kernels: each is a change of text and a case of tests/support/cases.rs that
+//! must then fail.
 
-/// Which modes of the host executor must find it.
+/// The modes of the host executor that must find it.
 #[derive(Clone, Copy, PartialEq)]
 pub enum By {
-    /// One of the fast ones at least: a report, a wrong number, or other bits in another order.
+    /// At least one of the fast ones: by a report, a wrong number, or different bits in another
+    /// order.
     Fast,
-    /// Only the hooked one: whether numbers come out wrong depends on luck.
+    /// Only the hooked one: whether the numbers are wrong depends on luck.
     Hooked,
 }
 
@@ -13,7 +15,7 @@ pub struct Mutation {
     /// In `kernels/`.
     pub file: &'static str,
     pub what: &'static str,
-    /// Stands in the file exactly once.
+    /// Must occur in the file exactly once.
     pub from: &'static str,
     pub to: &'static str,
     /// Name of the case in tests/support/cases.rs.

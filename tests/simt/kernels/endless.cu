@@ -1,4 +1,4 @@
-// out (64) = 1, unless `how` says in which way some threads never end. Block 64.
+// out (64) = 1, unless `how` selects a way in which some threads never end. Block 64.
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(64) endless(u32* out, u32 how) {

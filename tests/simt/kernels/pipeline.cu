@@ -16,7 +16,7 @@ extern "C" __global__ void __launch_bounds__(256) pipeline(const float* x, float
   fetch(1);
   for (u32 run = 0; run < runs; run++) {
     cp_async_wait<STAGES - 2>();
-    __syncthreads();  // run is complete, and nobody reads the stage that is fetched now
+    __syncthreads();  // run is complete, and no thread reads the stage that is fetched now
     fetch(run + STAGES - 1);
     for (u32 i = t; i < RUN; i += 256) out[run * RUN + i] = 2 * stages[run % STAGES * RUN + RUN - 1 - i];
   }

@@ -11,7 +11,7 @@ extern "C" __global__ void __launch_bounds__(256) tiles(const float* a, const fl
     right[y][x] = b[(start + y) * n + col];
     __syncthreads();  // the tiles are complete
     for (u32 k = 0; k < 16; k++) sum += left[y][k] * right[k][x];
-    __syncthreads();  // nobody reads the tiles any more
+    __syncthreads();  // all reads of the tiles are done
   }
   c[row * n + col] = sum;
 }
