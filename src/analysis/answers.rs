@@ -1,13 +1,14 @@
-//! The answer first: which mixture to train on, what choosing by the proxy cost, and how sure that is, in words.
+//! The answer in words: the mixture to train on, the regret of choosing it by the proxy, and how
+//! far to trust it.
 
 use super::correlations::{groups, proxies};
 use super::format::{count, number, percent, proxy_title, signed};
 use super::proxies::IND;
 use super::report::*;
 
-/// An answer for each group and each of the averages "ood" and "id", by the first proxy ("merged" where there is one).
-/// `correlations` are those of the same mixtures. The group "all" gets none: its mixtures have different budgets, so
-/// their perplexities are no choice.
+/// One answer for each group and each of the averages "ood" and "id", by the first proxy ("merged"
+/// if it was scored). `correlations` are those of the same mixtures. The group "all" has no answer:
+/// its mixtures have different budgets, so their perplexities do not rank them.
 pub fn answers(mixtures: &[MixtureInfo], correlations: &[Correlation]) -> Vec<Answer> {
     let proxies = proxies(mixtures);
     let Some(proxy) = proxies.first() else {
@@ -42,20 +43,21 @@ pub fn answers(mixtures: &[MixtureInfo], correlations: &[Correlation]) -> Vec<An
     list
 }
 
-/// Adds to each answer's confidence what speaks against it: that its mixtures were not trained alike long, and how far
-/// the two best are apart, where repeats say what that is worth.
-pub(super) fn add_doubts(answers: &mut [Answer], mixtures: &[MixtureInfo], noise: &[Noise]) {
+/// Adds the caveats to each answer's confidence: unequal training budgets, and, where trainings
+/// were repeated, the gap between the two best mixtures against the noise.
+pub(super) fn add_caveats(answers: &mut [Answer], mixtures: &[MixtureInfo], noise: &[Noise]) {
     for answer in answers {
         let noise = noise.iter().find(|n| n.group == answer.group && n.domain == answer.domain);
-        let doubts = [budgets(mixtures, &answer.group), noise.and_then(|n| closest(n, mixtures))];
-        for doubt in doubts.into_iter().flatten() {
+        let caveats = [budgets(mixtures, &answer.group), noise.and_then(|n| closest(n, mixtures))];
+        for caveat in caveats.into_iter().flatten() {
             answer.confidence += if answer.confidence.is_empty() { "" } else { " " };
-            answer.confidence += &doubt;
+            answer.confidence += &caveat;
         }
     }
 }
 
-/// Base units of uneven partitions give mixtures of one group different budgets.
+/// The caveat about budgets: uneven numbers of base units give the mixtures of a group different
+/// budgets.
 fn budgets(mixtures: &[MixtureInfo], group: &str) -> Option<String> {
     let tokens = || mixtures.iter().filter(|m| m.group == group).map(|m| m.tokens);
     let (least, most) = (tokens().min()?, tokens().max()?);
@@ -69,11 +71,11 @@ fn budgets(mixtures: &[MixtureInfo], group: &str) -> Option<String> {
     })
 }
 
-/// Single trainings of two mixtures that are equally good differ by less than this many standard deviations of repeats
-/// in 95% of the cases: 1.96 times the square root of 2.
+/// In 95% of cases, single trainings of two equally good mixtures differ by less than this many
+/// standard deviations of repeats: 1.96 times the square root of 2.
 const SIGNIFICANT: f64 = 2.77;
 
-/// The two best mixtures by SEQ, against the spread between repeats.
+/// The gap between the two best mixtures by SEQ, against the standard deviation of repeats.
 fn closest(noise: &Noise, mixtures: &[MixtureInfo]) -> Option<String> {
     let within = noise.within?;
     let of = |m: &MixtureInfo| m.score(SEQ, &noise.domain).map(|s| s.perplexity).filter(|p| p.is_finite());
@@ -85,19 +87,18 @@ fn closest(noise: &Noise, mixtures: &[MixtureInfo]) -> Option<String> {
     };
     let apart = second - first;
     let differ = format!(
-        "By SEQ the two best, {best} and {next}, differ by {}; repeats of one training differ by a standard deviation \
-         of {}",
+        "The two best by SEQ, {best} and {next}, differ by {}; repeats of one training differ by {} (SD)",
         number(apart),
         number(within)
     );
     Some(if apart < SIGNIFICANT * within {
-        format!("{differ}, so which of them is better is not known.")
+        format!("{differ}, so the difference is within noise.")
     } else {
         format!("{differ}.")
     })
 }
 
-/// The mixture with the lowest finite perplexity of `model`; the first of equals.
+/// The mixture with the lowest finite perplexity of `model`; the first one of a tie.
 fn best(mixtures: &[&MixtureInfo], model: &str, domain: &str, proxy: &str) -> Option<Choice> {
     let perplexity = |m: &MixtureInfo, model: &str| {
         m.score(model, domain).map(|s| s.perplexity).filter(|perplexity| perplexity.is_finite())
@@ -111,7 +112,7 @@ fn best(mixtures: &[&MixtureInfo], model: &str, domain: &str, proxy: &str) -> Op
     })
 }
 
-/// A perplexity in brackets, with a space before it; nothing where there is none.
+/// ` (perplexity 12.34)`, or an empty string without a perplexity.
 fn bracket(perplexity: Option<f64>) -> String {
     perplexity.map_or(String::new(), |p| format!(" (perplexity {})", number(p)))
 }
@@ -126,18 +127,19 @@ fn sentence(proxy: &str, by_proxy: &Choice, by_seq: Option<&Choice>, regret: Opt
         return format!("{first} and by SEQ{}.", bracket(by_seq.seq_perplexity));
     }
     let second = format!("{} is best by SEQ{}", by_seq.mixture, bracket(by_seq.seq_perplexity));
-    let cost = regret.map(|r| format!("costs {} of SEQ's perplexity", percent(r)));
+    let cost = regret.map(|r| format!("raises SEQ's perplexity by {}", percent(r)));
     match (by_proxy.seq_perplexity, cost) {
         (Some(_), Some(cost)) => format!("{first}; {second}. Choosing by {name} {cost}."),
         (Some(_), None) => format!("{first}; {second}."),
-        (None, Some(cost)) => format!(
-            "{first}, and was not trained; {second} of those that were. Among these, choosing by {name} {cost}."
-        ),
-        (None, None) => format!("{first}, and was not trained; {second} of those that were."),
+        (None, Some(cost)) => {
+            format!("{first} but was not trained; {second} of those that were. Among these, choosing by {name} {cost}.")
+        }
+        (None, None) => format!("{first} but was not trained; {second} of those that were."),
     }
 }
 
-/// How sure the proxy's choice is: r with its interval, decisions, IND beside it, and whether there is a choice at all.
+/// Confidence in the proxy's choice: pairwise accuracy, r with its interval, IND's r for
+/// comparison, and a caveat where the mixtures hardly differ.
 fn confidence(c: &Correlation, ind: Option<&Correlation>) -> String {
     let name = proxy_title(&c.proxy);
     let mut parts = Vec::new();
@@ -152,8 +154,8 @@ fn confidence(c: &Correlation, ind: Option<&Correlation>) -> String {
             ));
         }
         _ => parts.push(match c.not_defined.get("pearson") {
-            Some(reason) => format!("How well {name} follows SEQ is {reason}."),
-            None => format!("How well {name} follows SEQ is not defined."),
+            Some(reason) => format!("The correlation of {name} with SEQ is {reason}."),
+            None => format!("The correlation of {name} with SEQ is not defined."),
         }),
     }
     if let Some((ind, r)) = ind.filter(|i| i.proxy != c.proxy).and_then(|i| Some((i, i.pearson?))) {
@@ -162,7 +164,7 @@ fn confidence(c: &Correlation, ind: Option<&Correlation>) -> String {
     if let (true, Some(mean), Some(deviation)) = (c.hardly_differs, c.seq_mean, c.seq_standard_deviation) {
         parts.push(format!(
             "These mixtures hardly differ here: SEQ's standard deviation is {} of its mean, so the choice matters \
-             little here, and a low r would say little.",
+             little and a low r means little.",
             percent(deviation / mean)
         ));
     }

@@ -1,9 +1,10 @@
-//! Averages of scores over domains: in-distribution, out-of-distribution, the mixture's own members, each field.
+//! Averages of scores over domains: in-distribution, out-of-distribution, in-mixture, and one per
+//! field.
 
 use super::report::*;
 use std::collections::BTreeMap;
 
-/// [`AVERAGES`], then `field:<field>` for each field, in the order of the domains.
+/// [`AVERAGES`], then `field:<field>` for each field in the order of the domains.
 pub fn average_names(domains: &[DomainInfo]) -> Vec<String> {
     let mut names: Vec<String> = AVERAGES.map(String::from).to_vec();
     for field in domains.iter().filter_map(|d| d.field.as_deref()) {
@@ -15,8 +16,8 @@ pub fn average_names(domains: &[DomainInfo]) -> Vec<String> {
     names
 }
 
-/// Each average that has a domain, with its domains. `members` are the partitions whose domains are "members"; a field
-/// has domains of both kinds.
+/// Each average that has at least one domain, with its domains. `members` are the partitions whose
+/// domains form the average "members"; a field may have domains of both kinds.
 pub(super) fn averaged<'a, T>(
     domains: &'a [DomainInfo],
     members: &BTreeMap<String, T>,
@@ -34,9 +35,10 @@ pub(super) fn averaged<'a, T>(
     average_names(domains).into_iter().filter_map(with_domains).collect()
 }
 
-/// The averages of a model's `scores` (by domain; other names are not read) for a mixture of `members`: the mean of the
-/// perplexities and the mean of the bits per byte. An average is there only where each of its domains has a score, as
-/// means over different domains could not be compared.
+/// The averages of a model's `scores` for a mixture of `members`: the mean perplexity and the mean
+/// bits per byte. `scores` is read by domain; its other names are ignored. An average is present
+/// only if each of its domains has a score, because means over different domains are not
+/// comparable.
 pub fn averages(domains: &[DomainInfo], members: &BTreeMap<String, f64>, scores: &DomainScores) -> DomainScores {
     let average = |(name, own): (String, Vec<&DomainInfo>)| {
         let chosen: Vec<&Score> = own.iter().map(|d| scores.get(&d.name)).collect::<Option<_>>()?;

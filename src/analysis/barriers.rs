@@ -1,6 +1,6 @@
-//! Linear mode connectivity: how far the loss rises above the straight line between the ends of a segment (Frankle et
-//! al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", arXiv 1912.05671, with the line in place of its
-//! mean).
+//! Linear mode connectivity: how far the loss rises above the straight line between the ends of a
+//! segment. Frankle et al., "Linear Mode Connectivity and the Lottery Ticket Hypothesis", arXiv
+//! 1912.05671, subtract the mean of the two ends instead of the line.
 
 use super::averages::averaged;
 use super::report::*;
@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 /// Loss along the segment, in nats per token: `(at, loss)`.
 type Losses = Vec<(f64, f64)>;
 
-/// The barrier of each average and domain that all points were scored on. None without both ends (0 and 1) and a point
-/// between them, or where a loss is not finite.
+/// The barrier on each average and domain that all points were scored on. There is no barrier if an
+/// end (0 or 1) is missing, if no point lies between them, or if a loss is not finite.
 pub(super) fn barriers(segment: &Segment, domains: &[DomainInfo]) -> BTreeMap<String, Barrier> {
     let ends = BTreeMap::from([(segment.from.clone(), ()), (segment.to.clone(), ())]);
     let mut named = averaged(domains, &ends);
@@ -18,7 +18,7 @@ pub(super) fn barriers(segment: &Segment, domains: &[DomainInfo]) -> BTreeMap<St
     named.into_iter().filter_map(|(name, own)| Some((name, barrier(&losses(segment, &own)?)?))).collect()
 }
 
-/// The mean over the domains of each one's loss.
+/// The loss at each point, averaged over the domains.
 fn losses(segment: &Segment, domains: &[&DomainInfo]) -> Option<Losses> {
     let loss = |point: &SegmentPoint| {
         let sum = domains.iter().map(|d| Some(point.scores.get(&d.name)?.perplexity.ln())).sum::<Option<f64>>()?;

@@ -1,4 +1,5 @@
-//! All correlations of a study: group x domain x proxy, each by `statistics` over the mixtures scored both ways.
+//! All correlations of a study: group x domain x proxy, each over the mixtures that have both
+//! scores.
 
 use super::averages::average_names;
 use super::proxies::{PROXIES, Proxy};
@@ -8,9 +9,9 @@ use super::statistics::pairs::{Pairs, REGRET_K, Summary};
 use super::statistics::{Reason, correlation};
 use std::collections::BTreeMap;
 
-/// Correlations of each proxy with SEQ, for each group in the order of the mixtures (and "all" when there is more
-/// than one), each average (the fields' last) and each domain. `seed` is that of the bootstrap; all cells share its
-/// resamples.
+/// Correlations of each proxy with SEQ, for each group in the order of the mixtures (then "all", if
+/// there are several), each average (the fields' last) and each domain. `seed` seeds the bootstrap;
+/// all correlations share its resamples.
 pub fn correlations(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed: u64) -> Vec<Correlation> {
     let proxies = proxies(mixtures);
     let mut list = Vec::new();
@@ -26,11 +27,12 @@ pub fn correlations(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed: u64)
     list
 }
 
-/// As [`correlations`], against the larger model's SEQ: of the study's proxies, the small model's own SEQ and the
-/// larger model's proxies, over the mixtures that the larger model was trained on.
+/// As [`correlations`], but with the larger model's SEQ, over the mixtures that the larger model
+/// was trained on: the correlations of the study's proxies, of the small model's own SEQ, and of
+/// the larger model's proxies.
 pub(super) fn cross_scale(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed: u64) -> Vec<Correlation> {
     let of_target: Vec<MixtureInfo> = mixtures.iter().filter(|m| m.target.contains_key(SEQ)).cloned().collect();
-    // The proxy's name in the report, where its scores are, and under which name.
+    // Maps a proxy's name in the report to the map that has its scores, and to its key there.
     let place = |name: &str| -> (fn(&MixtureInfo) -> &ModelScores, String) {
         match name.strip_prefix("target_") {
             Some(name) => (|m| &m.target, name.into()),
@@ -55,8 +57,8 @@ pub(super) fn cross_scale(mixtures: &[MixtureInfo], domains: &[DomainInfo], seed
     list
 }
 
-/// The averages, then the domains, that any of the mixtures has a score on: a study without out-of-distribution domains
-/// has no average of them.
+/// The averages, then the domains, on which any of the mixtures has a score. A study without
+/// out-of-distribution domains has no OOD average.
 pub(super) fn scored_names(mixtures: &[&MixtureInfo], domains: &[DomainInfo]) -> Vec<String> {
     let mut names = average_names(domains);
     names.extend(domains.iter().map(|d| d.name.clone()));
@@ -64,7 +66,8 @@ pub(super) fn scored_names(mixtures: &[&MixtureInfo], domains: &[DomainInfo]) ->
     names
 }
 
-/// The proxies that any mixture has, in the order of [`PROXIES`](super::PROXIES); others follow by name.
+/// The proxies that any mixture has, in the order of [`PROXIES`](super::PROXIES); unlisted ones
+/// follow by name.
 pub fn proxies(mixtures: &[MixtureInfo]) -> Vec<String> {
     let mut names: Vec<&String> = mixtures.iter().flat_map(|m| m.scores.keys()).filter(|k| *k != SEQ).collect();
     names.sort_by(|a, b| Proxy::place(a).cmp(&Proxy::place(b)).then(a.cmp(b)));
@@ -72,7 +75,7 @@ pub fn proxies(mixtures: &[MixtureInfo]) -> Vec<String> {
     names.into_iter().cloned().collect()
 }
 
-/// The groups in order of appearance with their mixtures, then "all" when there is more than one.
+/// The groups in order of appearance with their mixtures, then "all" if there are several.
 pub fn groups(mixtures: &[MixtureInfo]) -> Vec<(String, Vec<&MixtureInfo>)> {
     let mut groups: Vec<(String, Vec<&MixtureInfo>)> = Vec::new();
     for mixture in mixtures {
@@ -87,8 +90,8 @@ pub fn groups(mixtures: &[MixtureInfo]) -> Vec<(String, Vec<&MixtureInfo>)> {
     groups
 }
 
-/// The groups without "all". A group's budgets are alike but where partitions have uneven numbers of base units or weights
-/// are given; `answer` says so there.
+/// All groups except "all". Budgets within a group are equal unless base units are uneven or
+/// weights are given; `answers` reports unequal ones.
 pub fn own_groups(mixtures: &[MixtureInfo]) -> Vec<(String, Vec<&MixtureInfo>)> {
     let mut groups = groups(mixtures);
     if groups.len() > 1 {
@@ -97,7 +100,7 @@ pub fn own_groups(mixtures: &[MixtureInfo]) -> Vec<(String, Vec<&MixtureInfo>)> 
     groups
 }
 
-/// The mixtures that have both numbers.
+/// The scores and partitions of the mixtures that have both scores.
 pub(super) fn pairs(
     mixtures: &[&MixtureInfo],
     proxy: impl Fn(&MixtureInfo) -> Option<f64>,
@@ -136,7 +139,7 @@ fn correlation(
     let mut c = Correlation { group, domain, proxy, ..Default::default() };
     fill(&mut c, &summary);
     if c.domain == "members" {
-        decides_nothing(&mut c);
+        clear_selection(&mut c);
     }
     let bits_per_byte = correlation::pearson(&bits.proxy, &bits.seq);
     c.pearson_bits_per_byte = defined(&mut c.not_defined, &["pearson_bits_per_byte"], bits_per_byte);
@@ -148,7 +151,7 @@ fn correlation(
     c
 }
 
-/// The value, or nothing and the reason beside it under each field's name.
+/// The value; or `None`, with the reason stored under each field's name.
 pub(super) fn defined<T>(
     reasons: &mut BTreeMap<String, String>,
     fields: &[&str],
@@ -189,8 +192,9 @@ fn fill(c: &mut Correlation, summary: &Summary) {
     }
 }
 
-/// Mixtures scored each on its own members' text are no choice between mixtures.
-fn decides_nothing(c: &mut Correlation) {
+/// Removes regret and pairwise accuracy: each mixture is scored on its own members' text, so the
+/// scores do not rank the mixtures.
+fn clear_selection(c: &mut Correlation) {
     let fields = [
         ("regret_at_1", &mut c.regret_at_1),
         ("regret_at_3", &mut c.regret_at_3),

@@ -1,4 +1,4 @@
-//! Numbers, domains and proxies as they are written for people, in sentences, tables and charts.
+//! Display forms of numbers, domains and proxies, for sentences, tables and charts.
 
 use super::proxies::Proxy;
 
@@ -33,7 +33,7 @@ pub fn percent(share: f64) -> String {
     }
 }
 
-/// 1234567 as 1,234,567.
+/// A count with commas: 1,234,567.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
@@ -46,17 +46,17 @@ pub fn count(value: u64) -> String {
     text
 }
 
-/// "ood" as "OOD average", "field:science" as "field science"; a domain by its own name.
+/// "OOD average" for "ood", "field science" for "field:science"; a domain's own name.
 pub fn domain_title(domain: &str) -> String {
     match domain {
         "ood" => "OOD average".into(),
         "id" => "ID average".into(),
-        "members" => "own members".into(),
+        "members" => "in-mixture domains".into(),
         name => name.strip_prefix("field:").map_or(name.into(), |field| format!("field {field}")),
     }
 }
 
-/// A proxy, or another way to choose, as it is written for people.
+/// The display name of a proxy, or of another selection rule ("largest", "random").
 pub fn proxy_title(proxy: &str) -> String {
     match proxy {
         "largest" | "random" => proxy.into(),

@@ -1,14 +1,14 @@
-//! Mixing laws beside merging: fitted to the scores of sampled merges, one for each domain and form, and what they
-//! predict for the study's mixtures as the proxies "law" and "ridge". Nothing is fitted to SEQ.
+//! Mixing laws, fitted to the scores of sampled merges, one per domain and form. Their predictions
+//! for the study's mixtures are the proxies "law" and "ridge". Nothing is fitted to SEQ.
 
 use super::averages::averages;
 use super::proxies::{Fitter, PROXIES, Proxy, ProxySource};
 use super::report::*;
 use std::collections::BTreeMap;
 
-/// Fits the laws and adds their scores to the mixtures. A domain without a law (too few samples, or one that diverged)
-/// has no prediction, nor have the averages that it belongs to; nor has a mixture with a partition that is in no
-/// sample.
+/// Fits the laws and adds their scores to the mixtures. A domain without a law (too few samples, or
+/// one that diverged) has no prediction, and neither do the averages that include it. A mixture
+/// with a partition that is in no sample has none either.
 pub(super) fn fit(report: &mut Report) -> Vec<Law> {
     let mut laws = Vec::new();
     for Proxy { name: form, source, .. } in &PROXIES {
@@ -53,7 +53,7 @@ fn law_of(domain: &DomainInfo, form: &str, fitter: Fitter, samples: &[SampleInfo
 }
 
 impl Law {
-    /// Nats per token at these weights; `None` where the law does not know a member.
+    /// Nats per token at these weights; `None` if a member was in no sample.
     pub fn loss(&self, members: &BTreeMap<String, f64>) -> Option<f64> {
         let sum = members.iter().map(|(name, weight)| Some(weight * self.t.get(name)?)).sum::<Option<f64>>()?;
         Some(if self.form == "law" { self.c + self.k * sum.exp() } else { self.c + sum })

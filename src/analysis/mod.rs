@@ -1,5 +1,5 @@
-//! From a study's scores to all that is said of them: numbers and sentences, by pure functions. [`Report`] is the struct
-//! that `study` fills with scores and [`Report::analyse`] completes; how it is shown is left to `report`.
+//! The analysis of a study's scores: pure functions from scores to numbers and sentences. `study`
+//! fills a [`Report`] with scores, [`Report::analyse`] completes it, and `report` presents it.
 
 mod answers;
 mod averages;
@@ -20,33 +20,34 @@ pub use correlations::{correlations, groups, own_groups, proxies};
 pub use proxies::*;
 pub use report::*;
 
-/// What the analysis needs beside the scores.
+/// Options of the analysis.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Analysis {
-    /// Of the bootstrap.
+    /// The bootstrap's seed.
     pub seed: u64,
-    /// The lambda of the proxy "scaled": one of those that were scored. Without it, it is calibrated on SEQ.
+    /// The lambda of the proxy "scaled", one of those scored. `None` calibrates it on SEQ.
     pub lambda: Option<f64>,
 }
 
 impl Report {
-    /// Fills what follows from the scores, which are there: the scores of the proxies "scaled" (from `by_lambda`),
-    /// "law" and "ridge" (from `samples`), then `scaled`, `laws`, `correlations`, `noise`, `picking`, `answers`, the
-    /// barriers of `segments` and the correlations of `cross_scale`.
-    pub fn analyse(&mut self, how: &Analysis) {
-        scaled::score(self, how);
+    /// Fills everything that follows from the scores: the scores of the proxies "scaled" (from
+    /// `by_lambda`), "law" and "ridge" (from `samples`), then `scaled`, `laws`, `correlations`,
+    /// `noise`, `picking`, `answers`, the barriers of `segments` and the correlations of
+    /// `cross_scale`.
+    pub fn analyse(&mut self, options: &Analysis) {
+        scaled::score(self, options);
         self.laws = laws::fit(self);
-        self.scaled = scaled::scans(self, how);
-        self.correlations = correlations::correlations(&self.mixtures, &self.domains, how.seed);
+        self.scaled = scaled::scans(self, options);
+        self.correlations = correlations::correlations(&self.mixtures, &self.domains, options.seed);
         self.noise = noise::noise(&self.mixtures, &self.domains);
-        self.picking = selection_quality::selection_quality(&self.mixtures, &self.domains, how.seed);
+        self.picking = selection_quality::selection_quality(&self.mixtures, &self.domains, options.seed);
         self.answers = answers::answers(&self.mixtures, &self.correlations);
-        answers::add_doubts(&mut self.answers, &self.mixtures, &self.noise);
+        answers::add_caveats(&mut self.answers, &self.mixtures, &self.noise);
         for segment in &mut self.segments {
             segment.barriers = barriers::barriers(segment, &self.domains);
         }
         if let Some(cross_scale) = &mut self.cross_scale {
-            cross_scale.correlations = correlations::cross_scale(&self.mixtures, &self.domains, how.seed);
+            cross_scale.correlations = correlations::cross_scale(&self.mixtures, &self.domains, options.seed);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Repeated trainings: the spread between repeats beside that between mixtures, and the highest r that is left for a
-//! proxy to reach.
+//! Noise of repeated trainings: the variation between repeats and between mixtures, and the highest
+//! r that this noise lets a proxy reach.
 
 use super::correlations::{defined, own_groups, pairs, scored_names};
 use super::format::{number, percent, signed};
@@ -7,7 +7,8 @@ use super::proxies::MERGED;
 use super::report::*;
 use super::statistics::{Reason, Statistic, correlation, variance};
 
-/// For each group with repeats, each average and each domain; over the mixtures that were trained more than once.
+/// The noise of each group with repeats, on each average and each domain, over the mixtures trained
+/// more than once.
 pub(super) fn noise(mixtures: &[MixtureInfo], domains: &[DomainInfo]) -> Vec<Noise> {
     let mut list = Vec::new();
     for (group, members) in own_groups(mixtures) {
@@ -19,7 +20,7 @@ pub(super) fn noise(mixtures: &[MixtureInfo], domains: &[DomainInfo]) -> Vec<Noi
     list
 }
 
-/// SEQ's trainings of a mixture, the first included.
+/// The number of SEQ trainings of a mixture, including the first.
 fn trainings(mixture: &MixtureInfo) -> usize {
     (0..=mixture.repeats.len()).filter(|&repeat| of_repeat(mixture, repeat, SEQ).is_some()).count()
 }
@@ -63,8 +64,9 @@ fn noise_of(group: &str, domain: &str, mixtures: &[&MixtureInfo]) -> Noise {
     noise
 }
 
-/// The mean r of `model` of one repeat with SEQ of another, over all ordered pairs of repeats that have both; for SEQ
-/// itself each pair then counts twice, which is the same mean. One r that is not defined leaves the mean undefined.
+/// The mean r between `model` of one repeat and SEQ of another, over all ordered pairs of repeats
+/// that have both. For SEQ itself each pair counts twice, which does not change the mean. If any r
+/// is undefined, so is the mean.
 fn across(mixtures: &[&MixtureInfo], repeats: usize, domain: &str, model: &str) -> Statistic {
     let mut list = Vec::new();
     for a in 0..repeats {
@@ -90,16 +92,16 @@ fn sentence(noise: &Noise) -> String {
     };
     if between == 0.0 {
         return format!(
-            "Repeats of one mixture differ (standard deviation {}) at least as much as mixtures do: single trainings \
-             do not tell these {} mixtures apart here, and no proxy can be judged by them.",
+            "Retraining the same mixture moves perplexity by {} (SD), at least as much as changing the mixture: single \
+             trainings do not distinguish these {} mixtures here, so they cannot judge a proxy.",
             number(within),
             noise.n
         );
     }
     format!(
-        "Repeats of one mixture differ by a standard deviation of {}, the {} mixtures by {}: {} of the variance of \
-         single trainings is between mixtures, so r = {} (95% interval {} to {}) is the most to expect of a proxy that \
-         does not share SEQ's noise.",
+        "Retraining the same mixture moves perplexity by {} (SD); the {} mixtures differ by {} (SD), so {} of the \
+         variance of single trainings is between mixtures. Noise therefore caps r at about {} (95% interval {} to {}) \
+         for a proxy that does not share SEQ's noise.",
         number(within),
         noise.n,
         number(between),

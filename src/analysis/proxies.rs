@@ -1,5 +1,6 @@
-//! The proxies: every score that stands for SEQ without training it, in one table. Studies make what the table names,
-//! and reports show it, in its order, under its titles: a new proxy is one row.
+//! The proxies: every score that stands for SEQ without training it, in one table. Studies compute
+//! the table's proxies, and reports show them in its order under its titles; a new proxy is one
+//! row.
 
 use super::statistics::Reason;
 use super::statistics::law::{self, Fit};
@@ -7,29 +8,30 @@ use crate::engine::merge::{Share, Terms, macro_merge, macro_of_merges, micro_mer
 
 /// A score that stands for SEQ.
 pub struct Proxy {
-    /// In report.json, scores.csv and the names of files.
+    /// Its name in report.json, scores.csv and file names.
     pub name: &'static str,
-    /// For people.
+    /// Its display name.
     pub title: &'static str,
-    /// How it is made.
+    /// Where its scores come from.
     pub source: ProxySource,
 }
 
-/// How a proxy's score of a mixture is made.
+/// The source of a proxy's score of a mixture.
 #[derive(Clone, Copy)]
 pub enum ProxySource {
-    /// A merge is scored.
+    /// The score of a merge.
     Merge {
-        /// The merge, from the mixture's partitions; none where it would be another proxy's.
+        /// The merge of the mixture's partitions; `None` where it would equal another proxy's.
         terms: fn(&[Share]) -> Option<Terms>,
-        /// Whether it is scored for repeated trainings and for the study's larger model, too.
+        /// Whether it is also scored for repeated trainings and for the study's larger model.
         of_repeats: bool,
     },
     /// The mean of the members' own scores, under the mixture's weights.
     Members,
-    /// A merge under each of the study's lambdas is scored; the proxy is that of the lambda which `scaled.rs` finds.
+    /// The score of a scaled merge. One is scored for each of the study's lambdas; `scaled.rs`
+    /// selects the lambda.
     Scaled(fn(&[Share], f64) -> Terms),
-    /// A law fitted to the losses of sampled merges, as a function of their weights.
+    /// The prediction of a law: the loss as a function of the weights, fitted to sampled merges.
     Law(Fitter),
 }
 
@@ -43,7 +45,7 @@ pub const IND: &str = "ind";
 /// `seed + lambda (average - seed)`
 pub const SCALED: &str = "scaled";
 
-/// Every proxy, in the order in which they are shown.
+/// Every proxy, in display order.
 pub const PROXIES: [Proxy; 7] = [
     merge(MERGED, "MERGED", |s| Some(macro_merge(s)), true),
     Proxy { name: IND, title: "IND", source: ProxySource::Members },
@@ -63,7 +65,7 @@ const fn merge(
     Proxy { name, title, source: ProxySource::Merge { terms, of_repeats } }
 }
 
-/// Without base units, merges of base units are MERGED.
+/// Whether any partition has several base units; if none has, merges of base units equal MERGED.
 fn has_units(shares: &[Share]) -> bool {
     shares.iter().any(|share| share.units > 1)
 }
@@ -74,7 +76,7 @@ impl Proxy {
         const { &PROXIES }.iter().find(|proxy| proxy.name == name)
     }
 
-    /// The place of this name in the table; after all rows where it has none.
+    /// The index of this name's row; the number of rows if it has none.
     pub fn place(name: &str) -> usize {
         PROXIES.iter().position(|proxy| proxy.name == name).unwrap_or(PROXIES.len())
     }

@@ -3,43 +3,44 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Names in `MixtureInfo::scores` that are no domain but an average: over the in-distribution domains, over the
-/// out-of-distribution ones, and over the mixture's own members' domains. Best first for choosing a mixture.
+/// Names in `MixtureInfo::scores` that are averages instead of domains: over the
+/// out-of-distribution domains, over the in-distribution ones, and over the domains of the
+/// mixture's members. The best for choosing a mixture comes first.
 pub const AVERAGES: [&str; 3] = ["ood", "id", "members"];
 
 /// The model really trained on the mixture, in `MixtureInfo::scores`.
 pub const SEQ: &str = "seq";
 
-/// The results of a study: what report.json holds, and what its tables, charts and page are made
-/// from.
+/// The results of a study: the content of report.json, and the source of its tables, charts and
+/// page.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
     /// The study's name.
     pub study: String,
     /// Version of the program.
     pub version: String,
-    /// What computed, as in "cpu, 16 threads".
+    /// The device that computed, as in "cpu, 16 threads".
     pub device: Option<String>,
     /// The evaluation sets: partitions' held-out text in the study file's order, then the OOD sets.
     pub domains: Vec<DomainInfo>,
     /// Every mixture of the study with its scores.
     pub mixtures: Vec<MixtureInfo>,
-    /// Merges that were scored for mixing laws to be fitted to; none of them is one of `mixtures`.
+    /// Merges scored to fit mixing laws; none of them is in `mixtures`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<SampleInfo>,
-    /// What [`answers`](super::answers) makes of the rest.
+    /// The results of [`answers`](super::answers).
     pub answers: Vec<Answer>,
-    /// What [`correlations`](fn@super::correlations) makes of the mixtures.
+    /// The results of [`correlations`](fn@super::correlations).
     pub correlations: Vec<Correlation>,
-    /// Where trainings were repeated: the spread between repeats beside that between mixtures.
+    /// Where trainings were repeated: the variation between repeats and between mixtures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub noise: Vec<Noise>,
-    /// How well each proxy, and none at all, picks.
+    /// How well a mixture is chosen by each proxy, and without one.
     pub picking: Vec<SelectionQuality>,
     /// r against lambda, where scaled merges were scored.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scaled: Vec<ScaledScan>,
-    /// Mixing laws, one of each form and domain, where merges were sampled for them.
+    /// Mixing laws, one per form and domain, where merges were sampled for them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub laws: Vec<Law>,
     /// Losses along segments in weight space.
@@ -48,27 +49,28 @@ pub struct Report {
     /// The larger model of the study, and how well the small pool predicts it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cross_scale: Option<CrossScale>,
-    /// Of a study that was changed after it had been run: what was used again.
+    /// If the study was changed after a run: the work that was reused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reuse: Option<Reuse>,
-    /// Every model that was trained, those of the larger model included.
+    /// Every model that was trained, including those of the larger model.
     pub trainings: Vec<TrainingInfo>,
     /// Training and scoring FLOPs, by stage and both ways.
     pub cost: Cost,
-    /// What clocks saw; cost.json, and no part of report.json, so that equal scores give equal bytes.
+    /// Measured times. They are in cost.json and not in report.json, so that equal scores give
+    /// equal bytes.
     #[serde(skip)]
     pub spent: Option<Spent>,
-    /// Sizes of the text of each partition and OOD set, and of the seed's, by split.
+    /// Sizes of the text of each partition, each OOD set and the seed, by split.
     pub partitions: Vec<PartitionInfo>,
     /// `None` when the study does not decontaminate.
     pub decontamination: Option<Decontamination>,
     /// The study's TOML.
     pub settings: String,
-    /// What went in and came out -> its hash.
+    /// Each input and output -> its hash.
     pub hashes: BTreeMap<String, String>,
 }
 
-/// Where the text of an evaluation set is from.
+/// The origin of an evaluation set's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DomainKind {
@@ -79,7 +81,7 @@ pub enum DomainKind {
 }
 
 impl DomainKind {
-    /// As files and averages name it.
+    /// The name used in files and for the average.
     pub fn name(self) -> &'static str {
         match self {
             DomainKind::Id => "id",
@@ -94,28 +96,28 @@ pub type DomainScores = BTreeMap<String, Score>;
 /// Scores of several models: "seq", a proxy, ... -> its scores.
 pub type ModelScores = BTreeMap<String, DomainScores>;
 
-/// An evaluation set. Must not be called by one of [`AVERAGES`].
+/// An evaluation set. Its name must not be one of [`AVERAGES`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DomainInfo {
-    /// The partition or OOD set that the text is from; unique.
+    /// The partition or OOD set that the text comes from; unique.
     pub name: String,
     /// In-distribution or out-of-distribution.
     pub kind: DomainKind,
-    /// The field of study that it belongs to, if the study says so: `field:<field>` is then an average, too.
+    /// Its field of study, if the study gives one; `field:<field>` is then an average, too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// Documents scored.
     pub documents: u64,
     /// Tokens scored by each model, without the EOS after each document.
     pub tokens: u64,
-    /// Bytes (UTF-8) of the scored documents, which bits per byte are taken over.
+    /// Bytes (UTF-8) of the scored documents: the denominator of bits per byte.
     pub bytes: u64,
 }
 
 /// A mixture with the scores of SEQ and of the proxies.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct MixtureInfo {
-    /// Its members joined by `+`, with their weights where these are not uniform; unique.
+    /// Its members joined by `+`, with their weights unless these are uniform; unique.
     pub id: String,
     /// Mixtures that are compared with each other: "pairs", "triples", ...
     pub group: String,
@@ -123,14 +125,15 @@ pub struct MixtureInfo {
     pub members: BTreeMap<String, f64>,
     /// Tokens that SEQ is trained on.
     pub tokens: u64,
-    /// Tokens of different text that its members have for training: what "the largest" means.
+    /// Tokens of its members' training text, each text counted once; the measure for "largest".
     pub available_tokens: u64,
-    /// "seq" or a proxy ("merged", "ind", ...) -> domain or average -> score. A mixture without SEQ has no "seq".
+    /// "seq" or a proxy ("merged", "ind", ...) -> domain or average -> score. A mixture without SEQ
+    /// has no "seq".
     pub scores: ModelScores,
-    /// `scores` once more for each repeat ("seq", "merged", "ind"), trained under another order of the data.
+    /// The scores of each repeat ("seq", "merged", "ind"), trained on the data in another order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub repeats: Vec<ModelScores>,
-    /// `scores` of the study's larger model ("seq", and "merged" and "ind" where it has modules).
+    /// The scores of the study's larger model ("seq", and "merged" and "ind" if it has modules).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub target: ModelScores,
     /// Scaled merges: each lambda with domain or average -> score. In scores.csv only.
@@ -145,8 +148,7 @@ impl MixtureInfo {
     }
 }
 
-/// How well one model predicts the text of one domain, or the average over several; lower is
-/// better.
+/// The score of one model on one domain, or its average over several; lower is better.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Score {
     /// Summed over the domain; absent in averages.
@@ -164,8 +166,9 @@ pub struct Score {
     pub bits_per_byte: f64,
 }
 
-/// One proxy against SEQ on one domain or average, over the mixtures of a group that have both scores. Perplexities,
-/// unless a field says otherwise. A statistic that is not defined is null, and `not_defined` says why.
+/// One proxy against SEQ on one domain or average, over the mixtures of a group that have both
+/// scores. Statistics are of perplexities unless a field says otherwise. An undefined statistic is
+/// null, and `not_defined` has the reason.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Correlation {
     /// A group, or "all" for all groups together.
@@ -198,14 +201,15 @@ pub struct Correlation {
     pub spearman: Option<f64>,
     /// Kendall's tau-b.
     pub kendall: Option<f64>,
-    /// Relative: 0.01 is a SEQ perplexity 1% above the lowest.
+    /// Regret of the mixture that the proxy ranks first, relative: 0.01 is a SEQ perplexity 1%
+    /// above the lowest.
     pub regret_at_1: Option<f64>,
-    /// As `regret_at_1`, of the best by SEQ of the three mixtures that the proxy ranks first.
+    /// As `regret_at_1`, for the best by SEQ among the three mixtures that the proxy ranks first.
     pub regret_at_3: Option<f64>,
-    /// As `regret_at_3`, of five mixtures.
+    /// As `regret_at_3`, for five mixtures.
     pub regret_at_5: Option<f64>,
-    /// The share of pairs of mixtures that the proxy orders as SEQ does; a pair that the proxy ties
-    /// counts one half.
+    /// Pairwise accuracy: the share of pairs of mixtures that the proxy orders as SEQ does. A pair
+    /// that the proxy ties counts one half.
     pub decision_accuracy: Option<f64>,
     /// Mean perplexity of SEQ over the n mixtures.
     pub seq_mean: Option<f64>,
@@ -219,7 +223,7 @@ pub struct Correlation {
     pub not_defined: BTreeMap<String, String>,
 }
 
-/// A merge that was scored and never trained.
+/// A merge that was scored; its mixture was never trained.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SampleInfo {
     /// Partition -> weight; sums to 1.
@@ -228,7 +232,8 @@ pub struct SampleInfo {
     pub scores: DomainScores,
 }
 
-/// SEQ trained several times on the same mixtures, in perplexity on one domain or average.
+/// The noise of SEQ, trained several times on the same mixtures: perplexities on one domain or
+/// average.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Noise {
     /// The mixtures' group.
@@ -237,57 +242,60 @@ pub struct Noise {
     pub domain: String,
     /// Mixtures that were trained more than once.
     pub n: usize,
-    /// Trainings of each, the first included.
+    /// Trainings of each, including the first.
     pub repeats: usize,
     /// Mean perplexity over all trainings of the n mixtures.
     pub seq_mean: Option<f64>,
     /// Standard deviation between repeats of one mixture, pooled over the mixtures.
     pub within: Option<f64>,
-    /// Standard deviation between mixtures, of what would be left without noise.
+    /// Standard deviation between mixtures, with the noise removed.
     pub between: Option<f64>,
-    /// Share of the variance of single trainings that is between mixtures: the r to expect between two repeats.
+    /// Share of the variance of single trainings that is between mixtures: the expected r between
+    /// two repeats.
     pub reliability: Option<f64>,
-    /// The r that a proxy which knew each mixture's true mean would have with single trainings: `sqrt(reliability)`.
+    /// The r with single trainings of a proxy that knows each mixture's true mean:
+    /// `sqrt(reliability)`.
     pub ceiling: Option<f64>,
-    /// 95% interval of the ceiling: the square roots of that of the reliability.
+    /// 95% interval of the ceiling: the square roots of the reliability's interval.
     pub ceiling_low: Option<f64>,
     /// The upper end of that interval.
     pub ceiling_high: Option<f64>,
-    /// Mean Pearson's r between the SEQ of two repeats.
+    /// Mean Pearson's r between SEQ of two repeats.
     pub pearson_between_repeats: Option<f64>,
-    /// Mean Pearson's r of MERGED of one repeat with SEQ of another.
+    /// Mean Pearson's r between MERGED of one repeat and SEQ of another.
     pub pearson_merged_across_repeats: Option<f64>,
     /// Field -> why it is null.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub not_defined: BTreeMap<String, String>,
-    /// In a sentence.
+    /// The noise in a sentence.
     pub text: String,
 }
 
-/// How well each way to choose picks a mixture of one group, by SEQ on one domain or average.
+/// The quality of each selection rule within one group, judged by SEQ on one domain or average.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SelectionQuality {
     /// The mixtures' group.
     pub group: String,
     /// A domain or an average; never "members".
     pub domain: String,
-    /// A row for each proxy, then "largest" where the mixtures' text differs in size, then
-    /// "random".
+    /// A row for each proxy, then "largest" if the mixtures' text differs in size, then "random".
     pub rows: Vec<SelectionQualityRow>,
-    /// Proxies that pick worse than always taking the mixture of the most text, in a sentence; else nothing.
+    /// A sentence that names the proxies that select worse than always taking the mixture with the
+    /// most text, if any.
     pub warning: Option<String>,
 }
 
-/// How well one way to choose picks a mixture.
+/// The quality of one selection rule.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SelectionQualityRow {
-    /// A proxy; "largest": the mixture of the most text first; "random": what chance gives on average.
+    /// A proxy; "largest": the mixture with the most text first; "random": the expectation of a
+    /// random choice.
     pub by: String,
-    /// Mixtures that were trained and that this way ranks.
+    /// Mixtures that were trained and that this rule ranks.
     pub n: usize,
     /// Pearson's r with SEQ's perplexity.
     pub pearson: Option<f64>,
-    /// 95%, as `Correlation::pearson_low`
+    /// 95%, as `Correlation::pearson_low`.
     pub pearson_low: Option<f64>,
     /// The upper end of that interval.
     pub pearson_high: Option<f64>,
@@ -306,21 +314,24 @@ pub struct ScaledScan {
     pub domain: String,
     /// Mixtures that have both SEQ and the proxy `scaled`.
     pub n: usize,
-    /// r at each lambda that all of the group's mixtures were scored at, lambdas ascending.
+    /// r at each lambda that all of the group's mixtures were scored at, in ascending order of
+    /// lambda.
     pub points: Vec<ScaledPoint>,
-    /// The lambda that the study gives; else the one calibrated on all of the group's SEQ runs, for use on others.
+    /// The lambda that the study gives; else the one calibrated on all of the group's SEQ runs, to
+    /// use on other mixtures.
     pub lambda: Option<f64>,
-    /// Whether `lambda` was calibrated; else the study gives it.
+    /// Whether `lambda` was calibrated; otherwise the study gives it.
     pub calibrated: bool,
-    /// The r of the proxy `scaled`, each mixture judged under a lambda that was calibrated without it, or the one given.
+    /// The r of the proxy `scaled`. Each mixture uses the given lambda, or one that was calibrated
+    /// without that mixture.
     pub pearson: Option<f64>,
     /// 95%, as `Correlation::pearson_low`.
     pub pearson_low: Option<f64>,
     /// The upper end of that interval.
     pub pearson_high: Option<f64>,
-    /// That r minus MERGED's, over the same resamples.
+    /// That r minus MERGED's.
     pub gain: Option<f64>,
-    /// 95% bootstrap interval of the gain.
+    /// 95% bootstrap interval of the gain; both r use the same resamples.
     pub gain_low: Option<f64>,
     /// The upper end of that interval.
     pub gain_high: Option<f64>,
@@ -334,7 +345,7 @@ pub struct ScaledScan {
 /// The scaled merges of one lambda against SEQ.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct ScaledPoint {
-    /// Of `seed + lambda (average - seed)`: 0 is the seed, 1 is MERGED.
+    /// The lambda of `seed + lambda (average - seed)`: 0 is the seed, 1 is MERGED.
     pub lambda: f64,
     /// Pearson's r of the merges' perplexities with SEQ's; null where it is not defined.
     pub pearson: Option<f64>,
@@ -342,42 +353,44 @@ pub struct ScaledPoint {
     pub pearson_low: Option<f64>,
     /// The upper end of that interval.
     pub pearson_high: Option<f64>,
-    /// Mean of |ln(scaled / SEQ)| of the perplexities: how far off in value.
+    /// Mean of |ln(scaled / SEQ)| of the perplexities: the error in value.
     pub log_error: f64,
 }
 
-/// A mixing law of one domain, fitted to the scores of sampled merges: nats per token as a function of the weights.
+/// A mixing law of one domain, fitted to the scores of sampled merges: nats per token as a function
+/// of the weights.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Law {
-    /// The domain whose loss it is; a law has no averages.
+    /// The domain whose loss it predicts; averages have no law.
     pub domain: String,
     /// "law": `c + k exp(sum_j t_j w_j)`; "ridge": `c + sum_j t_j w_j` under an L2 penalty.
     pub form: String,
-    /// Merges fitted to.
+    /// Number of merges that it was fitted to.
     pub n: usize,
     /// The constant term, nats per token.
     pub c: f64,
-    /// 1 for "ridge"; below 0 where the loss bends the other way.
+    /// The factor of the exponential, below 0 where the loss bends the other way; 1 for "ridge".
     pub k: f64,
-    /// Partition -> t. They sum to 0: weights sum to 1, so a constant in all t would be another k (or c).
+    /// Partition -> t. They sum to 0: weights sum to 1, so adding a constant to all t equals
+    /// changing k (or c).
     pub t: BTreeMap<String, f64>,
-    /// The L2 penalty that leave-one-out chose, for "ridge".
+    /// The L2 penalty of "ridge", chosen by leave-one-out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub penalty: Option<f64>,
-    /// Root mean square of what is left over, nats per token.
+    /// Root mean square of the residuals, nats per token.
     pub residual: f64,
-    /// 1 - residual variance / variance; of the merges fitted to.
+    /// 1 - residual variance / variance, over the merges that it was fitted to.
     pub r_squared: Option<f64>,
 }
 
-/// Losses of `(1 - at) from + at to`.
+/// Losses of the models `(1 - at) from + at to`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Segment {
-    /// "seed", or a partition, whose module it is.
+    /// "seed", or the partition of a module.
     pub from: String,
-    /// A partition, whose module it is.
+    /// The partition of a module.
     pub to: String,
-    /// The models scored, from `at` 0 to 1, both ends included.
+    /// The models scored, from `at` 0 to 1, including both ends.
     pub points: Vec<SegmentPoint>,
     /// Domain or average -> how far the loss rises above the straight line between the ends.
     pub barriers: BTreeMap<String, Barrier>,
@@ -392,13 +405,14 @@ pub struct SegmentPoint {
     pub scores: DomainScores,
 }
 
-/// Where the loss on a segment is highest against the straight line between the ends.
+/// The highest rise of the loss on a segment above the straight line between its ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Barrier {
-    /// Largest of loss minus the line between the ends, nats per token (of an average: its mean over the domains); below
-    /// 0 where the whole inside of the segment lies lower than the line.
+    /// Largest difference between the loss and the line between the ends, nats per token (for an
+    /// average, the mean loss of its domains); below 0 if the whole inside of the segment is below
+    /// the line.
     pub height: f64,
-    /// The point where that is, as `SegmentPoint::at`.
+    /// Its position, as `SegmentPoint::at`.
     pub at: f64,
 }
 
@@ -409,27 +423,28 @@ pub struct CrossScale {
     pub parameters: u64,
     /// Parameters of the larger model.
     pub target_parameters: u64,
-    /// Against the larger model's SEQ. The proxies are the small pool's ("merged", "ind", ...), the small model's own
-    /// trainings ("seq"), and those of the larger pool where there is one ("target_merged", "target_ind").
+    /// Correlations with the larger model's SEQ. The proxies are the small pool's ("merged", "ind",
+    /// ...), the small model's own trainings ("seq"), and the larger pool's, if there is one
+    /// ("target_merged", "target_ind").
     pub correlations: Vec<Correlation>,
 }
 
-/// What a changed study took from earlier runs in the same directory.
+/// The work that a changed study reused from earlier runs in the same directory.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Reuse {
-    /// Names of trainings that were there when the changed study was first run.
+    /// Names of the trainings that existed when the changed study was first run.
     pub reused: Vec<String>,
-    /// And of those that it made.
+    /// Names of the trainings that the changed study ran.
     pub trained: Vec<String>,
-    /// FLOPs of the trainings that were reused.
+    /// FLOPs of the reused trainings.
     pub reused_flops: f64,
-    /// FLOPs of those that were made.
+    /// FLOPs of the new trainings.
     pub trained_flops: f64,
-    /// Scores (a model or merge on a domain) that were there, and that were made.
+    /// Scores (of a model or merge on a domain) that already existed.
     pub reused_scores: u64,
-    /// Scores that this study made.
+    /// Scores that the changed study computed.
     pub made_scores: u64,
-    /// In a sentence.
+    /// The reuse in a sentence.
     pub text: String,
 }
 
@@ -438,47 +453,47 @@ pub struct Reuse {
 pub struct TrainingInfo {
     /// `seed`, `module law`, `seq law+physics`
     pub name: String,
-    /// "seed", "module" or "seq"; of the larger model with "target " before
+    /// "seed", "module" or "seq"; for the larger model with the prefix "target ".
     pub role: String,
-    /// The hash of all that makes it, and its directory's name under `models/`.
+    /// The hash of all its inputs and settings, and the name of its directory under `models/`.
     pub key: String,
     /// Optimizer steps.
     pub steps: u64,
-    /// Tokens trained on, repeats of a text included.
+    /// Tokens trained on, counting repeated text.
     pub tokens: u64,
     /// Training FLOPs.
     pub flops: f64,
-    /// At most 200 points, evenly spaced, each the mean of the steps since the one before.
+    /// At most 200 evenly spaced points, each the mean over the steps since the previous point.
     pub curve: Vec<CurvePoint>,
 }
 
 /// One point of a loss curve.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct CurvePoint {
-    /// The last of the steps that the mean is over.
+    /// The last step of the mean.
     pub step: u64,
     /// Nats per token.
     pub loss: f64,
 }
 
-/// Which mixture to train on, by one proxy, for one group and average.
+/// The mixture to train on according to one proxy, for one group and average.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Answer {
     /// The mixtures' group; never "all".
     pub group: String,
     /// "ood" or "id".
     pub domain: String,
-    /// The proxy that chooses: the first of the study's.
+    /// The proxy that chooses: the study's first.
     pub proxy: String,
-    /// Lowest perplexity by the proxy, over all mixtures of the group.
+    /// The lowest perplexity by the proxy, over all mixtures of the group.
     pub best_by_proxy: Choice,
-    /// Lowest perplexity of SEQ, over those that were trained.
+    /// The lowest perplexity by SEQ, over the mixtures that were trained.
     pub best_by_seq: Option<Choice>,
     /// As `Correlation::regret_at_1`.
     pub regret: Option<f64>,
     /// The answer in a sentence.
     pub text: String,
-    /// How sure it is, in a sentence or two.
+    /// How far to trust it, in a few sentences.
     pub confidence: String,
 }
 
@@ -487,67 +502,69 @@ pub struct Answer {
 pub struct Choice {
     /// Its `MixtureInfo::id`.
     pub mixture: String,
-    /// Its perplexity by the proxy; null where that is missing or not finite.
+    /// Its perplexity by the proxy; null if it is missing or not finite.
     pub proxy_perplexity: Option<f64>,
-    /// Its perplexity by SEQ; null where it was not trained or its training diverged.
+    /// Its perplexity by SEQ; null if it was not trained or its training diverged.
     pub seq_perplexity: Option<f64>,
 }
 
-/// What the answer costs with proxies (modules, merging, scoring) and with a training per mixture. The seed is needed by
-/// both and counted in neither.
+/// The cost of the answer by proxies (modules, merging, scoring), and by training each mixture.
+/// Both need the seed, so neither counts it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Cost {
-    /// Modules, base units included, and the scoring of a merge for each mixture.
+    /// Training the modules, including base units, and scoring one merge per mixture.
     pub modular_flops: f64,
-    /// A training of SEQ for each mixture.
+    /// One SEQ training per mixture.
     pub naive_flops: f64,
     /// The part of `modular_flops` that scores merges; the rest trains modules.
     pub merging_flops: f64,
-    /// A training per mixture of the larger model, where the study has one: what the small pool stands for.
+    /// One training of the larger model per mixture, if the study has one: the cost that the small
+    /// pool replaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_naive_flops: Option<f64>,
-    /// What the study computes, stage by stage.
+    /// The study's work, stage by stage.
     pub stages: Vec<StageCost>,
-    /// Both ways for 2, 3, ... partitions with this study's budgets.
+    /// The cost of both ways for 2, 3, ... partitions with this study's budgets.
     pub curves: Vec<CostPoint>,
 }
 
-/// What one stage of the study computes, whether it is done or not.
+/// The work of one stage of the study, done or not.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct StageCost {
-    /// "seed", "modules", "seq", "scoring", and those of the larger model with "target " before
+    /// "seed", "modules", "seq" or "scoring"; for the larger model with the prefix "target ".
     pub stage: String,
-    /// Models that it trains, or models and merges that it scores.
+    /// Models trained, or models and merges scored.
     pub models: u64,
-    /// Tokens that it trains on, or scores.
+    /// Tokens trained on, or scored.
     pub tokens: u64,
-    /// FLOPs of these trainings or scores.
+    /// FLOPs of the training or scoring.
     pub flops: f64,
 }
 
-/// FLOPs to know mixtures of n partitions.
+/// FLOPs to evaluate the mixtures of n partitions.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct CostPoint {
-    /// n, each partition of one base unit.
+    /// n; each partition has one base unit.
     pub partitions: u64,
-    /// n modules; any mixture is then a merge
+    /// n modules; any mixture is then a merge: O(n).
     pub modular: f64,
-    /// A training for each pair: O(n^2)
+    /// One training per pair: O(n^2).
     pub pairs: f64,
-    /// For each triple: O(n^3)
+    /// One training per triple: O(n^3).
     pub triples: f64,
-    /// For each subset: O(2^n)
+    /// One training per subset: O(2^n).
     pub subsets: f64,
 }
 
-/// Hours, planned and really spent.
+/// Hours planned and hours spent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Spent {
-    /// As in `stockpot plan`, when the study was first run
+    /// The hours of each stage.
     pub stages: Vec<SpentStage>,
-    /// Hours of the modules and of the scoring of merges; null until both kinds of work were timed.
+    /// Hours for the modules and for scoring the merges; null until both kinds of work were timed.
     pub modular_hours: Option<f64>,
-    /// Both at the speed that the study's modules and SEQ runs had together
+    /// Hours for one training per mixture. Both use the average speed of the study's modules and
+    /// SEQ runs.
     pub naive_hours: Option<f64>,
 }
 
@@ -556,18 +573,20 @@ pub struct Spent {
 pub struct SpentStage {
     /// As `StageCost::stage`.
     pub stage: String,
-    /// As estimated when the study was first run on a CPU; null where it ran on another device.
+    /// The estimate of `stockpot plan` when the study was first run on a CPU; null if it ran on
+    /// another device.
     pub planned_hours: Option<f64>,
-    /// Of one device, all workers together counted once; what was reused from earlier runs counts where it was made
+    /// Hours of one device, counting parallel workers once. Work reused from earlier runs counts
+    /// with its hours there.
     pub hours: f64,
-    /// Of what was made
+    /// FLOPs of the work that was done.
     pub flops: f64,
 }
 
-/// How much text there is.
+/// An amount of text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Size {
-    /// Documents, those that were dropped not included.
+    /// Documents, without dropped ones.
     pub documents: u64,
     /// Tokens, with the EOS after each document.
     pub tokens: u64,
@@ -580,11 +599,11 @@ pub struct Size {
 pub struct PartitionInfo {
     /// A partition or an OOD set; "seed" is the seed's text.
     pub name: String,
-    /// What is trained on, after decontamination.
+    /// The training text, after decontamination.
     pub train: Size,
-    /// What is held out for validation.
+    /// The text held out for validation.
     pub validation: Size,
-    /// What is scored: the held-out documents within the limits of `[evaluation]`.
+    /// The text that is scored: the held-out documents within the limits of `[evaluation]`.
     pub test: Size,
 }
 
@@ -593,29 +612,30 @@ pub struct PartitionInfo {
 pub struct Decontamination {
     /// Length of the shared run, in words, as in "13-gram".
     pub ngram: u64,
-    /// Each source that is trained on, with what it lost.
+    /// Each source of training text, with its dropped documents.
     pub partitions: Vec<DecontaminatedPartition>,
-    /// Held-out documents that are not scored, by domain that came late: earlier sources' training text has theirs.
+    /// Late domain -> its held-out documents that are not scored, because training text of earlier
+    /// sources overlaps them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub left_out: BTreeMap<String, u64>,
     /// Some of the documents dropped, with the reason.
     pub examples: Vec<Overlap>,
 }
 
-/// What decontamination dropped of one source.
+/// The documents that decontamination dropped from one source.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct DecontaminatedPartition {
     /// A partition, or "seed".
     pub name: String,
-    /// Its training documents before any was dropped.
+    /// Its training documents before decontamination.
     pub documents: u64,
-    /// How many of them were dropped.
+    /// Its dropped documents.
     pub dropped_documents: u64,
     /// Bytes (UTF-8) of the text dropped.
     pub dropped_bytes: u64,
 }
 
-/// A training document that was dropped, with the evaluation document that it shares text with.
+/// A dropped training document, with the evaluation document that it shares text with.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Overlap {
     /// The training document's partition, or "seed".

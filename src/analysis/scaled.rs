@@ -1,11 +1,13 @@
-//! Scaled merges, `seed + lambda (average - seed)`: which lambda the proxy "scaled" has, and whether it helps.
+//! Scaled merges, `seed + lambda (average - seed)`: the lambda of the proxy "scaled", and whether
+//! scaling helps.
 //!
-//! SEQ on k partitions trains k times as long as a module, so it lies further from the seed than the average. How far
-//! is calibrated per group (mixtures of one size) on SEQ runs, and a mixture is never judged under a lambda that its
-//! own SEQ run had a part in: each is left out in turn. It is a mixture that is left out and not a partition, because
-//! that is what a user can do: train a few mixtures, calibrate, and judge by the proxy those that were not trained. The
-//! others do share partitions with the one left out; but one number is fitted to all of them, out of a short list, so
-//! little of a single mixture can leak through it.
+//! SEQ on k partitions trains k times as long as a module, so it ends further from the seed than
+//! the average. Lambda is calibrated per group (mixtures of one size) on SEQ runs. A mixture is
+//! never judged under a lambda that its own SEQ run influenced: each mixture is left out in turn.
+//! Mixtures are left out rather than partitions because this is what a user can do: train a few
+//! mixtures, calibrate, and judge the untrained ones by the proxy. The remaining mixtures do share
+//! partitions with the one left out, but all of them determine a single number from a short list,
+//! so little of one mixture can leak through it.
 
 use super::Analysis;
 use super::averages::averages;
@@ -16,7 +18,7 @@ use super::report::*;
 use super::statistics::bootstrap::{bootstrap, paired};
 use super::statistics::correlation::pearson;
 
-/// Gains in r below this are said to be none.
+/// Gains in r below this count as none.
 const NO_GAIN: f64 = 0.01;
 
 fn same(a: f64, b: f64) -> bool {
@@ -28,9 +30,9 @@ fn at(mixture: &MixtureInfo, lambda: f64) -> Option<&DomainScores> {
     mixture.by_lambda.iter().find(|(l, _)| same(*l, lambda)).map(|(_, scores)| scores)
 }
 
-/// Fills the averages of `by_lambda` and the scores "scaled": at the study's lambda, or at the one calibrated on the
-/// other mixtures of the group.
-pub(super) fn score(report: &mut Report, how: &Analysis) {
+/// Fills the averages of `by_lambda`, and the scores "scaled" at the study's lambda or at the one
+/// calibrated on the other mixtures of the group.
+pub(super) fn score(report: &mut Report, options: &Analysis) {
     for mixture in &mut report.mixtures {
         for (_, scores) in &mut mixture.by_lambda {
             let averages = averages(&report.domains, &mixture.members, scores);
@@ -42,7 +44,7 @@ pub(super) fn score(report: &mut Report, how: &Analysis) {
     for mixture in &report.mixtures {
         let members = groups.iter().find(|(group, _)| *group == mixture.group).map_or(&[][..], |(_, members)| members);
         let others: Vec<&MixtureInfo> = members.iter().copied().filter(|m| !std::ptr::eq(*m, mixture)).collect();
-        let lambda = how.lambda.or_else(|| calibrated(&others, &report.domains));
+        let lambda = options.lambda.or_else(|| calibrated(&others, &report.domains));
         chosen.push(lambda.and_then(|lambda| at(mixture, lambda)).cloned());
     }
     for (mixture, scores) in report.mixtures.iter_mut().zip(chosen) {
@@ -59,12 +61,13 @@ fn lambdas(mixtures: &[&MixtureInfo]) -> Vec<f64> {
     list
 }
 
-/// The lambda of the highest mean r with SEQ over the domains (no averages), of the mixtures that have both; the lowest of
-/// equals. Only lambdas that were scored; nothing is interpolated. r is what a proxy is judged by: the lambda whose
-/// perplexities lie nearest SEQ's in value is a larger one, and predicts worse (benches/notes.md has both).
+/// The lambda with the highest mean r with SEQ over the domains (no averages), for the mixtures
+/// that have both scores; the lowest one of a tie. Only scored lambdas are considered; nothing is
+/// interpolated. The criterion is r because proxies are judged by r: the lambda whose perplexities
+/// are nearest to SEQ's in value is larger and predicts worse (benches/notes.md has both).
 fn calibrated(mixtures: &[&MixtureInfo], domains: &[DomainInfo]) -> Option<f64> {
     let r = |lambda: f64, domain: &str| {
-        // A SEQ run that diverged says nothing of lambda.
+        // A diverged SEQ run has no information about lambda.
         let seq = |m: &MixtureInfo| m.score(SEQ, domain).map(|s| s.perplexity).filter(|p| p.is_finite());
         let both = pairs(mixtures, |m| Some(at(m, lambda)?.get(domain)?.perplexity), seq);
         pearson(&both.proxy, &both.seq).ok()
@@ -77,23 +80,23 @@ fn calibrated(mixtures: &[&MixtureInfo], domains: &[DomainInfo]) -> Option<f64> 
     means.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, lambda)| lambda)
 }
 
-/// `ln(scaled / SEQ)`; `None` where a SEQ run diverged, which says nothing of lambda.
+/// `ln(scaled / SEQ)`; `None` if the SEQ run diverged.
 fn log_ratio(mixture: &MixtureInfo, lambda: f64, domain: &str) -> Option<f64> {
     let scaled = at(mixture, lambda)?.get(domain)?;
     let seq = mixture.score(SEQ, domain).filter(|s| s.perplexity.is_finite())?;
     Some((scaled.perplexity / seq.perplexity).ln())
 }
 
-/// For each group with scaled merges, each average and each domain.
-pub(super) fn scans(report: &Report, how: &Analysis) -> Vec<ScaledScan> {
+/// One scan for each group with scaled merges, on each average and each domain.
+pub(super) fn scans(report: &Report, options: &Analysis) -> Vec<ScaledScan> {
     let mut list = Vec::new();
     for (group, members) in own_groups(&report.mixtures) {
         let scored: Vec<&MixtureInfo> = members.into_iter().filter(|m| !m.by_lambda.is_empty()).collect();
-        let lambda = how.lambda.or_else(|| calibrated(&scored, &report.domains));
+        let lambda = options.lambda.or_else(|| calibrated(&scored, &report.domains));
         for domain in scored_names(&scored, &report.domains) {
-            let calibrated = how.lambda.is_none();
+            let calibrated = options.lambda.is_none();
             let first = ScaledScan { group: group.clone(), domain, lambda, calibrated, ..Default::default() };
-            list.push(scan(first, &scored, how.seed));
+            list.push(scan(first, &scored, options.seed));
         }
     }
     list
@@ -140,7 +143,8 @@ fn point(lambda: f64, domain: &str, mixtures: &[&MixtureInfo], seed: u64) -> Sca
     }
 }
 
-/// Where it helps, where it does not, and where that is not decided: the gain's interval holds 0.
+/// Whether scaling helps, harms or makes no difference; undecided if the gain's interval is too
+/// wide to say.
 fn sentence(scan: &ScaledScan, merged: Option<f64>) -> String {
     let (Some(r), Some(merged), Some(gain)) = (scan.pearson, merged, scan.gain) else {
         let reason = scan.not_defined.get("pearson").or(scan.not_defined.get("gain"));
@@ -155,9 +159,9 @@ fn sentence(scan: &ScaledScan, merged: Option<f64>) -> String {
     if low > 0.0 && gain >= NO_GAIN {
         format!("Scaling helps here: {gained}.")
     } else if high < 0.0 && gain <= -NO_GAIN {
-        format!("Scaling does not help here, it harms: {gained}.")
+        format!("Scaling harms here: {gained}.")
     } else if low > -NO_GAIN && high < NO_GAIN {
-        format!("Scaling does not help here, nor does it harm: {gained}.")
+        format!("Scaling makes no difference here: {gained}.")
     } else {
         format!("Undecided: {gained}.")
     }

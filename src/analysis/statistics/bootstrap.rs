@@ -1,15 +1,18 @@
-//! A 95% interval for Pearson's r between proxy and SEQ when mixtures share partitions. M mixtures over U partitions
-//! are not M independent observations (28 pairs of 8 partitions are 8), so the partitions are resampled, not the
-//! mixtures: the vertex bootstrap of Snijders and Borgatti, "Non-parametric standard errors and tests for network
-//! statistics", Connections 22(2), 1999, with mixtures as (hyper)edges.
+//! The 95% interval of Pearson's r between proxy and SEQ when mixtures share partitions. M mixtures
+//! over U partitions are not M independent observations (28 pairs of 8 partitions are 8), so
+//! partitions are resampled instead of mixtures: the vertex bootstrap of Snijders and Borgatti,
+//! "Non-parametric standard errors and tests for network statistics", Connections 22(2), 1999, with
+//! mixtures as (hyper)edges.
 //!
-//! One replicate draws U partitions with replacement and weights each mixture by the product of its members'
-//! multiplicities; its r is the weighted Pearson r. The interval is from the 2.5% to the 97.5% point.
+//! One replicate draws U partitions with replacement and weights each mixture by the product of its
+//! members' multiplicities; its r is the weighted Pearson r. The interval runs from the 2.5% to the
+//! 97.5% point.
 //!
-//! What it assumes: the partitions stand for a larger family of partitions like them, drawn independently; what makes
-//! scores alike is membership, whatever the weights within a mixture. It does not cover the noise of a
-//! training repeated with another seed. Replicates without an r (fewer than three different mixtures, or no variance)
-//! are drawn again, so the interval is conditional on r being defined. With few partitions it is coarse.
+//! Assumptions: the partitions are independent draws from a larger family of such partitions, and
+//! scores are correlated through shared members, whatever the weights within a mixture. The
+//! interval does not cover the noise of retraining with another seed. Replicates without an r
+//! (fewer than three different mixtures, or no variance) are redrawn, so the interval is
+//! conditional on r being defined. With few partitions it is coarse.
 
 use super::correlation::{deviations, is_constant, weighted_pearson};
 use super::{Interval, Reason, Side};
@@ -18,31 +21,31 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Resamples that an interval is taken from.
+/// Number of resamples for an interval.
 pub const REPLICATES: usize = 2000;
 
-/// Draws of one replicate before it is given up.
+/// Draws before a replicate is given up.
 const ATTEMPTS: usize = 50;
 
-/// Fewer units than this give so few different resamples (13 with an r for the pairs of four) that their 2.5% point
-/// means nothing.
+/// The least number of units. Fewer give too few different resamples for a meaningful 2.5% point:
+/// the pairs of four units have 13 with an r.
 pub const LEAST_UNITS: usize = 5;
 
-/// Half of the replicates must have an r.
+/// The least number of replicates with an r: half of them.
 const LEAST_VALID: usize = REPLICATES / 2;
 
-/// A bootstrap interval, and what it is based on.
+/// A bootstrap interval and its sample sizes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bootstrap {
     /// 95%, by the percentiles of the replicates.
     pub interval: Interval,
     /// Replicates with an r, of [`REPLICATES`].
     pub valid: usize,
-    /// Units resampled: partitions, those that only occur together counted once.
+    /// Units resampled: partitions, counting those that only occur together once.
     pub units: usize,
 }
 
-/// What is resampled, and which of it each mixture holds.
+/// The units to resample, and those of each mixture.
 struct Units {
     count: usize,
     /// Per mixture, the units it holds.
@@ -50,15 +53,15 @@ struct Units {
 }
 
 impl Units {
-    /// `members[m]` lists the partitions of mixture m. Partitions found in exactly the same mixtures cannot be told
-    /// apart and are one unit; so mixtures that share no partition are one unit each, and the vertex bootstrap is then
-    /// the ordinary one over mixtures.
+    /// `members[m]` lists the partitions of mixture m. Partitions in exactly the same mixtures are
+    /// indistinguishable and form one unit. Mixtures that share no partition are therefore one unit
+    /// each, and the vertex bootstrap is then the ordinary one over mixtures.
     fn new(members: &[Vec<usize>]) -> Units {
         let mut mixtures_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (m, partitions) in members.iter().enumerate() {
             for &partition in partitions {
                 let list = mixtures_of.entry(partition).or_default();
-                // A partition listed twice in a mixture is in it once.
+                // A partition listed twice in a mixture counts once.
                 if list.last() != Some(&m) {
                     list.push(m);
                 }
@@ -73,18 +76,19 @@ impl Units {
     }
 }
 
-/// The interval of Pearson's r of `proxy` and `seq` (M each), where mixture m is made of the partitions `members[m]`.
-/// Replicate i draws from stream i of ChaCha8 under `seed`, so the result depends on the arguments alone, not on
-/// threads; and one seed gives different proxies the same resamples.
+/// The interval of Pearson's r of `proxy` and `seq` (M each), where mixture m consists of the
+/// partitions `members[m]`. Replicate i draws from stream i of ChaCha8 under `seed`, so the result
+/// depends only on the arguments, not on threads, and one seed gives different proxies the same
+/// resamples.
 pub fn bootstrap(proxy: &[f64], seq: &[f64], members: &[Vec<usize>], seed: u64) -> Result<Bootstrap, Reason> {
     check(&[proxy], seq, members)?;
     let (x, y) = (deviations(proxy), deviations(seq));
     resampled(members, seed, |weight| weighted_pearson(&x, &y, weight))
 }
 
-/// The interval of r(proxy, seq) - r(other, seq), both r of the same resamples: what the two share by holding the same
-/// mixtures cancels, so this decides between proxies where their own intervals overlap. A resample counts when both
-/// have an r.
+/// The interval of r(proxy, seq) - r(other, seq), with both r of the same resamples. The variation
+/// that the two share through the same mixtures cancels, so this can distinguish proxies whose own
+/// intervals overlap. A resample counts when both have an r.
 pub fn paired(
     proxy: &[f64],
     other: &[f64],
@@ -134,7 +138,7 @@ fn resampled(
     Ok(Bootstrap { interval, valid: valid.len(), units: units.count })
 }
 
-/// The statistic of one resample; `None` when no draw within [`ATTEMPTS`] has one.
+/// The statistic of one resample; `None` if no draw within [`ATTEMPTS`] has one.
 fn replicate(units: &Units, seed: u64, stream: u64, statistic: impl Fn(&[f64]) -> Option<f64>) -> Option<f64> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(stream);
@@ -153,8 +157,7 @@ fn replicate(units: &Units, seed: u64, stream: u64, statistic: impl Fn(&[f64]) -
     })
 }
 
-/// The point below which a share `q` of the sorted values lies, interpolated linearly (numpy's default). At least one
-/// value.
+/// The quantile `q` of at least one sorted value, interpolated linearly (numpy's default).
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     let position = q * (sorted.len() - 1) as f64;
     let below = position.floor() as usize;

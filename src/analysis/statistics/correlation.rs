@@ -1,19 +1,20 @@
-//! Pearson, Spearman, Kendall, regret, decision accuracy and spread of M mixtures' scores: `proxy[m]` and `seq[m]` are
-//! the two scores of mixture m, lower is better. Sums run in the order of the mixtures, so results are the same
-//! bits everywhere. How sure an r is when mixtures share partitions is left to `bootstrap`.
+//! Pearson, Spearman, Kendall, regret, pairwise accuracy and spread of M mixtures' scores:
+//! `proxy[m]` and `seq[m]` are the two scores of mixture m, lower is better. Sums run in the order
+//! of the mixtures, so results are bit-identical everywhere. `bootstrap` computes the interval of r
+//! when mixtures share partitions.
 
 use super::{Interval, Reason, Side, Statistic};
 
 /// The 97.5% point of the standard normal distribution.
 const NORMAL_975: f64 = 1.959963984540054;
 
-/// SEQ is said to hardly differ between mixtures when its standard deviation is below this share of its mean. A
-/// convention: so small a difference is worth little to whoever chooses, and r then measures mostly the noise of
-/// single trainings.
+/// Mixtures hardly differ if SEQ's standard deviation is below this share of its mean (its
+/// coefficient of variation). A convention: a difference this small hardly matters to the choice,
+/// and r then measures mostly the noise of single trainings.
 pub const HARDLY_DIFFERS: f64 = 0.01;
 
-/// True when all values are equal up to rounding: a range within 1e-12 of the largest magnitude is what summing the
-/// same terms in another order leaves, not a difference between models.
+/// True if all values are equal up to rounding. A range within 1e-12 of the largest magnitude comes
+/// from summing the same terms in another order, not from a difference between models.
 pub fn is_constant(values: &[f64]) -> bool {
     let (low, high) = range(values);
     high - low <= 1e-12 * low.abs().max(high.abs())
@@ -48,7 +49,7 @@ fn check_varying(proxy: &[f64], seq: &[f64]) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Pearson's r. Needs three mixtures (two always lie on a line) and both sides varying.
+/// Pearson's r. Needs three mixtures (two always lie on a line) and variation on both sides.
 pub fn pearson(proxy: &[f64], seq: &[f64]) -> Statistic {
     check_varying(proxy, seq)?;
     let (x, y) = (deviations(proxy), deviations(seq));
@@ -61,8 +62,8 @@ pub fn pearson(proxy: &[f64], seq: &[f64]) -> Statistic {
     Ok((xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
 }
 
-/// Deviations from the mean, divided by the largest magnitude among them: r does not change, and no square overflows.
-/// For values that vary.
+/// Deviations from the mean, divided by the largest of their magnitudes: r does not change, and no
+/// square overflows. The values must vary.
 pub(super) fn deviations(values: &[f64]) -> Vec<f64> {
     let mean = mean(values);
     let largest = values.iter().fold(0.0, |largest: f64, v| largest.max((v - mean).abs()));
@@ -74,8 +75,9 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().map(|v| v / n).sum()
 }
 
-/// Pearson's r with a weight per mixture, `weight[m] >= 0` (numpy's `cov(.., aweights=weight, ddof=0)`). `None` when
-/// fewer than three mixtures have a weight above zero, or those that have do not vary.
+/// Pearson's r with a weight per mixture, `weight[m] >= 0` (numpy's
+/// `cov(.., aweights=weight, ddof=0)`). `None` if fewer than three mixtures have a weight above
+/// zero, or if those do not vary.
 pub fn weighted_pearson(proxy: &[f64], seq: &[f64], weight: &[f64]) -> Option<f64> {
     let chosen = || proxy.iter().zip(seq).zip(weight).filter(|(_, w)| **w > 0.0).map(|((&x, &y), &w)| (x, y, w));
     let xs: Vec<f64> = chosen().map(|(x, _, _)| x).collect();
@@ -100,9 +102,10 @@ pub fn weighted_pearson(proxy: &[f64], seq: &[f64], weight: &[f64]) -> Option<f6
     Some((xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
 }
 
-/// The 95% interval of Pearson's r over n mixtures by Fisher's z: `tanh(atanh(r) +- 1.96 / sqrt(n - 3))`. It
-/// assumes independent mixtures and normal scores; mixtures that share partitions are not independent, which makes it
-/// too narrow. Needs four mixtures.
+/// The 95% interval of Pearson's r over n mixtures by Fisher's z:
+/// `tanh(atanh(r) +- 1.96 / sqrt(n - 3))`. It assumes independent mixtures and normal scores.
+/// Mixtures that share partitions are not independent, so it is then too narrow. Needs four
+/// mixtures.
 pub fn fisher_interval(r: f64, n: usize) -> Result<Interval, Reason> {
     if n < 4 {
         return Err(Reason::TooFewMixtures { got: n, needed: 4 });
@@ -111,7 +114,8 @@ pub fn fisher_interval(r: f64, n: usize) -> Result<Interval, Reason> {
     Ok(Interval { low: (r.atanh() - half).tanh(), high: (r.atanh() + half).tanh() })
 }
 
-/// Spearman's rank correlation: Pearson's r of the ranks, tied scores sharing the mean of their ranks.
+/// Spearman's rank correlation: Pearson's r of the ranks; tied scores share the mean of their
+/// ranks.
 pub fn spearman(proxy: &[f64], seq: &[f64]) -> Statistic {
     check_varying(proxy, seq)?;
     pearson(&average_ranks(proxy), &average_ranks(seq))
@@ -131,14 +135,14 @@ pub fn average_ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-/// How two lists of scores order their M (M - 1) / 2 pairs of mixtures.
+/// Counts of the M (M - 1) / 2 pairs of mixtures, by how the two lists of scores order them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Orders {
-    alike: u64,
-    reversed: u64,
-    /// Pairs that the proxy ties and SEQ tells apart.
+    concordant: u64,
+    discordant: u64,
+    /// Pairs tied by the proxy only.
     proxy_tied: u64,
-    /// Pairs that SEQ ties and the proxy tells apart.
+    /// Pairs tied by SEQ only.
     seq_tied: u64,
 }
 
@@ -149,8 +153,8 @@ fn orders(proxy: &[f64], seq: &[f64]) -> Orders {
             let by_proxy = proxy[i].total_cmp(&proxy[j]);
             let by_seq = seq[i].total_cmp(&seq[j]);
             match (by_proxy.is_eq(), by_seq.is_eq()) {
-                (false, false) if by_proxy == by_seq => orders.alike += 1,
-                (false, false) => orders.reversed += 1,
+                (false, false) if by_proxy == by_seq => orders.concordant += 1,
+                (false, false) => orders.discordant += 1,
                 (true, false) => orders.proxy_tied += 1,
                 (false, true) => orders.seq_tied += 1,
                 (true, true) => {}
@@ -160,29 +164,32 @@ fn orders(proxy: &[f64], seq: &[f64]) -> Orders {
     orders
 }
 
-/// Kendall's tau-b: `(alike - reversed) / sqrt((pairs SEQ tells apart) (pairs the proxy tells apart))`.
+/// Kendall's tau-b:
+/// `(concordant - discordant) / sqrt((pairs not tied by SEQ) (pairs not tied by the proxy))`.
 pub fn kendall(proxy: &[f64], seq: &[f64]) -> Statistic {
     check_varying(proxy, seq)?;
     let o = orders(proxy, seq);
-    let untied = (o.alike + o.reversed) as f64;
+    let untied = (o.concordant + o.discordant) as f64;
     let scale = (untied + o.proxy_tied as f64).sqrt() * (untied + o.seq_tied as f64).sqrt();
-    Ok(((o.alike as f64 - o.reversed as f64) / scale).clamp(-1.0, 1.0))
+    Ok(((o.concordant as f64 - o.discordant as f64) / scale).clamp(-1.0, 1.0))
 }
 
-/// The share of pairs of mixtures with different SEQ that the proxy orders alike; a pair that the proxy ties counts one
-/// half, as a coin would decide it. The measure is that of DataDecide (arXiv 2504.11393).
+/// Pairwise accuracy: the share of the pairs of mixtures with different SEQ that the proxy orders
+/// as SEQ does. A pair that the proxy ties counts one half, as for a coin toss. This is
+/// DataDecide's decision accuracy (arXiv 2504.11393).
 pub fn decision_accuracy(proxy: &[f64], seq: &[f64]) -> Statistic {
     check_finite(proxy, seq, 2)?;
     if is_constant(seq) {
         return Err(Reason::Constant(Side::Seq));
     }
     let o = orders(proxy, seq);
-    Ok((o.alike as f64 + 0.5 * o.proxy_tied as f64) / (o.alike + o.reversed + o.proxy_tied) as f64)
+    Ok((o.concordant as f64 + 0.5 * o.proxy_tied as f64) / (o.concordant + o.discordant + o.proxy_tied) as f64)
 }
 
-/// What choosing by the proxy costs: (lowest SEQ among the k mixtures best by the proxy - lowest SEQ overall) / lowest
-/// SEQ overall. Among mixtures that the proxy ties, the one worse by SEQ is taken first, so ties never flatter the
-/// proxy. Needs more than k mixtures: otherwise all are chosen, and the regret is zero whatever the proxy says.
+/// regret@k, the cost of choosing by the proxy: (lowest SEQ among the k mixtures best by the
+/// proxy - lowest SEQ overall) / lowest SEQ overall. Among mixtures that the proxy ties, the worse
+/// one by SEQ is taken first, so ties never flatter the proxy. Needs more than k mixtures:
+/// otherwise all are chosen, and the regret is zero for any proxy.
 pub fn regret_at(k: usize, proxy: &[f64], seq: &[f64]) -> Statistic {
     check_finite(proxy, seq, k + 1)?;
     let lowest = range(seq).0;
@@ -195,8 +202,9 @@ pub fn regret_at(k: usize, proxy: &[f64], seq: &[f64]) -> Statistic {
     Ok((chosen - lowest) / lowest)
 }
 
-/// The regret@k to expect of k mixtures drawn at random: exact, as the lowest of k out of M is the i-th lowest SEQ with
-/// probability C(M - i, k - 1) / C(M, k). Needs more than k mixtures, as [`regret_at`] does.
+/// The expected regret@k of k mixtures drawn at random. It is exact: the lowest of k out of M is
+/// the i-th lowest SEQ with probability C(M - i, k - 1) / C(M, k). Needs more than k mixtures, as
+/// [`regret_at`] does.
 pub fn random_regret_at(k: usize, seq: &[f64]) -> Statistic {
     assert!(k > 0, "a choice of none has no regret");
     check_finite(seq, seq, k + 1).map_err(about_seq)?;
@@ -217,7 +225,7 @@ pub fn random_regret_at(k: usize, seq: &[f64]) -> Statistic {
     Ok(expected)
 }
 
-/// Of a check that was given SEQ alone.
+/// The reason of a check that was passed only SEQ.
 fn about_seq(reason: Reason) -> Reason {
     match reason {
         Reason::NotFinite(_) => Reason::NotFinite(Side::Seq),
@@ -225,7 +233,7 @@ fn about_seq(reason: Reason) -> Reason {
     }
 }
 
-/// How much SEQ differs between mixtures, in the unit of the scores.
+/// The spread of SEQ between mixtures, in the unit of the scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     /// Mean of SEQ's scores.
@@ -237,11 +245,11 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// The standard deviation as a share of the mean.
+    /// The coefficient of variation: the standard deviation as a share of the mean.
     pub fn relative(&self) -> f64 {
         self.standard_deviation / self.mean
     }
-    /// True below [`HARDLY_DIFFERS`]: these mixtures hardly differ here, and a low r says little.
+    /// True below [`HARDLY_DIFFERS`]: these mixtures hardly differ here, and a low r means little.
     pub fn hardly_differs(&self) -> bool {
         self.relative() < HARDLY_DIFFERS
     }
@@ -255,7 +263,7 @@ pub fn spread(seq: &[f64]) -> Result<Spread, Reason> {
         return Err(Reason::NotPositive);
     }
     let mean = mean(seq);
-    // Scaled as in `deviations`; a constant list has no scale and no deviation.
+    // Scaled as in `deviations`; a constant list has scale 0 and no deviation.
     let scale = high - low;
     let squares: f64 = if scale > 0.0 { seq.iter().map(|v| ((v - mean) / scale).powi(2)).sum() } else { 0.0 };
     let standard_deviation = scale * (squares / (seq.len() - 1) as f64).sqrt();

@@ -1,12 +1,13 @@
-//! Mixing laws: the loss on one domain as a function of the mixture's weights, fitted by least squares to n merges that
-//! were scored. `weights[i][j]` is the weight of partition j in merge i; each row sums to 1 (p partitions). `losses[i]`
-//! is in nats per token.
+//! Mixing laws: the loss on one domain as a function of the mixture's weights, fitted by least
+//! squares to n scored merges. `weights[i][j]` is the weight of partition j in merge i; each row
+//! sums to 1 (p partitions). `losses[i]` is in nats per token.
 //!
-//! * exponential: `L = c + k exp(sum_j t_j w_j)`, the law of Ye et al., "Data Mixing Laws", arXiv 2403.16952;
+//! * exponential: `L = c + k exp(sum_j t_j w_j)`, the law of Ye et al., "Data Mixing Laws", arXiv
+//!   2403.16952;
 //! * linear: `L = c + sum_j t_j w_j` under an L2 penalty on t (ridge regression).
 //!
-//! Because the weights sum to 1, a constant added to all t is the same law with another k (or c). Here t sums to 0: the
-//! loss at equal weights is `c + k` (exponential) or `c` (linear).
+//! Because the weights sum to 1, adding a constant to all t gives the same law with another k (or
+//! c). Here t sums to 0, so the loss at equal weights is `c + k` (exponential) or `c` (linear).
 
 use super::correlation::is_constant;
 use super::linear::{Cholesky, dot, largest_diagonal, normal_equations, with_diagonal};
@@ -24,17 +25,18 @@ pub enum Form {
 /// A mixing law fitted to the losses of merges.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
-    /// Which of the two forms `c`, `k` and `t` belong to.
+    /// The form that `c`, `k` and `t` belong to.
     pub form: Form,
     /// The constant term, nats per token.
     pub c: f64,
-    /// Of either sign; 0 where all losses are equal. 1 for the linear form.
+    /// The exponential's factor, of either sign; 0 if all losses are equal. 1 for the linear form.
     pub k: f64,
     /// One per partition; sums to 0.
     pub t: Vec<f64>,
-    /// The linear form's L2 penalty: it minimises `sum_i (L_i - c - t w_i)^2 + penalty sum_j t_j^2`.
+    /// The linear form's L2 penalty: it minimises
+    /// `sum_i (L_i - c - t w_i)^2 + penalty sum_j t_j^2`.
     pub penalty: Option<f64>,
-    /// Root mean square of what is left over.
+    /// Root mean square of the residuals.
     pub residual: f64,
     /// 1 - residual variance / variance.
     pub r_squared: Statistic,
@@ -49,7 +51,7 @@ impl Fit {
         }
     }
 
-    /// With `residual` and `r_squared` of the merges that it was fitted to.
+    /// Fills `residual` and `r_squared`, over the merges that the law was fitted to.
     fn judged(mut self, weights: &[Vec<f64>], losses: &[f64]) -> Fit {
         let n = losses.len() as f64;
         let squares = weights.iter().zip(losses).map(|(w, l)| (self.loss(w) - l).powi(2)).sum::<f64>();
@@ -62,7 +64,7 @@ impl Fit {
     }
 }
 
-/// Weights and losses with their means taken off, and losses divided by their scale.
+/// Weights and losses minus their means, and losses divided by their scale.
 struct Centred {
     mean_weights: Vec<f64>,
     mean_loss: f64,
@@ -75,7 +77,7 @@ struct Centred {
 }
 
 impl Centred {
-    /// `None` when all losses are equal.
+    /// `None` if all losses are equal.
     fn new(weights: &[Vec<f64>], losses: &[f64]) -> Option<Centred> {
         if is_constant(losses) {
             return None;
@@ -107,7 +109,7 @@ fn check(weights: &[Vec<f64>], losses: &[f64], needed: usize) -> Result<(), Reas
     Ok(())
 }
 
-/// The law that says the mean everywhere.
+/// The law that predicts the mean everywhere.
 fn flat(form: Form, weights: &[Vec<f64>], losses: &[f64]) -> Fit {
     let c = losses.iter().sum::<f64>() / losses.len() as f64;
     let k = if form == Form::Linear { 1.0 } else { 0.0 };
@@ -116,14 +118,15 @@ fn flat(form: Form, weights: &[Vec<f64>], losses: &[f64]) -> Fit {
     fit.judged(weights, losses)
 }
 
-/// The penalties tried: four a decade, from what changes nothing to what leaves nothing but the mean.
+/// The penalties tried: four per decade, from no visible effect to a fit of only the mean.
 fn penalties() -> impl Iterator<Item = f64> {
     (-32..=16).rev().map(|quarter| 10f64.powf(quarter as f64 / 4.0))
 }
 
-/// Ridge regression in the weights; the constant is not penalised. The penalty is the one with the least mean squared
-/// error of leaving one merge out, by the exact shortcut `residual_i / (1 - h_ii)` with the hat matrix's diagonal
-/// `h_ii = 1/n + x_i (X^T X + penalty)^-1 x_i` over centred weights; the larger of equals. Needs three merges.
+/// Ridge regression in the weights; the constant is not penalised. The penalty minimises the
+/// leave-one-out mean squared error, computed exactly as `residual_i / (1 - h_ii)` with the hat
+/// matrix's diagonal `h_ii = 1/n + x_i (X^T X + penalty)^-1 x_i` over centred weights; ties go to
+/// the larger penalty. Needs three merges.
 pub fn linear(weights: &[Vec<f64>], losses: &[f64]) -> Result<Fit, Reason> {
     check(weights, losses, 3)?;
     let Some(centred) = Centred::new(weights, losses) else {
@@ -153,10 +156,11 @@ pub fn linear(weights: &[Vec<f64>], losses: &[f64]) -> Result<Fit, Reason> {
     Ok(fit.judged(weights, losses))
 }
 
-/// The exponential law. Fitted as `a + (exp(q z) - 1) / q` with `z = sum_j b_j (w_j - mean w_j)`, b of the last
-/// partition 0: the same laws but without a constant that could be moved between parameters, and smooth where the bend
-/// q passes zero (the law is then linear, and c and k are infinite; so q is kept 1e-6 away from it). Levenberg and
-/// Marquardt from several starts, the best of which is taken. Needs p + 2 merges, one more than it has parameters.
+/// The exponential law. Fitted as `a + (exp(q z) - 1) / q` with `z = sum_j b_j (w_j - mean w_j)`
+/// and the last partition's b equal to 0: the same laws, but no constant can move between
+/// parameters, and the form is smooth where the bend q passes zero (the law is then linear and c
+/// and k are infinite, so q is kept 1e-6 away from zero). Levenberg-Marquardt runs from several
+/// starts; the best result is kept. Needs p + 2 merges, one more than parameters.
 pub fn exponential(weights: &[Vec<f64>], losses: &[f64]) -> Result<Fit, Reason> {
     let p = weights.first().map_or(0, Vec::len);
     check(weights, losses, p + 2)?;
@@ -175,7 +179,7 @@ pub fn exponential(weights: &[Vec<f64>], losses: &[f64]) -> Result<Fit, Reason> 
     Ok(best.ok_or(Reason::NoFit)?.1.judged(weights, losses))
 }
 
-/// The law's parameters over centred, scaled data: a, q, and b of all partitions but the last.
+/// The law's parameters over centred, scaled data: a, q, and b of all partitions except the last.
 #[derive(Debug, Clone)]
 struct Curve(Vec<f64>);
 
@@ -187,7 +191,8 @@ impl Curve {
         let x = q * z;
         let grown = if x == 0.0 { 1.0 } else { x.exp_m1() / x };
         slope[0] = 1.0;
-        // d/dq of (exp(q z) - 1) / q = z^2 (x exp(x) - (exp(x) - 1)) / x^2, by its series where that would cancel.
+        // d/dq of (exp(q z) - 1) / q = z^2 (x exp(x) - (exp(x) - 1)) / x^2; by its series near 0,
+        // where that cancels.
         slope[1] = z
             * z
             * if x.abs() < 1e-3 {
@@ -201,7 +206,7 @@ impl Curve {
         a + z * grown
     }
 
-    /// Sum of squares over the data, with the slopes (n x parameters) and what is left over (n).
+    /// Sum of squares over the data, the slopes (n x parameters) and the residuals (n).
     fn squares(&self, data: &Centred) -> (f64, Vec<Vec<f64>>, Vec<f64>) {
         let mut slopes = vec![vec![0.0; self.0.len()]; data.losses.len()];
         let left: Vec<f64> = (data.weights.iter().zip(&mut slopes).zip(&data.losses))
@@ -210,7 +215,7 @@ impl Curve {
         (dot(&left, &left), slopes, left)
     }
 
-    /// (c, k, t) over the data as they were.
+    /// (c, k, t) in the units of the original data.
     fn law(&self, data: &Centred) -> (f64, f64, Vec<f64>) {
         let (a, q) = (self.0[0], self.0[1]);
         let q = if q.abs() < 1e-6 { 1e-6f64.copysign(q) } else { q };
@@ -222,8 +227,8 @@ impl Curve {
     }
 }
 
-/// Where the search starts: for limits c below all losses (and above them, for k < 0) at several distances, the line
-/// fitted to `ln |L - c|`, which is exact where that c is.
+/// The starting points: for limits c at several distances below all losses (and above them, for k <
+/// 0), the line fitted to `ln |L - c|`, which is exact if that c is.
 fn starts(data: &Centred) -> Vec<Curve> {
     let p = data.mean_weights.len();
     let free: Vec<Vec<f64>> = data.weights.iter().map(|w| w[..p - 1].to_vec()).collect();
@@ -248,11 +253,11 @@ fn starts(data: &Centred) -> Vec<Curve> {
     list
 }
 
-/// Steps that lower the sum of squares, at most.
+/// The most steps that lower the sum of squares.
 const STEPS: usize = 300;
 
-/// Marquardt's damping by the diagonal, with a floor for parameters that nothing depends on (a partition that no merge
-/// holds). Returns the sum of squares and where it ended.
+/// Levenberg-Marquardt with damping by the diagonal, and a floor for parameters without influence
+/// (of a partition in no merge). Returns the sum of squares and the final parameters.
 fn levenberg_marquardt(data: &Centred, start: Curve) -> (f64, Curve) {
     let mut at = start;
     let (mut least, mut slopes, mut left) = at.squares(data);
@@ -267,7 +272,7 @@ fn levenberg_marquardt(data: &Centred, start: Curve) -> (f64, Curve) {
                 let step = factors.solve(&right);
                 let next = Curve(at.0.iter().zip(step).map(|(at, step)| at + step).collect());
                 let (squares, next_slopes, next_left) = next.squares(data);
-                // Not so for a sum that is not a number.
+                // False for NaN.
                 if squares < least {
                     (at, least, slopes, left) = (next, squares, next_slopes, next_left);
                     damping = (damping / 10.0).max(1e-12);

@@ -1,5 +1,5 @@
-//! Dense linear algebra for fits with a few tens of unknowns: symmetric positive definite systems by Cholesky's
-//! factors. Written here because it is all that the fits need of a library.
+//! Dense linear algebra for fits with a few tens of unknowns: symmetric positive definite systems
+//! by Cholesky factorization. Written here because the fits need nothing else of a library.
 
 /// The lower triangle L of `A = L L^T`.
 pub struct Cholesky {
@@ -8,7 +8,8 @@ pub struct Cholesky {
 }
 
 impl Cholesky {
-    /// Factors of the symmetric `a` (p x p; its lower triangle is read); `None` when it is not positive definite.
+    /// Factors of the symmetric `a` (p x p; its lower triangle is read); `None` when it is not
+    /// positive definite.
     pub fn new(a: &[Vec<f64>]) -> Option<Cholesky> {
         let mut rows: Vec<Vec<f64>> = Vec::with_capacity(a.len());
         for (i, line) in a.iter().enumerate() {
@@ -52,7 +53,7 @@ impl Cholesky {
     }
 }
 
-/// Of the first numbers that both have.
+/// The dot product, over the length of the shorter slice.
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

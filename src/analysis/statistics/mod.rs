@@ -1,6 +1,6 @@
-//! How well a proxy stands for SEQ: statistics of lists of scores, each a number or the reason why there is none; the
-//! noise between repeated trainings; mixing laws. Pure functions on `&[f64]`; what is scored, and how results are
-//! shown, is left to `study` and `report`.
+//! Statistics of lists of scores: the agreement of a proxy with SEQ, the noise between repeated
+//! trainings, and mixing laws. Each is a number, or the reason why it is undefined. Pure functions
+//! on `&[f64]`: scoring belongs to `study`, presentation to `report`.
 
 pub mod bootstrap;
 pub mod correlation;
@@ -11,7 +11,7 @@ pub mod variance;
 
 use std::fmt;
 
-/// A statistic: its value, or why it has none. A value is always finite.
+/// A statistic: its value, which is always finite, or the reason why it is undefined.
 pub type Statistic = Result<f64, Reason>;
 
 /// The two ends of an interval, `low <= high`.
@@ -23,18 +23,18 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// Which list of scores a reason is about.
+/// The list of scores that a reason is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Those of the proxy.
+    /// The proxy's scores.
     Proxy,
-    /// Those of SEQ, the models that were trained.
+    /// The scores of SEQ, the trained models.
     Seq,
-    /// Of merges that mixing laws are fitted to.
+    /// The scores of the merges that mixing laws are fitted to.
     Samples,
 }
 
-/// Why a statistic is not defined; `Display` says it in words.
+/// The reason why a statistic is not defined; `Display` writes it in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// Fewer mixtures than the statistic needs.
@@ -46,13 +46,13 @@ pub enum Reason {
     },
     /// All scores of one side are equal, up to rounding (see [`correlation::is_constant`]).
     Constant(Side),
-    /// A score is infinite or not a number, as after a training that diverged.
+    /// A score is infinite or NaN, for example because a training diverged.
     NotFinite(Side),
     /// A ratio to SEQ needs scores above zero.
     NotPositive,
-    /// Resampling so few units gives a handful of different results, and no interval.
+    /// Too few units for an interval: resampling gives only a handful of different results.
     TooFewUnits {
-        /// Units that can be resampled: partitions, those that only occur together counted once.
+        /// Units that can be resampled: partitions, counting those that only occur together once.
         got: usize,
         /// [`bootstrap::LEAST_UNITS`]
         needed: usize,
@@ -64,21 +64,21 @@ pub enum Reason {
         /// [`bootstrap::REPLICATES`]
         drawn: usize,
     },
-    /// Fewer mixtures that were trained several times than an analysis of variance needs.
+    /// Fewer repeatedly trained mixtures than an analysis of variance needs.
     TooFewRepeated {
         /// Mixtures with two trainings or more.
         got: usize,
         /// The least number that an analysis of variance needs.
         needed: usize,
     },
-    /// Fewer merges than a mixing law has parameters to fit.
+    /// Fewer merges than a mixing law needs.
     TooFewSamples {
         /// Merges that were scored.
         got: usize,
         /// The least number that the law is fitted to.
         needed: usize,
     },
-    /// No start of a fit led to finite parameters.
+    /// No starting point of the fit led to finite parameters.
     NoFit,
 }
 

@@ -1,17 +1,18 @@
-//! One proxy against SEQ on one domain: M mixtures that have both scores, and every statistic of them at once.
+//! One proxy against SEQ on one domain: the M mixtures that have both scores, and all their
+//! statistics.
 
 use super::bootstrap::{self, Bootstrap};
 use super::correlation::{self, Spread};
 use super::{Interval, Reason, Statistic};
 
-/// The mixtures that have a score of the proxy and of SEQ, M of each list; lower scores are better.
+/// The M mixtures that have a score of both the proxy and SEQ; lower scores are better.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Pairs {
     /// Scores by the proxy.
     pub proxy: Vec<f64>,
-    /// Scores of SEQ, of the same mixtures in the same order.
+    /// SEQ's scores of the same mixtures in the same order.
     pub seq: Vec<f64>,
-    /// The partitions of each mixture, by any numbering.
+    /// The partitions of each mixture, in any numbering.
     pub members: Vec<Vec<usize>>,
 }
 
@@ -21,11 +22,11 @@ pub const REGRET_K: [usize; 3] = [1, 3, 5];
 /// Every statistic of one proxy against SEQ.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Summary {
-    /// M
+    /// Number of mixtures, M.
     pub n: usize,
     /// Pearson's r.
     pub pearson: Statistic,
-    /// The interval to quote: it knows that mixtures share partitions.
+    /// The interval to quote: it accounts for partitions shared between mixtures.
     pub bootstrap: Result<Bootstrap, Reason>,
     /// As if mixtures were independent; for comparison with other reports.
     pub fisher: Result<Interval, Reason>,
@@ -33,16 +34,16 @@ pub struct Summary {
     pub spearman: Statistic,
     /// Kendall's tau-b.
     pub kendall: Statistic,
-    /// For each k of [`REGRET_K`].
+    /// regret@k for each k of [`REGRET_K`].
     pub regret_at: [Statistic; 3],
     /// See [`correlation::decision_accuracy`].
     pub decision_accuracy: Statistic,
-    /// Of SEQ's scores.
+    /// Spread of SEQ's scores.
     pub spread: Result<Spread, Reason>,
 }
 
 impl Pairs {
-    /// All statistics of these mixtures; `seed` is that of the bootstrap.
+    /// All statistics of these mixtures; `seed` seeds the bootstrap.
     pub fn summary(&self, seed: u64) -> Summary {
         let (proxy, seq) = (&self.proxy, &self.seq);
         let pearson = correlation::pearson(proxy, seq);

@@ -1,30 +1,34 @@
-//! How much of the spread between trainings is noise: one-way random-effects analysis of variance of mixtures that were
-//! trained several times. `trainings[m]` are the scores of mixture m's repeats; mixtures may have different numbers.
+//! The share of noise in the variance between trainings: one-way random-effects analysis of
+//! variance of mixtures that were trained several times. `trainings[m]` are the scores of mixture
+//! m's repeats, whose number may differ.
 
 use super::correlation::is_constant;
 use super::{Interval, Reason, Side};
 
-/// The parts of the spread between trainings, in the unit of the scores.
+/// Variance components of the trainings, in the unit of the scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Components {
     /// Mixtures with two trainings or more.
     pub n: usize,
-    /// Over all their trainings.
+    /// Mean over all their trainings.
     pub mean: f64,
     /// Standard deviation between repeats of one mixture, pooled.
     pub within: f64,
-    /// Standard deviation between mixtures without the noise of repeats; 0 where the estimate of its square is below 0.
+    /// Standard deviation between mixtures without the noise of repeats; 0 if the estimate of its
+    /// square is negative.
     pub between: f64,
-    /// `between^2 / (between^2 + within^2)`: the intraclass correlation ICC(1), the r to expect of two repeats.
+    /// `between^2 / (between^2 + within^2)`: the intraclass correlation ICC(1), the expected r of
+    /// two repeats.
     pub reliability: f64,
-    /// 95% interval of the reliability. The F interval (Shrout and Fleiss, "Intraclass correlations", Psychological
-    /// Bulletin 86(2), 1979) rather than the bootstrap: it is exact for normal scores with equal numbers of repeats,
-    /// and does not lose the few repeated mixtures to resamples. It takes mixtures as independent, so where they
-    /// share partitions it is a little too narrow. Cut to 0 and 1.
+    /// 95% interval of the reliability, clamped to 0 and 1. The F interval (Shrout and Fleiss,
+    /// "Intraclass correlations", Psychological Bulletin 86(2), 1979) rather than the bootstrap: it
+    /// is exact for normal scores with equal numbers of repeats, and does not lose the few repeated
+    /// mixtures to resampling. It assumes independent mixtures, so it is a little too narrow where
+    /// they share partitions.
     pub interval: Interval,
 }
 
-/// Mixtures with fewer than two trainings are left out. Needs two others.
+/// The components over the mixtures with at least two trainings; needs two such mixtures.
 pub fn components(trainings: &[Vec<f64>]) -> Result<Components, Reason> {
     let repeated: Vec<&Vec<f64>> = trainings.iter().filter(|t| t.len() >= 2).collect();
     if repeated.len() < 2 {
@@ -49,10 +53,10 @@ pub fn components(trainings: &[Vec<f64>]) -> Result<Components, Reason> {
     }
     let (between_freedom, within_freedom) = (groups - 1.0, total - groups);
     let (between_mean, within_mean) = (between_squares / between_freedom, within_squares / within_freedom);
-    // The number of repeats, where it is the same for all.
+    // Equals the number of repeats if all mixtures have the same number.
     let repeats = (total - sizes / total) / between_freedom;
     let between = ((between_mean - within_mean) / repeats).max(0.0);
-    // The F ratio is divided into its mean squares, so that repeats without any difference divide by nothing.
+    // In mean squares rather than their ratio F: identical repeats would divide by zero.
     let share =
         |numerator: f64| ((numerator - within_mean) / (numerator + (repeats - 1.0) * within_mean)).clamp(0.0, 1.0);
     let low = share(between_mean / f_quantile(0.975, between_freedom, within_freedom));
@@ -71,8 +75,9 @@ fn mean_of(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// The point below which an F distribution with these degrees of freedom has the share `q`, 0 < q < 1: by halving, as
-/// `x = first F / (first F + second)` has the distribution function `I_x(first / 2, second / 2)`.
+/// The quantile `q`, 0 < q < 1, of the F distribution with these degrees of freedom. Computed by
+/// bisection, because `x = first F / (first F + second)` has the distribution function
+/// `I_x(first / 2, second / 2)`.
 pub fn f_quantile(q: f64, first: f64, second: f64) -> f64 {
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..100 {
@@ -83,8 +88,9 @@ pub fn f_quantile(q: f64, first: f64, second: f64) -> f64 {
     second * x / (first * (1.0 - x))
 }
 
-/// The regularized incomplete beta function `I_x(a, b)` by its continued fraction (DLMF 8.17.22), which converges fast
-/// below `(a + 1) / (a + b + 2)`; above it by `1 - I_(1-x)(b, a)`. Lentz's method.
+/// The regularized incomplete beta function `I_x(a, b)`, by Lentz's method on its continued
+/// fraction (DLMF 8.17.22), which converges fast below `(a + 1) / (a + b + 2)`; above that, as
+/// `1 - I_(1-x)(b, a)`.
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);
@@ -113,8 +119,8 @@ fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     front.exp() * fraction / a
 }
 
-/// ln Gamma(x) for x > 0: Stirling's series (DLMF 5.11.1) where it is exact to the last bits, reached by
-/// `Gamma(x + 1) = x Gamma(x)`.
+/// ln Gamma(x) for x > 0: Stirling's series (DLMF 5.11.1) where it is exact to the last bits;
+/// smaller x are shifted there by `Gamma(x + 1) = x Gamma(x)`.
 fn ln_gamma(x: f64) -> f64 {
     let (mut x, mut down) = (x, 0.0);
     while x < 15.0 {

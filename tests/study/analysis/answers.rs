@@ -1,11 +1,11 @@
-//! The answers in words, and how sure they are.
+//! The answers in words, and their confidence.
 
 use super::{analysed, correlation, pairs, with_repeats};
 use crate::synthetic::study;
 use stockpot::analysis::*;
 
 #[test]
-fn the_answer_compares_the_two_best_with_the_noise() {
+fn answer_compares_the_two_best_with_the_noise() {
     let confidence = |step: f64| {
         let mut report = pairs();
         with_repeats(&mut report, step);
@@ -15,26 +15,28 @@ fn the_answer_compares_the_two_best_with_the_noise() {
         (report.answers[0].confidence.clone(), seq[1] - seq[0])
     };
     let (small, apart) = confidence(1e-3);
-    assert!(apart > 1e-2 && small.contains("By SEQ the two best, ") && !small.contains("is not known"), "{small}");
-    // The standard deviation of a difference of two trainings is sqrt(2) of one's, and 95% lie within 1.96 of these.
+    assert!(apart > 1e-2 && small.contains("The two best by SEQ, ") && !small.contains("within noise"), "{small}");
+    // The difference of two trainings has sqrt(2) times the standard deviation of one; 95% are
+    // within 1.96 of these.
     for (share, known) in [(0.33, true), (0.39, false), (1.1, false)] {
-        let (said, _) = confidence(apart * share);
-        assert_eq!(!said.contains("so which of them is better is not known."), known, "{share}: {said}");
+        let (text, _) = confidence(apart * share);
+        assert_eq!(!text.contains("so the difference is within noise."), known, "{share}: {text}");
     }
     assert!(!analysed(pairs()).answers[0].confidence.contains("repeats"));
 }
 
-/// A group with budgets that differ says so in its answers; and own members' scores choose nothing.
+/// A group with unequal budgets reports this in its answers, and in-mixture scores have no regret
+/// or accuracy.
 #[test]
-fn budgets_that_differ_are_said_and_own_members_decide_nothing() {
+fn unequal_budgets_are_reported_and_in_mixture_domains_select_nothing() {
     let mut report = pairs();
     report.mixtures.iter_mut().for_each(|m| m.tokens = 1000);
     assert!(!analysed(report.clone()).answers[0].confidence.contains("Budgets"));
     report.mixtures[3].tokens = 3000;
     let report = analysed(report);
     for answer in &report.answers {
-        let said = "Budgets differ in this group: SEQ was trained on 1,000 to 3,000 tokens";
-        assert!(answer.confidence.contains(said), "{}", answer.confidence);
+        let caveat = "Budgets differ in this group: SEQ was trained on 1,000 to 3,000 tokens";
+        assert!(answer.confidence.contains(caveat), "{}", answer.confidence);
     }
     let own = correlation(&report.correlations, "pairs", "members", "merged");
     assert_eq!((own.regret_at_1, own.decision_accuracy), (None, None));
@@ -43,7 +45,7 @@ fn budgets_that_differ_are_said_and_own_members_decide_nothing() {
 }
 
 #[test]
-fn the_answer_comes_first_and_says_how_sure() {
+fn answers_come_first_with_their_confidence() {
     let report = study();
     let titles: Vec<_> = report.answers.iter().map(|a| (a.group.as_str(), a.domain.as_str())).collect();
     assert_eq!(titles, [("pairs", "ood"), ("pairs", "id"), ("triples", "ood"), ("triples", "id")]);
@@ -61,11 +63,11 @@ fn the_answer_comes_first_and_says_how_sure() {
     let text = report.to_text();
     let (answer, table) = (text.find(&answer.text).unwrap(), text.find("Correlation with SEQ").unwrap());
     assert!(answer < table);
-    assert!(text.contains("These mixtures hardly differ here (spread below 1%), so a low r says little: weather."));
+    assert!(text.contains("These mixtures hardly differ here (CV below 1%), so a low r means little: weather."));
 }
 
 #[test]
-fn a_wrong_or_untrained_choice_is_said() {
+fn a_wrong_or_untrained_choice_is_reported() {
     let mut report = study();
     let best = report.answers[0].best_by_proxy.mixture.clone();
     let text = |report: &Report| {
@@ -79,12 +81,12 @@ fn a_wrong_or_untrained_choice_is_said() {
     assert!(wrong.starts_with("law+rust is best by MERGED (perplexity 60.00); "), "{wrong}");
     assert!(
         wrong.ends_with(&format!(
-            "{best} is best by SEQ (perplexity 64.70). Choosing by MERGED costs 4.0% of SEQ's perplexity."
+            "{best} is best by SEQ (perplexity 64.70). Choosing by MERGED raises SEQ's perplexity by 4.0%."
         )),
         "{wrong}"
     );
     report.mixtures.iter_mut().find(|m| m.id == "law+rust").unwrap().scores.remove("seq");
     let untrained = text(&report);
-    assert!(untrained.contains("(perplexity 60.00), and was not trained; "), "{untrained}");
-    assert!(untrained.ends_with("Among these, choosing by MERGED costs 0% of SEQ's perplexity."), "{untrained}");
+    assert!(untrained.contains("(perplexity 60.00) but was not trained; "), "{untrained}");
+    assert!(untrained.ends_with("Among these, choosing by MERGED raises SEQ's perplexity by 0%."), "{untrained}");
 }

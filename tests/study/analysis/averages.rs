@@ -4,7 +4,7 @@ use super::{domains, members, near, scores};
 use stockpot::analysis::*;
 
 #[test]
-fn averages_are_of_all_their_domains() {
+fn averages_need_all_their_domains() {
     let members = members(&[0, 2]);
     let all = scores(&members, |d| 10.0 + d as f64);
     let perplexity = |name: &str| all[name].perplexity;

@@ -5,7 +5,8 @@ use stockpot::analysis::*;
 
 #[test]
 fn barriers_are_heights_above_the_line_between_the_ends() {
-    // In nats: a line, plus an arch of height 0.1 (d + 1) at the middle for partitions, and below 0 for OOD.
+    // In nats: a line, plus an arch of height 0.1 (d + 1) at the middle for partitions, and below 0
+    // for OOD.
     let loss = |at: f64, d: usize| {
         let arch = if d < 6 { 0.1 * (d + 1) as f64 } else { -0.2 };
         3.0 + 0.5 * d as f64 + at * (0.3 - 0.1 * d as f64) + arch * 4.0 * at * (1.0 - at)
@@ -28,7 +29,7 @@ fn barriers_are_heights_above_the_line_between_the_ends() {
     near(height("id"), 0.35, "mean of 0.1 to 0.6");
     near(height("members"), 0.2, "mean of 0.1 and 0.3");
     near(height("field:games"), 0.05, "mean of 0.3 and -0.2");
-    // Below the line at every inner point; the nearest to it are the outer ones.
+    // Below the line at every inner point; the outer ones are nearest to it.
     near(height("ood"), -0.15, "ood");
     assert_eq!((barriers["id"].at, barriers["ood"].at), (0.5, 0.25));
     assert!(found(segment(&[0.0, 0.5])).is_empty(), "an end is missing");

@@ -1,11 +1,11 @@
-//! Correlations: which there are and in which order, also across scales.
+//! The list of correlations and its order, also across scales.
 
 use super::{OOD, PARTITIONS, analysed, correlation, near, pairs, scores};
 use crate::synthetic::study;
 use stockpot::analysis::*;
 
 #[test]
-fn correlations_list_averages_fields_and_domains_and_order_the_proxies() {
+fn correlations_are_in_order() {
     let mut report = pairs();
     for m in &mut report.mixtures {
         for name in ["zeta", "ridge", "micro", "ind", "macro_of_merges", "law"] {
@@ -24,12 +24,12 @@ fn correlations_list_averages_fields_and_domains_and_order_the_proxies() {
 }
 
 #[test]
-fn a_small_pool_is_judged_by_the_larger_model() {
+fn small_pool_is_judged_by_the_larger_model() {
     let mut report = pairs();
     report.cross_scale = Some(CrossScale { parameters: 1, target_parameters: 10, ..CrossScale::default() });
     for (number, m) in report.mixtures.iter_mut().enumerate().filter(|(number, _)| *number != 6) {
         let level = number as f64;
-        // The small model's SEQ has it the wrong way round; the small MERGED is right.
+        // The small model's SEQ has the reverse order; the small MERGED is right.
         m.scores.insert("seq".into(), scores(&m.members, |d| 60.0 - level + d as f64));
         m.scores.insert("merged".into(), scores(&m.members, |d| 30.0 + level + d as f64));
         let target = [("seq", 1.0), ("merged", 2.0)];

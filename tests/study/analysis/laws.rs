@@ -30,7 +30,7 @@ fn a_known_law_is_recovered_and_predicts_mixtures() {
     assert_eq!(correlation(&report.correlations, "pairs", "ood", "ridge").n, 15);
 }
 
-/// Another SEQ gives the same laws: they are fitted to merges alone.
+/// Other SEQ scores give the same laws: these are fitted to merges only.
 #[test]
 fn laws_do_not_see_seq() {
     let first = analysed(Report { samples: samples(), ..pairs() });
@@ -45,7 +45,7 @@ fn laws_do_not_see_seq() {
 }
 
 #[test]
-fn what_a_law_cannot_know_it_does_not_say() {
+fn domains_and_mixtures_without_a_law_have_no_prediction() {
     let mut report = Report { samples: samples(), ..pairs() };
     report.samples[7].scores.get_mut("weather").unwrap().perplexity = f64::INFINITY;
     let moved = report.mixtures[0].members.remove("botany").unwrap();

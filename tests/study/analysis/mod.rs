@@ -1,4 +1,4 @@
-//! src/analysis: `Report::analyse` on synthetic scores whose answers are known.
+//! src/analysis: `Report::analyse` on synthetic scores with known answers.
 
 mod answers;
 mod averages;
@@ -65,12 +65,12 @@ fn members(chosen: &[usize]) -> Members {
     chosen.iter().map(|&p| (PARTITIONS[p].to_string(), 1.0 / chosen.len() as f64)).collect()
 }
 
-/// SEQ's perplexity of a mixture on domain d: each partition has its own effect on each domain.
+/// SEQ's perplexity on domain d for a mixture: each partition has its own effect on each domain.
 fn truth(chosen: &[usize], d: usize) -> f64 {
     30.0 + 5.0 * d as f64 + chosen.iter().map(|&p| 2.0 * irregular(17 * p + 5 * d)).sum::<f64>()
 }
 
-/// A mixture with SEQ and MERGED, which is off by an effect of its own.
+/// A mixture with SEQ and MERGED; MERGED has an error of its own.
 fn mixture(group: &str, chosen: &[usize]) -> MixtureInfo {
     let members = members(chosen);
     let salt: usize = chosen.iter().map(|p| 1 << p).sum();
@@ -108,7 +108,8 @@ fn near(got: f64, want: f64, what: &str) {
     assert!((got - want).abs() <= 1e-9 * want.abs().max(1.0), "{what}: {got}, expected {want}");
 }
 
-/// Scaled merges that meet SEQ exactly at the mixture's own `exact(m)`, and err in proportion to the distance.
+/// Scaled merges that equal SEQ at the mixture's own lambda `exact(m)`; the error grows with the
+/// distance from it.
 fn with_lambdas(report: &mut Report, exact: impl Fn(usize) -> f64) {
     for (number, m) in report.mixtures.iter_mut().enumerate() {
         for lambda in [1.8, 1.0, 1.4] {
@@ -139,7 +140,8 @@ fn samples() -> Vec<SampleInfo> {
     (0..30).map(one).collect()
 }
 
-/// Repeats a fixed step below and above the first training: the standard deviation of (-step, 0, step) is the step.
+/// Repeats at a fixed step below and above the first training: the standard deviation of (-step, 0,
+/// step) is the step.
 fn with_repeats(report: &mut Report, step: f64) {
     for m in &mut report.mixtures {
         for sign in [-1.0, 1.0] {
@@ -151,7 +153,7 @@ fn with_repeats(report: &mut Report, step: f64) {
     }
 }
 
-/// More text is better here, MERGED has it the wrong way round, and IND is right.
+/// More text is better here; MERGED has the reverse order, and IND is right.
 fn sized() -> Report {
     let mut report = pairs();
     for (number, m) in report.mixtures.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! Noise of a known variance.
+//! Noise with a known variance.
 
 use super::{analysed, irregular, mixture, near, pairs, scores, with_repeats};
 use std::collections::BTreeMap;
@@ -26,20 +26,20 @@ fn noise_of_a_known_variance_is_found() {
         near(noise.reliability.unwrap(), between / (between + 0.16), "reliability");
         near(noise.ceiling.unwrap(), (between / (between + 0.16)).sqrt(), "ceiling");
         assert!(noise.ceiling_low < noise.ceiling && noise.ceiling < noise.ceiling_high);
-        // The same step for all mixtures moves no r; and MERGED is the same in each repeat.
+        // The same step for all mixtures changes no r, and MERGED is the same in each repeat.
         near(noise.pearson_between_repeats.unwrap(), 1.0, "repeats");
         let all: Vec<&MixtureInfo> = report.mixtures[..14].iter().collect();
         let merged: Vec<f64> = all.iter().map(|m| m.score("merged", &noise.domain).unwrap().perplexity).collect();
         let r = stockpot::analysis::statistics::correlation::pearson(&merged, &repeated).unwrap();
         near(noise.pearson_merged_across_repeats.unwrap(), r, "MERGED");
-        assert!(noise.text.contains("standard deviation of 0.400"), "{}", noise.text);
-        assert!(noise.text.contains("the most to expect of a proxy that does not share SEQ's noise"), "{}", noise.text);
+        assert!(noise.text.contains("moves perplexity by 0.400 (SD)"), "{}", noise.text);
+        assert!(noise.text.contains("for a proxy that does not share SEQ's noise"), "{}", noise.text);
     }
 }
 
-/// Each mixture's two trainings lie around the same mean, so what they differ by is noise alone.
+/// Each mixture's two trainings have the same mean, so all variation is noise.
 #[test]
-fn where_mixtures_are_alike_the_ceiling_is_zero() {
+fn equal_mixtures_have_a_ceiling_of_zero() {
     let mut report = pairs();
     for (number, m) in report.mixtures.iter_mut().enumerate() {
         let off = irregular(number);
@@ -51,13 +51,13 @@ fn where_mixtures_are_alike_the_ceiling_is_zero() {
     let noise = report.noise.iter().find(|n| n.domain == "ood").unwrap();
     assert_eq!((noise.repeats, noise.between, noise.reliability), (2, Some(0.0), Some(0.0)));
     assert_eq!((noise.ceiling, noise.ceiling_low), (Some(0.0), Some(0.0)));
-    near(noise.pearson_between_repeats.unwrap(), -1.0, "one is the other upside down");
-    assert!(noise.text.contains("single trainings do not tell these 15 mixtures apart here"), "{}", noise.text);
+    near(noise.pearson_between_repeats.unwrap(), -1.0, "one is the other mirrored");
+    assert!(noise.text.contains("single trainings do not distinguish these 15 mixtures here"), "{}", noise.text);
     // Modules were not repeated: MERGED of the first training with SEQ of the second.
     let second: Vec<f64> = report.mixtures.iter().map(|m| m.repeats[0]["seq"]["ood"].perplexity).collect();
     let r = stockpot::analysis::statistics::correlation::pearson(&merged, &second).unwrap();
     near(noise.pearson_merged_across_repeats.unwrap(), r, "MERGED");
-    assert!(report.answers[0].confidence.contains("so which of them is better is not known"));
+    assert!(report.answers[0].confidence.contains("so the difference is within noise"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Scaled merges: an exact lambda is found, and no mixture chooses its own.
+//! Scaled merges: an exact lambda is found, and no mixture affects its own.
 
 use super::{SEED, analysed, correlation, mixture, near, pairs, with_lambdas};
 use stockpot::analysis::*;
@@ -27,7 +27,7 @@ fn an_exact_lambda_is_found_and_helps() {
     assert!(report.correlations.iter().any(|c| c.proxy == "scaled"));
 }
 
-/// A factor moves no r, however far it is from SEQ in value.
+/// A constant factor changes no r, however large the error in value.
 #[test]
 fn lambda_is_chosen_by_r() {
     let mut report = pairs();
@@ -39,7 +39,8 @@ fn lambda_is_chosen_by_r() {
     assert!(report.mixtures.iter().all(|m| m.scores["scaled"] == m.by_lambda[2].1));
 }
 
-/// One mixture is so far off at 1.4 that it would turn the choice for itself. The others see it; it does not.
+/// One mixture is so far off at 1.4 that it would change its own lambda. It affects the other
+/// mixtures' lambda only.
 #[test]
 fn a_mixture_has_no_part_in_its_own_lambda() {
     let mut report = pairs();
@@ -55,7 +56,7 @@ fn a_mixture_has_no_part_in_its_own_lambda() {
         let (_, scores) = m.by_lambda.iter().find(|(l, _)| *l == lambda).unwrap();
         assert_eq!(m.scores["scaled"], *scores, "{}", m.id);
     }
-    assert_eq!(report.scaled[0].lambda, Some(1.8), "for use on others: by all");
+    assert_eq!(report.scaled[0].lambda, Some(1.8), "calibrated on all, for other mixtures");
 }
 
 #[test]
@@ -72,7 +73,7 @@ fn each_group_has_its_lambda_and_untrained_mixtures_get_it() {
     assert_eq!(groups, [("pairs", Some(1.4), 14), ("triples", Some(1.8), 5)]);
 }
 
-/// A diverged SEQ run leaves no r, but the other mixtures' lambda stands.
+/// A diverged SEQ run leaves r undefined, but does not change the lambda.
 #[test]
 fn a_diverged_training_does_not_choose_lambda() {
     let mut report = pairs();
@@ -88,7 +89,7 @@ fn a_diverged_training_does_not_choose_lambda() {
 }
 
 #[test]
-fn a_given_lambda_is_taken_or_is_not_there() {
+fn a_given_lambda_is_used_or_missing() {
     let given = |lambda| {
         let mut report = pairs();
         with_lambdas(&mut report, |_| 1.4);
@@ -99,7 +100,7 @@ fn a_given_lambda_is_taken_or_is_not_there() {
     assert_eq!(plain.mixtures[0].scores["scaled"], plain.mixtures[0].scores["merged"]);
     let scan = &plain.scaled[0];
     assert_eq!((scan.gain, scan.gain_low, scan.gain_high, scan.calibrated), (Some(0.0), Some(0.0), Some(0.0), false));
-    assert!(scan.text.starts_with("Scaling does not help here, nor does it harm"), "{}", scan.text);
+    assert!(scan.text.starts_with("Scaling makes no difference here: "), "{}", scan.text);
     let missing = given(1.3);
     assert!(missing.mixtures.iter().all(|m| !m.scores.contains_key("scaled")));
     let scan = &missing.scaled[0];
@@ -108,13 +109,13 @@ fn a_given_lambda_is_taken_or_is_not_there() {
 }
 
 #[test]
-fn where_scaling_harms_or_is_undecided_is_said() {
+fn harm_and_indecision_are_reported() {
     let mut report = pairs();
     with_lambdas(&mut report, |_| 1.0);
     report.analyse(&Analysis { seed: SEED, lambda: Some(1.8) });
     let harms = report.scaled.iter().find(|s| s.gain_high.unwrap() < 0.0).expect("MERGED is exact");
-    assert!(harms.text.starts_with("Scaling does not help here, it harms: "), "{}", harms.text);
-    // As far off at 1.0 as at 1.8, but each in its own way.
+    assert!(harms.text.starts_with("Scaling harms here: "), "{}", harms.text);
+    // As large an error at 1.0 as at 1.8, but of different mixtures.
     let mut report = pairs();
     with_lambdas(&mut report, |number| if number % 2 == 0 { 1.0 } else { 1.8 });
     report.analyse(&Analysis { seed: SEED, lambda: Some(1.8) });

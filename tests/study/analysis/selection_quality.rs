@@ -1,10 +1,10 @@
-//! Choosing by a proxy, against the largest mixture and chance.
+//! Selection by a proxy, against the largest mixture and chance.
 
 use super::{analysed, near, sized};
 use stockpot::analysis::*;
 
 #[test]
-fn a_proxy_worse_than_the_largest_is_said_to_be_so() {
+fn a_proxy_worse_than_the_largest_gives_a_warning() {
     let report = analysed(sized());
     let ood = report.picking.iter().find(|p| p.domain == "ood").unwrap();
     let names: Vec<&str> = ood.rows.iter().map(|r| r.by.as_str()).collect();
@@ -20,13 +20,13 @@ fn a_proxy_worse_than_the_largest_is_said_to_be_so() {
     assert_eq!((random.decision_accuracy, random.pearson), (Some(0.5), None));
     assert!(random.regret_at.windows(2).all(|w| w[1] < w[0]));
     let warning = ood.warning.as_ref().unwrap();
-    assert!(warning.starts_with("MERGED (0%) picks worse than always taking the mixture of the most text (100%)"));
+    assert!(warning.starts_with("MERGED (0%) picks worse than always taking the mixture with the most text (100%)"));
     assert!(!warning.contains("IND"), "{warning}");
-    let said = "MERGED (0%) picks worse than always taking";
+    let words = "MERGED (0%) picks worse than always taking";
     assert_eq!(
-        report.to_html().split("<nav").next().unwrap().matches(said).count(),
+        report.to_html().split("<nav").next().unwrap().matches(words).count(),
         report.answers.len(),
-        "once with each"
+        "once per answer"
     );
     assert!(report.picking.iter().all(|p| p.domain != "members"), "its mixtures are scored on different text");
 }
@@ -45,7 +45,8 @@ fn equal_sizes_and_good_proxies_give_no_warning() {
         m.scores.insert("merged".into(), seq);
     }
     assert!(analysed(good).picking.iter().all(|p| p.warning.is_none()));
-    // Ties never flatter "largest": of the seven that are equally large, the worst by SEQ is taken first.
+    // Ties never flatter "largest": of the seven equally large mixtures, the worst by SEQ is taken
+    // first.
     let mut tied = sized();
     tied.mixtures.iter_mut().for_each(|m| m.available_tokens = m.available_tokens.min(1080));
     let tied = of(&analysed(tied));

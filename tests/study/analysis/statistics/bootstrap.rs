@@ -4,9 +4,10 @@ use super::{close, fixture, pairs_of_eight};
 use stockpot::analysis::statistics::bootstrap::{bootstrap, paired};
 use stockpot::analysis::statistics::{Reason, Side, bootstrap};
 
-/// The end of an interval against an exact distribution (value, probability): 2000 replicates put the 2.5% point off by
-/// sqrt(0.025 * 0.975 / 2000) = 0.35%; 1.4% is four of these. A value of notable probability may straddle the point,
-/// hence both sides of the step.
+/// Checks the end of an interval against an exact distribution (value, probability). With 2000
+/// replicates the standard error of the 2.5% point is sqrt(0.025 * 0.975 / 2000) = 0.35%; 1.4% is
+/// four of these. A value of large probability may straddle the point, hence both sides of the
+/// step.
 fn at_point(distribution: &[(f64, f64)], at: f64, q: f64, name: &str) {
     let below: f64 = distribution.iter().filter(|(r, _)| *r < at - 1e-9).map(|(_, p)| p).sum();
     let up_to: f64 = distribution.iter().filter(|(r, _)| *r <= at + 1e-9).map(|(_, p)| p).sum();
@@ -14,7 +15,8 @@ fn at_point(distribution: &[(f64, f64)], at: f64, q: f64, name: &str) {
     assert!(up_to >= q - 0.014, "{name}: P(r <= {at}) = {up_to}");
 }
 
-/// Both ends of the interval against the exact distribution over all resamples, enumerated in the fixture.
+/// Both ends of the interval against the exact distribution over all resamples, enumerated in the
+/// fixture.
 #[test]
 fn bootstrap_agrees_with_its_exact_distribution() {
     for case in fixture().bootstrap {
@@ -41,7 +43,7 @@ fn paired_bootstrap_agrees_with_its_exact_distribution() {
     assert_eq!((same.low, same.high), (0.0, 0.0), "a proxy gains nothing on itself");
     let back = paired(other, proxy, seq, members, 0).unwrap().interval;
     let there = paired(proxy, other, seq, members, 0).unwrap().interval;
-    close(back.low, -there.high, "the other way round");
+    close(back.low, -there.high, "reversed");
     assert_eq!(paired(proxy, &[1.0; 15], seq, members, 0), Err(Reason::Constant(Side::Proxy)));
 }
 
@@ -73,7 +75,7 @@ fn bootstrap_is_the_same_on_any_number_of_threads() {
 
 /// Pairs that share no partition are independent: resampling them is resampling singles.
 #[test]
-fn bootstrap_of_disjoint_mixtures_is_the_ordinary_one() {
+fn bootstrap_of_disjoint_mixtures_is_ordinary() {
     let proxy = [1.0, 2.5, 2.0, 4.5, 5.0, 7.0];
     let seq = [2.0, 2.2, 3.0, 3.9, 5.5, 5.0];
     let singles: Vec<Vec<usize>> = (0..6).map(|i| vec![i]).collect();
@@ -85,12 +87,13 @@ fn bootstrap_of_disjoint_mixtures_is_the_ordinary_one() {
 }
 
 #[test]
-fn bootstrap_says_why_there_is_no_interval() {
+fn bootstrap_has_reasons_for_no_interval() {
     let members = |n: usize| (0..n).map(|i| vec![i]).collect::<Vec<_>>();
     let four = [1.0, 2.0, 3.0, 5.0];
     assert_eq!(bootstrap(&four, &four, &members(4), 0), Err(Reason::TooFewUnits { got: 4, needed: 5 }));
     assert_eq!(bootstrap(&four[..2], &four[..2], &members(2), 0), Err(Reason::TooFewMixtures { got: 2, needed: 3 }));
-    // Each mixture holds eleven of twelve partitions, so only a resample that draws all of these gives it a weight.
+    // Each mixture holds eleven of twelve partitions, so only a resample with all eleven gives it a
+    // weight.
     let crowded: Vec<Vec<usize>> = (0..12).map(|m| (0..12).filter(|p| *p != m).collect()).collect();
     let scores: Vec<f64> = (0..12).map(|m| 10.0 + ((m * 5) % 12) as f64).collect();
     match bootstrap(&scores, &scores, &crowded, 0) {

@@ -1,4 +1,4 @@
-//! Correlation coefficients, regret and decisions.
+//! Correlation coefficients, regret and pairwise accuracy.
 
 use super::{close, fixture};
 use stockpot::analysis::statistics::bootstrap::quantile;

@@ -3,8 +3,8 @@
 use super::fixture;
 use stockpot::analysis::statistics::{Reason, Side, law};
 
-/// The best of 40 fits by SciPy is a minimum found to about 1e-8 of the parameters: at a minimum, an error e of the
-/// parameters changes the residual by e^2 only.
+/// The best of 40 fits by SciPy finds a minimum to about 1e-8 of the parameters; there, an error e
+/// of the parameters changes the residual by e^2 only.
 #[test]
 fn exponential_law_agrees_with_scipy() {
     for case in fixture().exponential {
@@ -38,7 +38,7 @@ fn ridge_agrees_with_numpy() {
     }
 }
 
-/// Data that no exponential is needed for, or that leave parameters open.
+/// Data that need no exponential, or that leave parameters undetermined.
 #[test]
 fn laws_of_degenerate_data() {
     let weights: Vec<Vec<f64>> = fixture().ridge[0].weights.clone();
@@ -53,12 +53,14 @@ fn laws_of_degenerate_data() {
     }
     assert_eq!(law::exponential(&weights[..6], &[3.0; 6]), Err(Reason::TooFewSamples { got: 6, needed: 7 }));
     assert_eq!(law::linear(&weights[..2], &[3.0; 2]), Err(Reason::TooFewSamples { got: 2, needed: 3 }));
-    // Exactly linear: the limit of laws with ever larger k. Nearly so is enough, and nothing overflows.
+    // Exactly linear: the limit of ever larger k. An approximation is enough, and nothing
+    // overflows.
     let line: Vec<f64> = weights.iter().map(|w| 3.0 + w[0] - 0.5 * w[2]).collect();
     let fit = law::exponential(&weights, &line).unwrap();
     assert!(fit.residual < 1e-6, "{fit:?}");
     assert!((fit.loss(&weights[7]) - line[7]).abs() < 1e-5);
-    // The last two partitions always come together, so that only their sum can be known; and one never comes at all.
+    // The last two partitions always occur together, so only their sum is determined; another never
+    // occurs.
     let tied: Vec<Vec<f64>> =
         weights.iter().map(|w| vec![w[0], w[1], w[2], 0.0, (w[3] + w[4]) / 2.0, (w[3] + w[4]) / 2.0]).collect();
     let curved: Vec<f64> = tied.iter().map(|w| 2.0 + 0.5 * (w[0] - 2.0 * w[1] + w[4]).exp()).collect();

@@ -1,5 +1,5 @@
 //! src/analysis/statistics against SciPy, NumPy and plain loops (tests/fixtures/statistics.json,
-//! made by the script beside it), and every reason for having no value.
+//! made by the script beside it), and every reason for an undefined value.
 
 mod bootstrap;
 mod correlation;
@@ -126,12 +126,14 @@ fn fixture() -> Fixture {
     serde_json::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/statistics.json"))).unwrap()
 }
 
-/// Sums of at most 28 terms in f64 lose a few units in the last place against SciPy's; 1e-12 leaves a factor of 100.
+/// Sums of at most 28 terms in f64 differ from SciPy's by a few units in the last place; 1e-12
+/// leaves a factor of 100.
 fn close(got: f64, want: f64, what: &str) {
     assert!((got - want).abs() <= 1e-12 * want.abs().max(1.0), "{what}: got {got}, expected {want}");
 }
 
-/// 28 pairs of 8 partitions; a partition's effect on SEQ is spread by `irregular`, the proxy adds `noise`.
+/// 28 pairs of 8 partitions; `irregular` gives each partition's effect on SEQ, and the proxy adds
+/// `noise`.
 fn pairs_of_eight(noise: f64) -> Pairs {
     let irregular = |i: usize| ((i * 7919 + 13) % 101) as f64 / 50.0 - 1.0;
     let mut pairs = Pairs::default();

@@ -1,4 +1,4 @@
-//! All statistics of pairs of scores.
+//! All statistics of one proxy against SEQ.
 
 use stockpot::analysis::statistics::correlation::*;
 use stockpot::analysis::statistics::pairs::Pairs;
@@ -28,7 +28,7 @@ fn constants_and_diverged_trainings_have_reasons() {
     }
     assert_eq!(summary(&varying, &constant).decision_accuracy, Err(Reason::Constant(Side::Seq)));
     assert!(summary(&varying, &constant).spread.unwrap().hardly_differs());
-    // A proxy that says nothing decides like a coin, and its choice is the worst possible.
+    // A constant proxy decides like a coin toss, and its choice is the worst possible.
     let blind = summary(&constant, &varying);
     assert_eq!(blind.decision_accuracy, Ok(0.5));
     assert_eq!(blind.regret_at[0], Ok(5.0 / 16.0));

@@ -13,7 +13,7 @@ fn variance_components_agree_with_scipy() {
         close(c.within, case.within, &case.name);
         close(c.between, case.between, &case.name);
         close(c.reliability, case.reliability, &case.name);
-        // The F quantiles end where halving in f64 does.
+        // The F quantiles are as precise as bisection in f64.
         for (got, want) in [(c.interval.low, case.low), (c.interval.high, case.high)] {
             assert!((got - want).abs() < 1e-9, "{}: {got}, expected {want}", case.name);
         }
@@ -31,7 +31,7 @@ fn variance_components_have_reasons() {
     assert_eq!(components(&[vec![2.0; 3], vec![2.0; 3]]), Err(Reason::Constant(Side::Seq)));
     let diverged = [vec![1.0, f64::NAN], vec![1.0, 2.0]];
     assert_eq!(components(&diverged), Err(Reason::NotFinite(Side::Seq)));
-    // Mixtures trained once say nothing of noise and are left out.
+    // Mixtures trained once have no information about noise and are left out.
     let with_singles = [vec![1.0, 1.5], vec![90.0], vec![3.0, 4.0]];
     assert_eq!(components(&with_singles), components(&[vec![1.0, 1.5], vec![3.0, 4.0]]));
     let exact = components(&[vec![1.0, 1.0], vec![3.0, 3.0], vec![7.0, 7.0]]).unwrap();
