@@ -1,4 +1,5 @@
-//! scores.csv: one row per mixture, model and domain, in the order of the report; RFC 4180, with a header.
+//! scores.csv: one row per mixture, model and domain, in the order of the report; RFC 4180, with a
+//! header.
 
 use crate::analysis::proxies;
 use crate::analysis::{AVERAGES, DomainScores, MixtureInfo, ModelScores, Report, SEQ, Score};
@@ -6,9 +7,10 @@ use crate::analysis::{AVERAGES, DomainScores, MixtureInfo, ModelScores, Report, 
 const HEADER: &str = "mixture,group,model,domain,kind,nats,tokens,bytes,perplexity,bits_per_byte,repeat";
 
 impl Report {
-    /// `model` is "seq" or the proxy, "target_seq", ... for those of the larger model, "scaled@1.4" for the scaled
-    /// merge of lambda 1.4; `kind` is "id", "ood" or "average"; `repeat` counts trainings under other orders of the
-    /// data, 0 being the one that the report is about. What is missing or not finite is empty.
+    /// scores.csv as text. `model` is "seq" or a proxy; "target_seq", ... for the larger model;
+    /// "scaled@1.4" for the scaled merge of lambda 1.4. `kind` is "id", "ood" or "average".
+    /// `repeat` counts trainings with the data in other orders; 0 is the training that the report
+    /// is about. Missing values and values that are not finite are empty.
     pub fn to_csv(&self) -> String {
         let mut out = format!("{HEADER}\n");
         let models: Vec<String> = std::iter::once(SEQ.to_string()).chain(proxies(&self.mixtures)).collect();
@@ -26,7 +28,7 @@ impl Report {
         out
     }
 
-    /// All that has scores, with its kind: the averages, those of fields, and the domains.
+    /// Everything with scores, and its kind: the averages, the averages of fields, the domains.
     fn names(&self) -> Vec<(String, &'static str)> {
         let mut names: Vec<(String, &str)> = AVERAGES.map(|name| (name.to_string(), "average")).into();
         for field in self.domains.iter().filter_map(|d| d.field.as_ref()) {
@@ -40,8 +42,8 @@ impl Report {
     }
 }
 
-/// All models of a mixture, each with its number of the repeat: its own, the repeats, the larger model's, scaled
-/// merges.
+/// All models of a mixture, each with its repeat number: first trainings, repeats, the larger
+/// model's, scaled merges.
 fn series<'a>(mixture: &'a MixtureInfo, models: &[String]) -> Vec<(String, usize, &'a DomainScores)> {
     let mut list = ordered(&mixture.scores, models, "", 0);
     for (repeat, scores) in mixture.repeats.iter().enumerate() {
@@ -52,7 +54,7 @@ fn series<'a>(mixture: &'a MixtureInfo, models: &[String]) -> Vec<(String, usize
     list
 }
 
-/// In the order of `models`, then by name.
+/// The scores in the order of `models`, then by name.
 fn ordered<'a>(
     scores: &'a ModelScores,
     models: &[String],
@@ -65,7 +67,7 @@ fn ordered<'a>(
     list.into_iter().map(|(name, scores)| (format!("{prefix}{name}"), repeat, scores)).collect()
 }
 
-/// Numbers in the shortest form that reads back to the same bits.
+/// The numbers, each in the shortest form that parses to the same bits.
 fn numbers(score: &Score) -> [String; 5] {
     let real = |v: Option<f64>| v.filter(|v| v.is_finite()).map_or(String::new(), |v| v.to_string());
     let whole = |v: Option<u64>| v.map_or(String::new(), |v| v.to_string());
@@ -78,7 +80,7 @@ fn numbers(score: &Score) -> [String; 5] {
     ]
 }
 
-/// Quoted where the text holds what CSV gives a meaning.
+/// The text as a CSV field, quoted if it contains a special character.
 pub(super) fn field(text: impl AsRef<str>) -> String {
     let text = text.as_ref();
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_string() }

@@ -1,8 +1,9 @@
-//! Charts as SVG: axes, lines, bands, intervals, marks. A [`Chart`] holds values in their own units and is drawn 420
-//! units wide, so that its letters are read on a phone. Series differ in colour, in the shape of their marks and in their
-//! dashes, so no reader needs the colours. All looks are classes of one style sheet ([`style_sheet`]), which the page has
-//! once and each standalone file holds. Axes are drawn here and not by a crate: a page has hundreds of charts, and these
-//! take 1 kB each, with a `<title>` in every mark.
+//! Charts as SVG: axes, lines, bands, intervals, marks. A [`Chart`] holds values in their own units
+//! and is drawn 420 units wide, so that its text is readable on a phone. Series differ in colour,
+//! mark shape and dashes, so no reader needs the colours. All styling is by classes of one style
+//! sheet ([`style_sheet`]); the page contains it once, and each standalone file contains it too.
+//! Charts are drawn here instead of by a crate because a page has hundreds of them; these take 1 kB
+//! each, with a `<title>` in every mark.
 
 mod axis;
 
@@ -18,12 +19,13 @@ const HEIGHT: f64 = 300.0;
 /// Height of a row where the upright axis has names.
 const ROW: f64 = 28.0;
 const LEGEND_ROW: f64 = 18.0;
-/// Letters of a name on an axis, and in a legend, where a line holds one at least.
+/// The most letters of a name on an axis, and in a legend, where each line has at least one name.
 const LONGEST: usize = 22;
 const LONGEST_KEY: usize = 46;
 
-/// Light colour, dark colour, dashes: Okabe and Ito's palette for colour-blind readers, its light ones darkened to 3:1 on
-/// white. The last two are for what is no proxy.
+/// Light colour, dark colour, dashes: Okabe and Ito's palette for colour-blind readers, with its
+/// light colours darkened to a contrast of 3:1 on white. The last two styles are for series that
+/// are not proxies.
 const STYLES: [(&str, &str, &str); 10] = [
     ("#0072B2", "#56B4E9", ""),
     ("#D55E00", "#FF8B3D", "7 3"),
@@ -37,7 +39,7 @@ const STYLES: [(&str, &str, &str); 10] = [
     ("#6B7280", "#A3ABB6", "2 5"),
 ];
 
-/// Paths of the marks, about the point itself; the first is a circle.
+/// Paths of the marks, relative to the point; the first is a circle.
 const MARKS: [&str; 10] = [
     "",
     "m0-5l4.6 8h-9.2z",
@@ -51,38 +53,38 @@ const MARKS: [&str; 10] = [
     "m-1.2-7h2.4v14h-2.4z",
 ];
 
-/// The style of what is no proxy: the reference, and chance or a ceiling.
+/// The style of a reference.
 pub const REFERENCE: usize = 8;
 /// The style of chance, or of a ceiling.
 pub const NEUTRAL: usize = 9;
-/// Styles that proxies and other series take in turn.
+/// The number of styles that proxies and other series cycle through.
 pub const TURNS: usize = 8;
 
-/// How values are placed along an axis and labelled.
+/// The placement and labels of values along an axis.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum AxisScale {
-    /// Evenly, labelled as numbers.
+    /// Linear, labelled with numbers.
     #[default]
     Linear,
-    /// Of shares, written as percentages.
+    /// Linear in shares, labelled with percentages.
     Percent,
-    /// By their logarithm, labelled with powers of ten; values must be above 0.
+    /// Logarithmic, labelled with powers of ten; values must be above 0.
     Log,
-    /// Value i has the i-th name; of the upright axis, the first at the top.
+    /// Value i has the i-th name; on the vertical axis, the first name is at the top.
     Names(Vec<String>),
 }
 
 /// One axis of a chart.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Axis {
-    /// Written beside the axis; an upright axis without one takes less room.
+    /// Written beside the axis; a vertical axis without a title takes less room.
     pub title: String,
-    /// How its values are placed.
+    /// The placement of its values.
     pub scale: AxisScale,
 }
 
 impl Axis {
-    /// An axis whose ends follow from the values drawn.
+    /// An axis; its ends follow from the values drawn.
     pub fn new(title: &str, scale: AxisScale) -> Axis {
         Axis { title: title.into(), scale }
     }
@@ -93,57 +95,58 @@ impl Axis {
 pub struct Mark {
     /// Its value on the horizontal axis.
     pub x: f64,
-    /// Its value on the upright axis.
+    /// Its value on the vertical axis.
     pub y: f64,
-    /// Shown under the pointer.
+    /// The text shown under the pointer.
     pub label: String,
 }
 
-/// Values that are drawn in one style.
+/// Values drawn in one style.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Series {
-    /// In the legend; not there when empty.
+    /// Its name in the legend; omitted if empty.
     pub name: String,
     /// Index of `STYLES`.
     pub style: usize,
-    /// A line through the points.
+    /// Whether a line joins the points.
     pub line: bool,
-    /// A mark at each point.
+    /// Whether each point has a mark.
     pub marks: bool,
-    /// One of many: its line is thin.
+    /// Whether the line is thin, as for one of many.
     pub thin: bool,
-    /// In the order in which a line joins them.
+    /// The points, in the order in which the line joins them.
     pub points: Vec<Mark>,
-    /// x, low, high: an area about the line.
+    /// x, low, high: an area around the line.
     pub band: Vec<[f64; 3]>,
-    /// y, low, high: intervals that lie on their side.
+    /// y, low, high: horizontal intervals.
     pub spans: Vec<[f64; 3]>,
 }
 
 /// A chart, its values in their own units.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Chart {
-    /// What the picture shows, for those who cannot see it, and above a standalone file.
+    /// The title of a standalone file, and the text alternative of the picture.
     pub title: String,
     /// The horizontal axis.
     pub x: Axis,
-    /// The upright axis.
+    /// The vertical axis.
     pub y: Axis,
-    /// In the order of the legend; later ones are drawn over earlier ones.
+    /// The series, in the order of the legend; later ones are drawn over earlier ones.
     pub series: Vec<Series>,
-    /// Dotted upright lines at these x.
+    /// The x of dotted vertical lines.
     pub rules: Vec<f64>,
-    /// Slope and intercept of a line through the whole frame.
+    /// Slope and intercept of a line across the whole frame.
     pub fit: Option<(f64, f64)>,
 }
 
 impl Chart {
-    /// Nothing that could be drawn: no finite point.
+    /// Whether there is nothing to draw: no finite point.
     pub fn is_empty(&self) -> bool {
         !self.series.iter().any(|s| s.points.iter().any(|p| self.fits(p.x, p.y)))
     }
 
-    /// The chart as an `<svg class="chart">` element without its own style; `None` when there is nothing to draw.
+    /// The chart as an `<svg class="chart">` element without its own style; `None` if there is
+    /// nothing to draw.
     pub fn svg(&self) -> Option<String> {
         if self.is_empty() {
             return None;
@@ -175,7 +178,8 @@ impl Chart {
         Some(out + "</svg>\n")
     }
 
-    /// The chart as a file of its own: with its title, its background, and its style in light and dark mode.
+    /// The chart as a standalone file, with title, background, and the style for light and dark
+    /// mode.
     pub fn standalone(&self) -> String {
         let lines = wrapped(&self.title, 54);
         let head = 10.0 + 17.0 * lines.len() as f64;
@@ -205,7 +209,8 @@ impl Chart {
         }
     }
 
-    /// Finite, and on a logarithmic axis above zero. The bound keeps differences finite.
+    /// Whether the point is finite, and above zero on a logarithmic axis. The bound keeps
+    /// differences finite.
     fn fits(&self, x: f64, y: f64) -> bool {
         let fits = |v: f64, axis: &Axis| v.abs() < 1e100 && (v > 0.0 || axis.scale != AxisScale::Log);
         fits(x, &self.x) && fits(y, &self.y)
@@ -228,9 +233,9 @@ impl Chart {
         [Frame::of(&self.x, &xs), Frame::of(&self.y, &ys)]
     }
 
-    /// Series with a name, each with where its key begins: left, top.
+    /// The series with a name, each with the position of its key: left, top.
     fn legend(&self) -> Vec<(&Series, f64, f64)> {
-        // Proxies' names are in capitals, which are wider.
+        // Names of proxies are in capitals, which are wider.
         let (mut left, mut top) = (10.0, 0.0);
         let mut keys = Vec::new();
         for series in self.series.iter().filter(|s| !s.name.is_empty()) {
@@ -258,11 +263,11 @@ impl Chart {
                 escaped(label)
             );
         }
-        // Between names, on numbers.
-        let aside = if matches!(self.y.scale, AxisScale::Names(_)) { 0.5 } else { 0.0 };
+        // Grid lines are between names, but on numbers.
+        let offset = if matches!(self.y.scale, AxisScale::Names(_)) { 0.5 } else { 0.0 };
         for (value, label) in &y.ticks {
             let at = area.y(y, *value);
-            let _ = write!(grid, "M{} {}H{}", px(left), px(area.y(y, *value + aside)), px(right));
+            let _ = write!(grid, "M{} {}H{}", px(left), px(area.y(y, *value + offset)), px(right));
             let (x, y) = (px(left - 6.0), px(at + 4.0));
             let _ = write!(labels, "<text x=\"{x}\" y=\"{y}\" text-anchor=\"end\">{}</text>", escaped(label));
         }
@@ -284,7 +289,7 @@ impl Chart {
         out.push_str("</g>\n");
     }
 
-    /// Rules, and the fit, cut where it leaves the frame.
+    /// Rules, and the fit, clipped to the frame.
     fn push_guides(&self, out: &mut String, area: &Area, x: &Frame, y: &Frame) {
         for &at in self.rules.iter().filter(|v| v.is_finite()) {
             let _ =
@@ -331,7 +336,7 @@ impl Chart {
     }
 }
 
-/// Where the axes meet and end, in pixels.
+/// The edges of the frame, in pixels.
 #[derive(Clone, Copy)]
 struct Area {
     left: f64,
@@ -363,7 +368,7 @@ fn push_mark(out: &mut String, style: usize, x: &str, y: &str, label: &str) {
     };
 }
 
-/// A series in the legend: its line, its mark, its name.
+/// A series' key in the legend: its line, mark and name.
 fn push_key(out: &mut String, series: &Series, left: f64, middle: f64) {
     let style = series.style.min(STYLES.len() - 1);
     let _ = write!(out, "<g class=\"s{style} key\">");
@@ -382,7 +387,8 @@ fn push_key(out: &mut String, series: &Series, left: f64, middle: f64) {
     );
 }
 
-/// The rules of all charts, for light or for dark pages. Plain colours: many viewers of SVG know no CSS variables.
+/// The CSS rules of all charts, for light or dark pages. Colours are literal because many SVG
+/// viewers do not support CSS variables.
 pub fn style_sheet(dark: bool) -> String {
     let pick = |light: &'static str, night: &'static str| if dark { night } else { light };
     let (ink, page) = (pick("#3D4551", "#C9D1D9"), pick("#FFFFFF", "#0D1117"));
@@ -410,13 +416,13 @@ pub fn style_sheet(dark: bool) -> String {
     out
 }
 
-/// The height that a chart's own viewBox says.
+/// The height in the chart's viewBox.
 fn view_height(svg: &str) -> f64 {
     let after = svg.split("viewBox=\"").nth(1).and_then(|rest| rest.split('"').next());
     after.and_then(|numbers| numbers.split(' ').nth(3)?.parse().ok()).unwrap_or(HEIGHT)
 }
 
-/// A coordinate with one decimal at most.
+/// A coordinate with at most one decimal.
 fn px(value: f64) -> String {
     let text = format!("{value:.1}");
     match text.strip_suffix(".0") {
@@ -426,7 +432,7 @@ fn px(value: f64) -> String {
     }
 }
 
-/// Lines of at most `width` letters, three at most; broken between words where that works.
+/// At most three lines of at most `width` letters each, broken between words; longer words are cut.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -453,7 +459,7 @@ pub(super) fn escaped(text: &str) -> String {
             '&' => out.push_str("&amp;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // XML has no place for them, escaped or not.
+            // XML forbids these, even escaped.
             c if c.is_control() || matches!(c, '\u{FFFE}' | '\u{FFFF}') => out.push('\u{FFFD}'),
             c => out.push(c),
         }

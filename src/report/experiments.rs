@@ -1,12 +1,12 @@
-//! Tables of the experiments beyond correlation: picking, noise, scaled merges, mixing laws, segments, the larger model, trainings,
-//! what was used again.
+//! Tables of the experiments beyond correlation: selection quality, noise, scaled merges, mixing
+//! laws, segments, trainings, reuse.
 
 use super::tables::{NONE, TextTable, flops, interval, or_none, some_of, strings};
 use crate::analysis::format::{count, domain_title, number, percent, proxy_title, signed};
 use crate::analysis::*;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Choices shown of the k that `SelectionQualityRow::regret_at` has.
+/// The k of regret@k that the table shows.
 const TRIED: [usize; 4] = [1, 3, 5, 10];
 
 pub(super) fn picking(p: &SelectionQuality) -> TextTable {
@@ -23,8 +23,9 @@ pub(super) fn picking(p: &SelectionQuality) -> TextTable {
         ];
         r.into_iter().chain(regrets).collect()
     };
-    let header =
-        strings(&["by", "n", "r", "95%", "decisions"]).into_iter().chain(tried.iter().map(|k| format!("regret@{k}")));
+    let header = strings(&["by", "n", "r", "95%", "pairwise accuracy"])
+        .into_iter()
+        .chain(tried.iter().map(|k| format!("regret@{k}")));
     TextTable {
         title: format!("{}: {}", p.group, domain_title(&p.domain)),
         header: header.collect(),
@@ -34,7 +35,7 @@ pub(super) fn picking(p: &SelectionQuality) -> TextTable {
     }
 }
 
-/// Where statistics are missing: each reason once, with the rows it holds for.
+/// Notes on missing statistics: each reason once, with its rows.
 fn reasons<'a>(list: impl Iterator<Item = (String, &'a BTreeMap<String, String>)>) -> Vec<String> {
     let mut rows: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (row, reasons) in list {
@@ -45,7 +46,7 @@ fn reasons<'a>(list: impl Iterator<Item = (String, &'a BTreeMap<String, String>)
     rows.into_iter().map(|(reason, rows)| format!("A dash in {}: {reason}.", some_of(&rows))).collect()
 }
 
-/// One table of a group's noise.
+/// The noise of one group.
 pub(super) fn noise(group: &str, list: &[&Noise]) -> TextTable {
     let row = |n: &&Noise| {
         vec![
@@ -75,7 +76,7 @@ pub(super) fn noise(group: &str, list: &[&Noise]) -> TextTable {
         "r of repeats",
         "r of MERGED, other repeat",
     ];
-    // Those of the answers stand above.
+    // The answers include the noise of their own averages.
     let texts = list.iter().filter(|n| n.domain == "members" && !n.text.is_empty());
     let notes = texts.map(|n| format!("{}: {}", domain_title(&n.domain), n.text));
     TextTable {
@@ -87,7 +88,7 @@ pub(super) fn noise(group: &str, list: &[&Noise]) -> TextTable {
     }
 }
 
-/// What scaling gains, a row for each group and domain.
+/// The gain from scaling, a row for each group and domain.
 pub(super) fn scaled(list: &[ScaledScan]) -> TextTable {
     let row = |s: &ScaledScan| {
         vec![
@@ -106,7 +107,7 @@ pub(super) fn scaled(list: &[ScaledScan]) -> TextTable {
     let text = |s: &ScaledScan| format!("{}, {}: {}", s.group, domain_title(&s.domain), s.text);
     let texts = list.iter().filter(|s| AVERAGES.contains(&s.domain.as_str()) && !s.text.is_empty()).map(text);
     TextTable {
-        title: "What scaling gains".into(),
+        title: "Gain from scaling".into(),
         header: strings(&["group", "domain", "n", "lambda", "", "r", "95%", "gain over MERGED", "95%"]),
         left: 2,
         rows: list.iter().map(row).collect(),
@@ -114,7 +115,7 @@ pub(super) fn scaled(list: &[ScaledScan]) -> TextTable {
     }
 }
 
-/// r and error at each lambda.
+/// r and the error in value at each lambda.
 pub(super) fn scan(s: &ScaledScan) -> TextTable {
     let row = |p: &ScaledPoint| {
         let r = [or_none(p.pearson, signed), interval(p.pearson_low, p.pearson_high)];
@@ -122,14 +123,14 @@ pub(super) fn scan(s: &ScaledScan) -> TextTable {
     };
     TextTable {
         title: format!("{}: {}", s.group, domain_title(&s.domain)),
-        header: strings(&["lambda", "r", "95%", "off in value"]),
+        header: strings(&["lambda", "r", "95%", "error in value"]),
         left: 0,
         rows: s.points.iter().map(row).collect(),
         notes: Vec::new(),
     }
 }
 
-/// Fits of both forms, a row for each domain.
+/// Fits of both forms, a row for each domain and form.
 pub(super) fn laws(list: &[Law]) -> TextTable {
     let row = |l: &Law| {
         vec![
@@ -169,7 +170,7 @@ pub(super) fn coefficients(list: &[Law], form: &str) -> TextTable {
     }
 }
 
-/// A number that is written in words where it is not finite.
+/// A number that is written as "not finite" if it is not.
 struct Finite(f64);
 
 impl std::fmt::Display for Finite {
@@ -213,7 +214,7 @@ pub(super) fn trainings(list: &[TrainingInfo]) -> TextTable {
     };
     TextTable {
         title: "Trainings".into(),
-        header: strings(&["training", "role", "key", "steps", "tokens", "FLOPs", "last loss"]),
+        header: strings(&["training", "role", "key", "steps", "tokens", "FLOPs", "final loss"]),
         left: 3,
         rows: list.iter().map(row).collect(),
         notes: Vec::new(),
@@ -226,13 +227,13 @@ pub(super) fn reuse(r: &Reuse) -> TextTable {
     };
     let list = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what}: {}.", names.join(", ")));
     TextTable {
-        title: "What was used again".into(),
+        title: "Reused work".into(),
         header: strings(&["", "trainings", "FLOPs", "scores"]),
         left: 1,
         rows: vec![
-            row("used again", &r.reused, r.reused_flops, r.reused_scores),
-            row("made", &r.trained, r.trained_flops, r.made_scores),
+            row("reused", &r.reused, r.reused_flops, r.reused_scores),
+            row("new", &r.trained, r.trained_flops, r.made_scores),
         ],
-        notes: [list("Trained", &r.trained), list("Used again", &r.reused)].into_iter().flatten().collect(),
+        notes: [list("Trained", &r.trained), list("Reused", &r.reused)].into_iter().flatten().collect(),
     }
 }

@@ -1,6 +1,7 @@
-//! report.html: one page with nothing fetched, from report.html.jinja and report.js. `sections` decides what stands on it,
-//! the template how it looks; minijinja escapes all text, and only the SVG of `draw` goes in as it is. The script sorts
-//! tables and names points for keyboards and fingers; without it the page has all of its content.
+//! report.html: one self-contained page that fetches nothing, from report.html.jinja and report.js.
+//! `sections` supplies its content, the template its layout. minijinja escapes all text; only the
+//! SVG of `draw` is inserted unescaped. The script sorts tables and labels points for keyboard and
+//! touch; without it the page still has all of its content.
 
 use super::draw;
 use super::sections::Section;
@@ -20,11 +21,11 @@ struct Page<'a> {
     version: &'a str,
     device: Option<&'a str>,
     answers: Vec<AnswerView<'a>>,
-    /// What both ways cost, in a sentence.
+    /// The cost of both ways in a sentence.
     cost: Option<String>,
     sections: Vec<Section>,
     script: Value,
-    /// Rules of the charts, light and dark.
+    /// CSS rules of the charts, for light and dark pages.
     charts: Value,
     dark_charts: Value,
 }
@@ -72,12 +73,12 @@ impl Report {
         }
     }
 
-    /// That a proxy picks worse than the largest mixture does.
+    /// The warning that a proxy selects worse than always taking the largest mixture.
     pub(super) fn warning(&self, group: &str, domain: &str) -> Option<&str> {
         self.picking.iter().find(|p| p.group == group && p.domain == domain)?.warning.as_deref()
     }
 
-    /// What repeats say about the noise.
+    /// The noise of repeated trainings in a sentence.
     pub(super) fn noise_text(&self, group: &str, domain: &str) -> Option<&str> {
         let found = self.noise.iter().find(|n| n.group == group && n.domain == domain)?;
         Some(found.text.as_str()).filter(|text| !text.is_empty())

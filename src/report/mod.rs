@@ -1,5 +1,5 @@
-//! The report of a study: one struct ([`Report`]) that is report.json, and its forms for people: terminal text,
-//! a self-contained HTML page with plots, CSV. Training and scoring are left to `study`, which fills the struct.
+//! The report of a study: the struct [`Report`] as report.json, terminal text, CSV, and a
+//! self-contained HTML page with plots. `study` trains and scores, and fills the struct.
 
 mod csv;
 pub mod draw;
@@ -22,8 +22,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 impl Report {
-    /// Writes report.json, report.html, scores.csv, regmix/, olmix/, plots/ and, where a clock was read, cost.json into
-    /// `dir`, each file whole or not at all. Errors: the file system's.
+    /// Writes report.json, report.html, scores.csv, regmix/, olmix/, plots/ and, if times were
+    /// measured, cost.json into `dir`, each file atomically. Errors: the file system's.
     pub fn write(&self, dir: &Path) -> Result<()> {
         files::create_directory(dir)?;
         files::write_atomic(&dir.join("report.json"), |out| out.write_all(self.to_json().as_bytes()))?;
@@ -36,17 +36,18 @@ impl Report {
         self.write_plots(&dir.join("plots"))
     }
 
-    /// Each chart as an SVG file: the averages of each group against each proxy (`<group>-<average>-<proxy>`), and
-    /// those of the experiments (`scaled-...`, `picking-...`, `cost`, ...). Replaces whatever was in `dir`.
+    /// Writes each chart as an SVG file: SEQ against each proxy on each group's averages
+    /// (`<group>-<average>-<proxy>`), and the charts of the experiments (`scaled-...`,
+    /// `picking-...`, `cost`, ...). Replaces the contents of `dir`.
     fn write_plots(&self, dir: &Path) -> Result<()> {
         let mut taken = BTreeSet::new();
         let charts: Vec<(String, Chart)> =
             self.files().into_iter().map(|(name, chart)| (file_name(&name, &mut taken), chart)).collect();
         files::recover_directory(dir)?;
-        files::write_directory_atomic(dir, |aside| {
+        files::write_directory_atomic(dir, |temporary| {
             charts.par_iter().try_for_each(|(name, chart)| {
                 let svg = chart.standalone();
-                files::write_atomic(&aside.join(format!("{name}.svg")), |out| out.write_all(svg.as_bytes()))
+                files::write_atomic(&temporary.join(format!("{name}.svg")), |out| out.write_all(svg.as_bytes()))
             })
         })
     }
@@ -63,8 +64,8 @@ fn pretty(value: &impl Serialize) -> String {
     json
 }
 
-/// A file's name from names of the study: what is no letter, digit or one of `._+` becomes `-`, long names are cut, and
-/// a name that is taken gets a number.
+/// A unique file name: characters other than letters, digits and `._+` become `-`, long names are
+/// cut, and a name in `taken` gets a number.
 fn file_name(name: &str, taken: &mut BTreeSet<String>) -> String {
     let safe = |c: char| if c.is_alphanumeric() || "._+".contains(c) { c } else { '-' };
     let mut plain = String::new();

@@ -1,5 +1,5 @@
-//! Which charts a report has, and what is in them. `draw` draws them; `sections` puts them on the page, and
-//! [`Report::write`] into files.
+//! The charts of a report and their content. `draw` draws them, `sections` puts them on the page,
+//! and [`Report::write`] writes them to files.
 
 use super::draw::{Axis, AxisScale, Chart, Mark, NEUTRAL, REFERENCE, Series, TURNS};
 use crate::analysis::format::{domain_title, number, percent, proxy_title, signed};
@@ -7,16 +7,18 @@ use crate::analysis::statistics::correlation;
 use crate::analysis::*;
 use std::collections::BTreeSet;
 
-/// A plot of more points than this shows every k-th, so that a page of many plots stays a page.
+/// A plot with more points than this shows every k-th, to keep a page with many plots small.
 const MOST_POINTS: usize = 1000;
 
-/// Perplexities above this (a training that diverged) are left out; they would squeeze the others into a corner.
+/// Perplexities above this (a training that diverged) are left out; they would squeeze all other
+/// points into a corner.
 const HIGHEST: f64 = 1e12;
 
-/// More lines than this have no legend: they are thin, and each says under the pointer what it is.
+/// A chart with more lines than this has thin lines and no legend; each line shows its name under
+/// the pointer.
 const MOST_KEYS: usize = 8;
 
-/// Each proxy has one style in all charts.
+/// The style of a proxy, the same in all charts.
 pub(super) fn style(proxy: &str) -> usize {
     match proxy.trim_start_matches("target_") {
         "largest" => REFERENCE,
@@ -25,10 +27,11 @@ pub(super) fn style(proxy: &str) -> usize {
     }
 }
 
-/// One panel: SEQ upwards, a proxy to the right, and the least-squares line, which r measures the scatter about.
+/// One panel: a proxy on the x axis, SEQ on the y axis, and the least-squares line; r measures the
+/// scatter around it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scatter {
-    /// The panel to draw.
+    /// The panel's chart.
     pub chart: Chart,
     /// Points with both values, drawn or not.
     pub points: usize,
@@ -45,7 +48,8 @@ impl Scatter {
         Scatter::between(&domain_title(domain), proxy, "SEQ", mixtures.iter().filter_map(pair).collect())
     }
 
-    /// Mixtures' ids, perplexities by `proxy` and by what `y_title` names.
+    /// The scatter of `values`: a mixture's id, its perplexity by `proxy`, and its perplexity by
+    /// `y_title`.
     fn between(domain: &str, proxy: &str, y_title: &str, values: Vec<(String, f64, f64)>) -> Scatter {
         let sane = |v: &&(String, f64, f64)| v.1.is_finite() && v.2.is_finite() && v.1.max(v.2) <= HIGHEST;
         let kept: Vec<_> = values.iter().filter(sane).collect();
@@ -71,7 +75,7 @@ impl Scatter {
     }
 }
 
-/// Slope and intercept of y on x; `None` where r is not defined.
+/// Slope and intercept of y on x; `None` if r is not defined.
 fn least_squares(xs: &[f64], ys: &[f64]) -> Option<(f64, f64)> {
     let r = correlation::pearson(xs, ys).ok()?;
     let (x, y) = (correlation::spread(xs).ok()?, correlation::spread(ys).ok()?);
@@ -79,7 +83,7 @@ fn least_squares(xs: &[f64], ys: &[f64]) -> Option<(f64, f64)> {
     Some((slope, y.mean - slope * x.mean)).filter(|(a, b)| a.is_finite() && b.is_finite())
 }
 
-/// The small pool's proxies against the larger model's SEQ; `target_merged` is the larger pool's own.
+/// A proxy against the larger model's SEQ; the larger pool's own proxies have the prefix `target_`.
 pub(super) fn cross_scale(mixtures: &[&MixtureInfo], domain: &str, proxy: &str) -> Scatter {
     let pair = |m: &&MixtureInfo| {
         let by_proxy = match proxy.strip_prefix("target_") {
@@ -92,8 +96,8 @@ pub(super) fn cross_scale(mixtures: &[&MixtureInfo], domain: &str, proxy: &str) 
     Scatter::between(&domain_title(domain), proxy, "SEQ (larger model)", values)
 }
 
-/// r of each proxy on each average and domain of one group, a row each; the first proxy has its interval, and where
-/// trainings were repeated the ceiling that noise sets is a bar.
+/// r of each proxy on each average and domain of one group, a row each. The first proxy has its
+/// interval; if trainings were repeated, a bar marks the ceiling set by noise.
 pub(super) fn overview(group: &str, list: &[&Correlation], noise: &[Noise]) -> Chart {
     let mut domains: Vec<&str> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
@@ -110,10 +114,10 @@ pub(super) fn overview(group: &str, list: &[&Correlation], noise: &[Noise]) -> C
         .iter()
         .enumerate()
         .map(|(i, proxy)| {
-            let aside = 0.11 * (i as f64 - (names.len() - 1) as f64 / 2.0);
+            let offset = 0.11 * (i as f64 - (names.len() - 1) as f64 / 2.0);
             let of = list.iter().filter(|c| c.proxy == *proxy);
-            let found: Vec<(f64, &&Correlation)> = of.filter_map(|c| Some((row(&c.domain)? + aside, c))).collect();
-            let mark = |(y, c): &(f64, &&Correlation)| Some(Mark { x: c.pearson?, y: *y, label: said(c) });
+            let found: Vec<(f64, &&Correlation)> = of.filter_map(|c| Some((row(&c.domain)? + offset, c))).collect();
+            let mark = |(y, c): &(f64, &&Correlation)| Some(Mark { x: c.pearson?, y: *y, label: summary(c) });
             let span = |(y, c): &(f64, &&Correlation)| Some([*y, c.pearson_low?, c.pearson_high?]);
             Series {
                 name: proxy_title(proxy),
@@ -148,18 +152,19 @@ pub(super) fn overview(group: &str, list: &[&Correlation], noise: &[Noise]) -> C
 }
 
 /// A correlation in a few words.
-fn said(c: &Correlation) -> String {
+fn summary(c: &Correlation) -> String {
     let r = c.pearson.map_or("not defined".into(), signed);
     let interval = c.pearson_low.zip(c.pearson_high);
     let interval = interval.map_or(String::new(), |(low, high)| format!(" ({} … {})", signed(low), signed(high)));
     format!("{}: {} r = {r}{interval}, n = {}", domain_title(&c.domain), proxy_title(&c.proxy), c.n)
 }
 
-/// r against lambda with its interval; upright lines at 1 (MERGED) and at the lambda in use.
+/// r against lambda with its interval; vertical lines at 1 (MERGED) and at the lambda in use.
 pub(super) fn scaled(scan: &ScaledScan) -> Chart {
     let mark = |p: &ScaledPoint| {
         let r = p.pearson?;
-        let label = format!("lambda {}: r = {}, off by {}", number(p.lambda), signed(r), percent(p.log_error.exp_m1()));
+        let error = percent(p.log_error.exp_m1());
+        let label = format!("lambda {}: r = {}, error in value {error}", number(p.lambda), signed(r));
         Some(Mark { x: p.lambda, y: r, label })
     };
     let band = |p: &ScaledPoint| Some([p.lambda, p.pearson_low?, p.pearson_high?]);
@@ -186,7 +191,7 @@ pub(super) fn scaled(scan: &ScaledScan) -> Chart {
     }
 }
 
-/// regret@k of each way to choose.
+/// regret@k of each selection rule.
 pub(super) fn picking(p: &SelectionQuality) -> Chart {
     let series = p.rows.iter().map(|row| {
         let name = proxy_title(&row.by);
@@ -199,16 +204,17 @@ pub(super) fn picking(p: &SelectionQuality) -> Chart {
         Series { name: name.clone(), style: style(&row.by), line: true, marks: true, points, ..Series::default() }
     });
     Chart {
-        title: format!("{}, {}: regret@k of each way to choose", p.group, domain_title(&p.domain)),
-        x: Axis::new("k, mixtures that are tried", AxisScale::Linear),
+        title: format!("{}, {}: regret@k of each selection rule", p.group, domain_title(&p.domain)),
+        x: Axis::new("k, number of mixtures tried", AxisScale::Linear),
         y: Axis::new("regret in SEQ's perplexity", AxisScale::Percent),
         series: series.collect(),
         ..Chart::default()
     }
 }
 
-/// Losses along the segments on one average or domain, of the segments that begin at the seed or of the others. With
-/// `above`, what they are above the straight line between their ends.
+/// Losses along the segments on one average or domain: of the segments with the seed as an end if
+/// `seed`, else of those between modules. With `above`, the height above the straight line between
+/// the ends.
 pub(super) fn segments(report: &Report, domain: &str, seed: bool, above: bool) -> Chart {
     let chosen: Vec<&Segment> =
         report.segments.iter().filter(|s| seed == (s.from == "seed" || s.to == "seed")).collect();
@@ -240,14 +246,14 @@ pub(super) fn segments(report: &Report, domain: &str, seed: bool, above: bool) -
     );
     Chart {
         title: format!("{}: {value}, {ends}", domain_title(domain)),
-        x: Axis::new("share of the second end", AxisScale::Linear),
+        x: Axis::new("weight of the second end", AxisScale::Linear),
         y: Axis::new(value, AxisScale::Linear),
         series: series.collect(),
         ..Chart::default()
     }
 }
 
-/// A line without marks is named by its first point.
+/// The points of a line without marks; the first point's label is the line's name.
 fn named(mut points: Vec<Mark>, name: &str) -> Vec<Mark> {
     if let Some(first) = points.first_mut() {
         first.label = name.into();
@@ -268,7 +274,7 @@ fn segment_loss(report: &Report, segment: &Segment, point: &SegmentPoint, domain
     losses.filter(|l| !l.is_empty()).map(|l| l.iter().sum::<f64>() / l.len() as f64)
 }
 
-/// FLOPs against the number of partitions, both ways.
+/// FLOPs against the number of partitions, for modules and for trained mixtures.
 pub(super) fn cost(cost: &Cost) -> Chart {
     type Way = (&'static str, usize, fn(&CostPoint) -> f64);
     let ways: [Way; 4] = [
@@ -284,7 +290,7 @@ pub(super) fn cost(cost: &Cost) -> Chart {
         Series { name: name.into(), style, line: true, marks: true, points, ..Series::default() }
     });
     Chart {
-        title: "FLOPs to know the mixtures of n partitions".into(),
+        title: "FLOPs to evaluate the mixtures of n partitions".into(),
         x: Axis::new("partitions", AxisScale::Linear),
         y: Axis::new("FLOPs", AxisScale::Log),
         series: series.into(),
@@ -326,20 +332,20 @@ pub(super) fn role_title(role: &str) -> String {
     }
 }
 
-/// Each once, in order of appearance.
+/// The distinct words, in order of appearance.
 pub(super) fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut seen = BTreeSet::new();
     words.filter(|word| seen.insert(*word)).collect()
 }
 
 impl Report {
-    /// The averages: of all domains of a kind, then of fields of study.
+    /// The averages: [`AVERAGES`], then those of fields of study.
     pub(super) fn averages(&self) -> Vec<String> {
         let fields = distinct(self.domains.iter().filter_map(|d| d.field.as_deref()));
         AVERAGES.iter().map(|a| a.to_string()).chain(fields.iter().map(|f| format!("field:{f}"))).collect()
     }
 
-    /// Everything that is drawn into a file: its name without the ending, and the chart.
+    /// Every chart that is written to a file, with the file's name without extension.
     pub(super) fn files(&self) -> Vec<(String, Chart)> {
         let averages = self.averages();
         let is_average = |domain: &str| averages.iter().any(|a| a == domain);
@@ -377,7 +383,7 @@ impl Report {
         list
     }
 
-    /// What was set against the larger model's SEQ.
+    /// The proxies that have a correlation with the larger model's SEQ.
     pub(super) fn cross_proxies(&self, group: &str, domain: &str) -> Vec<String> {
         let all = self.cross_scale.iter().flat_map(|c| &c.correlations);
         let of = all.filter(|c| c.group == group && c.domain == domain).map(|c| c.proxy.as_str());

@@ -1,5 +1,6 @@
 "use strict";
-// Tables: a click on a header sorts, numbers as numbers and words as words; what is no number comes last.
+// Tables: a click on a header sorts, numerically or alphabetically; cells without a number come
+// last.
 const order = new Intl.Collator(undefined, { numeric: true });
 const number = (text) => parseFloat(text.replace(/,/g, ""));
 function sort(table, column, down) {
@@ -30,7 +31,7 @@ for (const table of document.querySelectorAll("table")) {
     });
   });
 }
-// Charts: the point under the pointer, the finger or the arrow keys says what it is.
+// Charts: the point under the pointer, the finger or the arrow keys shows its label.
 const tip = document.createElement("div");
 tip.id = "tip";
 tip.setAttribute("role", "status");
@@ -40,7 +41,7 @@ let shown = null;
 const label = (mark) => {
   const title = mark.querySelector("title");
   if (title) {
-    mark.dataset.label = title.textContent; // The browser's own tip would stand beside this one.
+    mark.dataset.label = title.textContent; // Otherwise the browser shows its own tooltip as well.
     title.remove();
   }
   return mark.dataset.label;
@@ -88,7 +89,7 @@ for (const chart of document.querySelectorAll("svg.chart")) {
     if (list.length) show(list[(at < 0 ? (step > 0 ? 0 : -1) : at + step + list.length) % list.length] ?? list.at(-1));
   });
 }
-// Paper shows what is folded.
+// On paper, collapsed parts are open.
 let folded = [];
 addEventListener("beforeprint", () => {
   hide();

@@ -1,5 +1,5 @@
-//! What stands on the page below the answers: sections of parts, each with tables and figures. How it looks is left to
-//! report.html.jinja.
+//! The content of the page below the answers: sections of parts, each with tables and figures.
+//! report.html.jinja has the layout.
 
 use super::draw::Chart;
 use super::experiments;
@@ -10,54 +10,55 @@ use crate::analysis::*;
 use minijinja::Value;
 use serde::Serialize;
 
-/// Mixtures listed per group; scores.csv has all of them.
+/// Mixtures listed per group; scores.csv has all.
 const LISTED: usize = 30;
 
-/// Points of single domains' plots on a page, at most, but for one plot a domain: a point takes about 120 bytes.
+/// The most points in the plots of single domains on a page, except that each domain has at least
+/// one plot. A point takes about 120 bytes.
 const MOST_MARKS: usize = 30_000;
 
 #[derive(Serialize)]
 pub(super) struct Section {
-    /// Of the element, for links within the page.
+    /// The element's id, for links within the page.
     pub id: &'static str,
     /// Its heading, and the link to it.
     pub title: &'static str,
-    /// A paragraph below the heading; none where it is empty.
+    /// A paragraph below the heading; none if empty.
     pub text: &'static str,
-    /// In the order of the page; a section without any is not shown.
+    /// The parts, in the order of the page; a section without any is not shown.
     pub parts: Vec<Part>,
 }
 
 #[derive(Default, Serialize)]
 pub(super) struct Part {
-    /// Its heading; none where it is empty.
+    /// Its heading; none if empty.
     pub title: String,
-    /// Folded until asked for.
+    /// Whether it is collapsed until the reader opens it.
     pub folded: bool,
-    /// A paragraph below the heading; none where it is empty.
+    /// A paragraph below the heading; none if empty.
     pub text: String,
     /// Shown below the figures.
     pub tables: Vec<TextTable>,
     /// Shown below the text.
     pub figures: Vec<Figure>,
-    /// Shown letter by letter.
+    /// Preformatted text.
     pub verbatim: String,
 }
 
-/// Panels beside each other.
+/// Panels side by side.
 #[derive(Serialize)]
 pub(super) struct Figure {
-    /// Above the panels; none where it is empty.
+    /// The heading above the panels; none if empty.
     pub title: String,
-    /// From left to right.
+    /// The panels, from left to right.
     pub panels: Vec<Panel>,
 }
 
 #[derive(Serialize)]
 pub(super) struct Panel {
-    /// Below the panel.
+    /// The text below the chart.
     pub caption: String,
-    /// Markup, drawn by `draw`.
+    /// The chart as markup, drawn by `draw`.
     pub svg: Value,
 }
 
@@ -91,8 +92,8 @@ impl Report {
     pub(super) fn sections(&self) -> Vec<Section> {
         let section = |id, title, text, parts| Section { id, title, text, parts };
         let mut list = vec![
-            section("proxies", "How well the proxies follow SEQ", CORRELATION_TEXT, self.correlation_parts()),
-            section("picking", "Choosing by each proxy", PICKING_TEXT, self.picking_parts()),
+            section("proxies", "Correlation of each proxy with SEQ", CORRELATION_TEXT, self.correlation_parts()),
+            section("picking", "Selection by each proxy", PICKING_TEXT, self.picking_parts()),
             section("noise", "Noise", NOISE_TEXT, self.noise_parts()),
             section("scaled", "Scaled merges", SCALED_TEXT, self.scaled_parts()),
             section("scales", "The larger model", SCALES_TEXT, self.scales_parts()),
@@ -108,13 +109,13 @@ impl Report {
             section("cost", "Cost", COST_TEXT, self.cost_parts()),
             section(
                 "clock",
-                "Hours",
+                "Time",
                 CLOCK_TEXT,
                 vec![Part::new("", vec![tables::hours(self.spent.as_ref())], Vec::new())],
             ),
             section("training", "Trainings", TRAINING_TEXT, self.training_parts()),
             section("data", "Data", "", self.data_parts()),
-            section("reuse", "What was used again", "", self.reuse_parts()),
+            section("reuse", "Reused work", "", self.reuse_parts()),
             section("settings", "Settings and hashes", SETTINGS_TEXT, self.settings_parts()),
         ];
         list.iter_mut().for_each(|s| s.parts.retain(|p| !p.is_empty()));
@@ -126,7 +127,8 @@ impl Report {
         self.averages().iter().any(|a| a == domain)
     }
 
-    /// r by domain of every group beside each other; per group the averages' table, and folded that of the domains.
+    /// A chart per group of r by domain; then per group the table of the averages, and that of the
+    /// domains collapsed.
     fn correlation_parts(&self) -> Vec<Part> {
         let all: Vec<&Correlation> = self.correlations.iter().collect();
         let groups: Vec<&[&Correlation]> = all.chunk_by(|a, b| a.group == b.group).collect();
@@ -147,8 +149,9 @@ impl Report {
         parts
     }
 
-    /// Per group: the averages open for the first, and its domains folded. "all" has averages alone: its mixtures have
-    /// different budgets, and a page has its limits, so of many domains only the first proxies are drawn.
+    /// Per group, the averages (open for the first group) and the domains (collapsed). "all" has
+    /// only averages, because its mixtures have different budgets. With many domains only the first
+    /// proxies are drawn, to keep the page small.
     fn scatter_parts(&self) -> Vec<Part> {
         let mut parts = Vec::new();
         let (averages, groups) = (self.averages(), groups(&self.mixtures));
@@ -176,7 +179,7 @@ impl Report {
         parts
     }
 
-    /// A panel per proxy; domains without a mixture scored both ways have none.
+    /// A panel per proxy; none on domains where no mixture has both scores.
     fn scatters(&self, group: &str, mixtures: &[&MixtureInfo], domain: &str, proxies: &[String]) -> Figure {
         let panel = |proxy: &String| {
             let found = self.correlations.iter().find(|c| c.group == group && c.domain == domain && c.proxy == *proxy);
@@ -185,7 +188,7 @@ impl Report {
         Figure { title: domain_title(domain), panels: proxies.iter().filter_map(panel).collect() }
     }
 
-    /// The curves of the averages beside each other, then a table for each group and domain.
+    /// The curves of the averages, then a table for each group and domain.
     fn picking_parts(&self) -> Vec<Part> {
         let open = |p: &&SelectionQuality| AVERAGES.contains(&p.domain.as_str()) && p.group != "all";
         let charts: Vec<Chart> = self.picking.iter().filter(open).map(plot::picking).collect();
@@ -287,11 +290,11 @@ impl Report {
         let sizes = vec![tables::partitions(&self.partitions), tables::domains(&self.domains)];
         let mut parts = vec![Part::new("", sizes, Vec::new())];
         if let Some(d) = &self.decontamination {
-            // The examples are long; the table alone says how much.
+            // The examples are long, so they are in a collapsed part of their own.
             let mut table = tables::decontamination(d);
             let text = std::mem::take(&mut table.notes).join("\n");
             parts.push(Part::new("", vec![table], Vec::new()));
-            let title = "Documents that were dropped".into();
+            let title = "Dropped documents".into();
             parts.push(Part { title, folded: true, text, ..Part::default() });
         }
         parts
@@ -329,48 +332,48 @@ fn scatter_panel(scatter: &Scatter, proxy: &str, found: Option<&Correlation>) ->
     Some(Panel { caption, svg: Value::from_safe_string(svg) })
 }
 
-const CORRELATION_TEXT: &str = "Pearson's r, ranks and choices between the perplexity of a proxy and that of SEQ, the \
-    model really trained on the mixture. In the chart, lines are the 95% intervals of the first proxy. The bootstrap \
-    resamples partitions, because mixtures share them; Fisher's interval takes mixtures as independent and is usually \
-    too narrow. r (bits) is r of bits per byte. regret@1 is what choosing by the proxy costs in SEQ's perplexity; \
-    decisions is the share of pairs of mixtures that the proxy orders as SEQ does; spread is SEQ's standard deviation \
-    as a share of its mean. \"all\" takes groups of different budgets together, and own members compares mixtures on \
-    different text: both spread scores in ways that any proxy follows, so their r says less.";
+const CORRELATION_TEXT: &str = "Agreement between the perplexity of a proxy and that of SEQ, the model really trained on \
+    the mixture: Pearson's r, rank correlations, regret and pairwise accuracy. In the chart, lines are the 95% intervals \
+    of the first proxy. The bootstrap resamples partitions, because mixtures share them; Fisher's interval assumes \
+    independent mixtures and is usually too narrow. regret@1 is how much choosing by the proxy raises SEQ's perplexity; \
+    pairwise accuracy is the share of pairs of mixtures that the proxy orders as SEQ does; CV of SEQ, the coefficient of \
+    variation, is its standard deviation divided by its mean. Read \"all\" and \"in-mixture domains\" with care: they mix \
+    training budgets, or test texts, which inflates r for any proxy.";
 
-const PLOT_TEXT: &str = "A point is a mixture: the proxy's perplexity to the right, SEQ's upwards, lower is better. Point \
-    at one, tap it, or step with the arrow keys, to see which it is. The line is the least-squares fit.";
+const PLOT_TEXT: &str = "Each point is a mixture: the proxy's perplexity on the x axis, SEQ's on the y axis, lower is \
+    better. Point at one, tap it, or use the arrow keys, to see its name. The line is the least-squares fit.";
 
-const PICKING_TEXT: &str = "regret@k is what the best of the k mixtures that a proxy ranks first costs in SEQ's \
-    perplexity, against the best of all. \"largest\" takes the mixture of the most text first; \"random\" is what chance \
-    gives on average.";
+const PICKING_TEXT: &str = "regret@k is how much higher SEQ's perplexity is for the best of the k mixtures that a proxy \
+    ranks first than for the best of all mixtures. \"largest\" ranks mixtures by their amount of text, the most first; \
+    \"random\" is the average over random choices.";
 
-const NOISE_TEXT: &str = "Trainings of the same mixture under other orders of the data. SD of repeats is the standard \
-    deviation of SEQ's perplexity between them, SD of mixtures that between mixtures once noise is taken off. A proxy that \
-    knew each mixture's true mean would reach the ceiling of r with single trainings. MERGED and IND can lie above it: \
-    their modules saw the same windows as SEQ and share a part of its noise; against SEQ of another repeat, the last \
-    column, they do not.";
+const NOISE_TEXT: &str = "Repeated trainings of the same mixture, with the data in another order. SD of repeats is the \
+    standard deviation of SEQ's perplexity between them; SD of mixtures is that between mixtures, with the noise \
+    removed. The ceiling of r is the r, with single trainings, of a proxy that knows each mixture's true mean. MERGED and \
+    IND can exceed it: their modules saw the same windows as SEQ and share a part of its noise. Against SEQ of another \
+    repeat, the last column, they do not.";
 
-const SCALED_TEXT: &str = "The proxy seed + lambda (average - seed); lambda 1 is MERGED. The area is r's 95% interval, \
-    the dotted lines are lambda 1 and the lambda in use. r in the table judges each mixture under a lambda that was \
-    calibrated without it, where it was calibrated: the one of the highest mean r over the domains.";
+const SCALED_TEXT: &str = "The proxy seed + lambda (average - seed); lambda 1 is MERGED. The area is the 95% interval of \
+    r; the dotted lines are lambda 1 and the lambda in use. A calibrated lambda is the one with the highest mean r over \
+    the domains; for r in the table, each mixture uses a lambda that was calibrated without it.";
 
 const SCALES_TEXT: &str =
-    "How well the small pool, and the small model's own trainings (SEQ), predict SEQ of the larger model.";
+    "Prediction of the larger model's SEQ by the small pool, and by the small model's own trainings (SEQ).";
 
-const LAW_TEXT: &str = "Nats per token as a function of the weights w, fitted to merges that were scored and never \
-    trained. MIXING LAW: c + k exp(sum of t w); RIDGE: c + sum of t w. Residual is the root mean square of what is left \
-    over. Both are proxies above, checked against SEQ.";
+const LAW_TEXT: &str = "Nats per token as a function of the weights w, fitted to merges that were scored but never \
+    trained. MIXING LAW: c + k exp(sum of t w); RIDGE: c + sum of t w. Residual is the root mean square \
+    error of the fit. Both are also proxies in the sections above, compared with SEQ.";
 
-const SEGMENT_TEXT: &str = "Losses of (1 - x) from + x to. A barrier is how far the loss rises above the straight line \
-    between the two ends, in nats per token; merging works where barriers are low. Below zero, the inside is better \
-    than the line.";
+const SEGMENT_TEXT: &str = "Losses of the models (1 - x) from + x to. A barrier is how far the loss rises above the \
+    straight line between the two ends, in nats per token; merging works where barriers are low. Below zero, the inside \
+    is better than the line.";
 
 const RANKING_TEXT: &str = "Perplexities, best first. A dash under SEQ means that the mixture was not trained.";
 
-const COST_TEXT: &str = "What the answer takes with one training per partition, and with one per mixture.";
+const COST_TEXT: &str = "The cost of the answer with one training per partition, and with one training per mixture.";
 
-const CLOCK_TEXT: &str = "What clocks saw. Nothing else on this page depends on them.";
+const CLOCK_TEXT: &str = "Measured times. Nothing else on this page depends on them.";
 
-const TRAINING_TEXT: &str = "Losses over the steps of each model, each point the mean since the one before.";
+const TRAINING_TEXT: &str = "Training loss of each model by step; each point is the mean since the previous point.";
 
 const SETTINGS_TEXT: &str = "The same settings and inputs give the same hashes, and the same bytes of this report.";

@@ -5,16 +5,16 @@ use crate::analysis::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// Rows of cells; columns up to `left` hold words (left-aligned), the others numbers.
+/// Rows of cells. The first `left` columns hold words (left-aligned), the others numbers.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct TextTable {
-    /// Above the table.
+    /// The heading above the table.
     pub title: String,
     /// Names of the columns.
     pub header: Vec<String>,
-    /// Columns of words, the first ones.
+    /// Number of word columns; they come first.
     pub left: usize,
-    /// As many cells as the header has.
+    /// Each has as many cells as the header.
     pub rows: Vec<Vec<String>>,
     /// Sentences below the table.
     pub notes: Vec<String>,
@@ -71,13 +71,13 @@ pub(super) fn correlation_table(list: &[&Correlation]) -> TextTable {
             "r",
             "95% bootstrap",
             "95% Fisher",
-            "r (bits)",
+            "r (bits per byte)",
             "95% (bits)",
             "Spearman",
             "Kendall",
             "regret@1",
-            "decisions",
-            "spread",
+            "pairwise accuracy",
+            "CV of SEQ",
         ]),
         left: 2,
         rows: list.iter().map(row).collect(),
@@ -85,14 +85,15 @@ pub(super) fn correlation_table(list: &[&Correlation]) -> TextTable {
     }
 }
 
-/// Where mixtures hardly differ, and why statistics are missing; each reason once, with the domains it holds for.
+/// Notes on where mixtures hardly differ and why statistics are missing; each reason once, with its
+/// domains.
 fn correlation_notes(list: &[&Correlation]) -> Vec<String> {
     let mut notes = Vec::new();
     let mut flat: Vec<String> = list.iter().filter(|c| c.hardly_differs).map(|c| domain_title(&c.domain)).collect();
     flat.dedup();
     if !flat.is_empty() {
         notes.push(format!(
-            "These mixtures hardly differ here (spread below 1%), so a low r says little: {}.",
+            "These mixtures hardly differ here (CV below 1%), so a low r means little: {}.",
             some_of(&flat)
         ));
     }
@@ -105,14 +106,14 @@ fn correlation_notes(list: &[&Correlation]) -> Vec<String> {
                 "pearson" => "r",
                 "pearson_low" | "pearson_high" | "bootstrap_replicates" => "bootstrap",
                 "fisher_low" | "fisher_high" => "Fisher",
-                "pearson_bits_per_byte" => "r (bits)",
+                "pearson_bits_per_byte" => "r (bits per byte)",
                 "pearson_bits_per_byte_low" | "pearson_bits_per_byte_high" => "bootstrap (bits)",
                 "spearman" => "Spearman",
                 "kendall" => "Kendall",
                 "regret_at_1" => "regret@1",
-                "decision_accuracy" => "decisions",
-                "seq_mean" | "seq_standard_deviation" | "seq_range" => "spread",
-                // Not shown in the table; report.json has its reason.
+                "decision_accuracy" => "pairwise accuracy",
+                "seq_mean" | "seq_standard_deviation" | "seq_range" => "CV of SEQ",
+                // Not in the table; report.json has its reason.
                 _ => continue,
             };
             for (list, word) in [(fields, field.to_string()), (cells, cell)] {
@@ -135,7 +136,8 @@ pub(super) fn some_of(list: &[String]) -> String {
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
 }
 
-/// The best `limit` mixtures of each group by the first proxy, on the first average there is.
+/// The best `limit` mixtures of each group by the first proxy, on the first average that was
+/// scored.
 pub(super) fn rankings(mixtures: &[MixtureInfo], limit: usize) -> Vec<TextTable> {
     let proxies = proxies(mixtures);
     let Some(first) = proxies.first() else {
@@ -210,7 +212,7 @@ pub(super) fn domains(list: &[DomainInfo]) -> TextTable {
     }
 }
 
-/// Per partition; the examples of dropped documents are its notes.
+/// Dropped documents per partition; examples of them are the notes.
 pub(super) fn decontamination(d: &Decontamination) -> TextTable {
     let row = |p: &DecontaminatedPartition| {
         let share = if p.documents == 0 { None } else { Some(p.dropped_documents as f64 / p.documents as f64) };
@@ -224,12 +226,12 @@ pub(super) fn decontamination(d: &Decontamination) -> TextTable {
     };
     let note = |o: &Overlap| {
         format!(
-            "{} of {} shares with {} of {}: “{}”",
+            "{} of {} shares text with {} of {}: “{}”",
             o.document, o.partition, o.evaluation_document, o.domain, o.shared
         )
     };
     let late = d.left_out.iter().map(|(name, documents)| {
-        format!("{name}: {documents} held-out documents are not scored, since training text that was there before has theirs.")
+        format!("{name}: {documents} held-out documents are not scored because earlier training text contains them.")
     });
     TextTable {
         title: format!("Decontamination (shared runs of {} words)", d.ngram),
@@ -240,7 +242,7 @@ pub(super) fn decontamination(d: &Decontamination) -> TextTable {
     }
 }
 
-/// What both ways cost, in a sentence; nothing where it is not known.
+/// The cost of both ways in a sentence; `None` if it is unknown.
 pub(super) fn cost_sentence(cost: &Cost) -> Option<String> {
     let ratio = cost.naive_flops / cost.modular_flops;
     if !ratio.is_finite() {
@@ -249,10 +251,14 @@ pub(super) fn cost_sentence(cost: &Cost) -> Option<String> {
     let (modular, naive) = (flops(cost.modular_flops), flops(cost.naive_flops));
     let times = |ratio: f64| match ratio {
         r if r >= 1.0 => format!("{r:.1} times as much"),
-        r => format!("{} of it", percent(r)),
+        r => format!("{} as much", percent(r)),
     };
     let target = cost.target_naive_flops.map_or(String::new(), |target| {
-        format!(", and {} with one of the larger model ({})", flops(target), times(target / cost.modular_flops))
+        format!(
+            ", and {} with a training of the larger model per mixture ({})",
+            flops(target),
+            times(target / cost.modular_flops)
+        )
     });
     Some(format!(
         "Cost: {modular} FLOPs with a training per partition, {naive} with a training per mixture ({}){target}. \
@@ -265,7 +271,7 @@ pub(super) fn cost(cost: &Cost) -> TextTable {
     let row = |name: &str, value: f64| vec![name.to_string(), flops(value)];
     TextTable {
         title: "Cost".into(),
-        header: strings(&["way", "FLOPs"]),
+        header: strings(&["method", "FLOPs"]),
         left: 1,
         rows: vec![
             row("modular (a training per partition)", cost.modular_flops),
@@ -275,7 +281,7 @@ pub(super) fn cost(cost: &Cost) -> TextTable {
     }
 }
 
-/// What the study computes, stage by stage.
+/// The study's work, stage by stage.
 pub(super) fn stages(cost: &Cost) -> TextTable {
     let row = |s: &StageCost| vec![s.stage.clone(), count(s.models), count(s.tokens), flops(s.flops)];
     TextTable {
@@ -291,7 +297,7 @@ pub(super) fn flops(value: f64) -> String {
     if value.is_finite() { format!("{value:.2e}") } else { NONE.into() }
 }
 
-/// Hours, in the unit that shows them.
+/// Hours, in a readable unit.
 fn duration(hours: f64) -> String {
     match hours * 3600.0 {
         s if !s.is_finite() => number(s),
@@ -301,7 +307,7 @@ fn duration(hours: f64) -> String {
     }
 }
 
-/// Planned and spent, by stage; without rows where no clock was read.
+/// Time planned and spent, by stage; no rows if no time was measured.
 pub(super) fn hours(spent: Option<&Spent>) -> TextTable {
     let row =
         |s: &SpentStage| vec![s.stage.clone(), or_none(s.planned_hours, duration), duration(s.hours), flops(s.flops)];
@@ -309,13 +315,13 @@ pub(super) fn hours(spent: Option<&Spent>) -> TextTable {
     let note = both.map(|(modular, naive)| {
         let (modular, naive) = (duration(modular), duration(naive));
         format!(
-            "At the speed of this study's trainings, {modular} for a training per partition and the merges' scores, and \
-             {naive} for a training per mixture."
+            "At the speed of this study's trainings, training each partition and scoring the merges takes {modular}, \
+             and training each mixture {naive}."
         )
     });
     TextTable {
         title: "Time on this machine".into(),
-        header: strings(&["stage", "planned", "spent", "FLOPs made"]),
+        header: strings(&["stage", "planned", "spent", "FLOPs done"]),
         left: 1,
         rows: spent.map_or(Vec::new(), |s| s.stages.iter().map(row).collect()),
         notes: note.into_iter().collect(),
@@ -325,7 +331,7 @@ pub(super) fn hours(spent: Option<&Spent>) -> TextTable {
 pub(super) fn hashes(hashes: &BTreeMap<String, String>) -> TextTable {
     TextTable {
         title: "Hashes".into(),
-        header: strings(&["what", "hash"]),
+        header: strings(&["item", "hash"]),
         left: 2,
         rows: hashes.iter().map(|(what, hash)| vec![what.clone(), hash.clone()]).collect(),
         notes: Vec::new(),

@@ -1,12 +1,13 @@
 //! Training metrics as a TensorBoard event file.
 //!
-//! A file is records of TFRecord's form: the length of the data (u64), the masked CRC-32C of these eight bytes (u32),
-//! the data, its masked CRC-32C (u32); little-endian. The data is an `Event` in protobuf. Formats:
-//! tensorflow/core/lib/io/record_writer.h, tensorflow/core/lib/hash/crc32c.h, tensorflow/core/util/event.proto,
+//! A file is a sequence of TFRecord records: the length of the data (u64), the masked CRC-32C of
+//! these eight bytes (u32), the data, its masked CRC-32C (u32); little-endian. The data is an
+//! `Event` in protobuf. Formats: tensorflow/core/lib/io/record_writer.h,
+//! tensorflow/core/lib/hash/crc32c.h, tensorflow/core/util/event.proto,
 //! core/framework/summary.proto.
 //!
-//! No clock is read: equal metrics give equal bytes. An event's `wall_time` is its step, in seconds since 1970, so
-//! TensorBoard's "relative" axis shows steps as seconds.
+//! No clock is read: equal metrics give equal bytes. An event's `wall_time` is its step, in seconds
+//! since 1970, so TensorBoard's "relative" axis shows steps as seconds.
 
 use crate::engine::train::Metrics;
 use crate::error::Result;
@@ -14,7 +15,7 @@ use crate::files;
 use prost::Message;
 use std::path::{Path, PathBuf};
 
-/// TensorBoard finds files by "tfevents" in their name; here a time and a host usually follow.
+/// TensorBoard finds files by "tfevents" in their name; a time and a host usually follow it.
 const FILE: &str = "events.out.tfevents.0.stockpot";
 
 /// Fields of `event.proto` that are written.
@@ -25,7 +26,7 @@ struct Event {
     wall_time: f64,
     #[prost(int64, tag = "2")]
     step: i64,
-    /// In the first event alone.
+    /// Only in the first event.
     #[prost(string, optional, tag = "3")]
     file_version: Option<String>,
     #[prost(message, optional, tag = "5")]
@@ -42,12 +43,13 @@ struct EventSummary {
 struct SummaryValue {
     #[prost(string, tag = "1")]
     tag: String,
-    /// Optional, so that 0 is written, too: it is a case of a `oneof`.
+    /// A case of a `oneof`; optional, so that 0 is written too.
     #[prost(float, optional, tag = "2")]
     simple_value: Option<f32>,
 }
 
-/// The bytes of an event file: `loss` (nats per token), `learning_rate` and `grad_norm` of each row, at its step.
+/// The bytes of an event file: `loss` (nats per token), `learning_rate` and `grad_norm` of each
+/// row, at its step.
 pub fn events(rows: &[Metrics]) -> Vec<u8> {
     let mut out = Vec::new();
     let version = Event { file_version: Some("brain.Event:2".into()), ..Event::default() };
@@ -63,17 +65,17 @@ pub fn events(rows: &[Metrics]) -> Vec<u8> {
     out
 }
 
-/// Writes the event file of the training `name` into its own directory below `dir`, which TensorBoard shows as a run.
-/// Errors: the file system's.
+/// Writes the event file of the training `name` into its own directory in `dir`, which TensorBoard
+/// shows as a run. Errors: the file system's.
 pub fn write(dir: &Path, name: &str, rows: &[Metrics]) -> Result<()> {
     let run = run_directory(dir, name);
     files::create_directory(&run)?;
     files::write_atomic(&run.join(FILE), |out| out.write_all(&events(rows)))
 }
 
-/// `dir/name`, blanks kept, so that TensorBoard calls the run what the report calls it. A name that no directory can
-/// have on every system has `_` in place of such characters and ends in a part of its hash, so no two names share a
-/// directory.
+/// `dir/name`, with its spaces, so that the run has the same name in TensorBoard as in the report.
+/// If `name` is not a valid directory name on every system, invalid characters become `_` and a
+/// part of its hash is appended, so no two names share a directory.
 pub fn run_directory(dir: &Path, name: &str) -> PathBuf {
     const LONGEST: usize = 120;
     let fits = |c: char| c.is_ascii_alphanumeric() || " -_+.@=".contains(c);
@@ -94,7 +96,8 @@ fn record(out: &mut Vec<u8>, event: &Event) {
     out.extend(masked_crc(&data).to_le_bytes());
 }
 
-/// Rotated and shifted, so that the sum of data that holds sums is no special value.
+/// TFRecord's masked CRC: rotated and offset, because the plain CRC of data that contains CRCs
+/// could be a special value.
 fn masked_crc(bytes: &[u8]) -> u32 {
     const CRC32C: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI);
     CRC32C.checksum(bytes).rotate_right(15).wrapping_add(0xa282_ead8)

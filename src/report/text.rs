@@ -6,15 +6,15 @@ use crate::analysis::format::domain_title;
 use crate::analysis::{AVERAGES, Correlation, Report};
 use std::fmt::Write;
 
-/// Mixtures listed per group; scores.csv has all of them.
+/// Mixtures listed per group; scores.csv has all.
 const LISTED: usize = 10;
 
-/// Correlations printed per group; a study of more shows the three averages alone.
+/// The most correlations printed per group; a group with more shows only the three averages.
 const MOST_ROWS: usize = 60;
 
 impl Report {
-    /// Answers, what it costs, correlations, choices, noise, scaled merges, best mixtures, data and hashes; plots, single
-    /// trainings and settings are left to report.html.
+    /// The report as text: answers, cost, correlations, selection quality, noise, scaled merges,
+    /// best mixtures, data and hashes. Only report.html has plots, single trainings and settings.
     pub fn to_text(&self) -> String {
         let mut out = format!("Stockpot report: {}\n", visible(&self.study));
         for answer in &self.answers {
@@ -29,10 +29,10 @@ impl Report {
         let on_averages = |domain: &str| AVERAGES.contains(&domain);
         for p in self.picking.iter().filter(|p| on_averages(&p.domain) && p.group != "all") {
             let mut table = experiments::picking(p);
-            table.title = format!("Choosing, {}", table.title);
+            table.title = format!("Selection, {}", table.title);
             push(&mut out, &table);
         }
-        // Those of the answers stand there.
+        // The answers include the noise of their own averages.
         let noise = self.noise.iter().filter(|n| n.domain == "members" && !n.text.is_empty());
         sentences(&mut out, "Noise", noise.map(|n| format!("{}, {}: {}", n.group, domain_title(&n.domain), n.text)));
         let scaled = self.scaled.iter().filter(|s| on_averages(&s.domain) && !s.text.is_empty());
@@ -60,7 +60,7 @@ impl Report {
         self.reuse.as_ref().map(|r| r.text.clone()).filter(|text| !text.is_empty())
     }
 
-    /// Of the small pool with SEQ, and with the larger model's.
+    /// The correlations of the small pool with SEQ, and with the larger model's SEQ.
     fn push_correlations(&self, out: &mut String) {
         let larger = self.cross_scale.as_ref().map_or(&[][..], |c| &c.correlations);
         for (of, list) in [("SEQ", &self.correlations[..]), ("SEQ of the larger model", larger)] {
@@ -78,7 +78,7 @@ impl Report {
     }
 }
 
-/// A title and lines below it; nothing without lines.
+/// A title and the lines below it; nothing if there are no lines.
 fn sentences(out: &mut String, title: &str, lines: impl Iterator<Item = String>) {
     for (i, line) in lines.enumerate() {
         if i == 0 {
@@ -88,7 +88,8 @@ fn sentences(out: &mut String, title: &str, lines: impl Iterator<Item = String>)
     }
 }
 
-/// Control characters from names and documents would drive the terminal; they are shown as escapes.
+/// The text with control characters escaped: those in names and documents would control the
+/// terminal.
 fn visible(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
@@ -98,11 +99,10 @@ fn push(out: &mut String, table: &TextTable) {
     if table.rows.is_empty() {
         return;
     }
-    let rows: Vec<Vec<String>> = std::iter::once(&table.header)
-        .chain(&table.rows)
-        .map(|row| row.iter().map(|cell| visible(cell)).collect())
-        .collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let cells: Vec<Vec<String>> = table.rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
+    let mut rows = header_lines(&table.header, &cells);
+    rows.extend(cells);
+    let width = |column: usize| rows.iter().map(|row| letters(&row[column])).max().unwrap_or(0);
     let widths: Vec<usize> = (0..table.header.len()).map(width).collect();
     write!(out, "\n{}\n", visible(&table.title)).expect("a string takes all");
     for row in &rows {
@@ -115,4 +115,26 @@ fn push(out: &mut String, table: &TextTable) {
     for note in &table.notes {
         writeln!(out, "  {}", visible(note)).expect("a string takes all");
     }
+}
+
+/// The header as one row, or as two if a name wraps. A name wraps if it is longer than all cells of
+/// its column: at the space that leaves the longer line shortest. Other names are on the last line.
+fn header_lines(header: &[String], cells: &[Vec<String>]) -> Vec<Vec<String>> {
+    let (mut first, mut last) = (Vec::new(), Vec::new());
+    for (column, name) in header.iter().enumerate() {
+        let name = visible(name);
+        let widest = cells.iter().map(|row| letters(&row[column])).max().unwrap_or(0);
+        let splits = name.match_indices(' ').map(|(at, _)| name.split_at(at));
+        let (start, end) = match splits.min_by_key(|(start, end)| letters(start).max(letters(end) - 1)) {
+            Some((start, end)) if letters(&name) > widest => (start, &end[1..]),
+            _ => ("", name.as_str()),
+        };
+        first.push(start.to_string());
+        last.push(end.to_string());
+    }
+    if first.iter().all(String::is_empty) { vec![last] } else { vec![first, last] }
+}
+
+fn letters(text: &str) -> usize {
+    text.chars().count()
 }

@@ -1,6 +1,7 @@
-// Drives a headless Chromium over its DevTools protocol (Node 20 has no WebSocket client, so over a pipe: messages end in
-// a zero byte). Usage: node check.mjs CHROMIUM REPORT.html OUT. Prints one line per check; exits 1 when one fails.
-// Screenshots and the printed page are left in OUT, to be looked at.
+// Drives a headless Chromium over its DevTools protocol. Node 20 has no WebSocket client, so this
+// uses a pipe, where messages end in a zero byte. Usage: node check.mjs CHROMIUM REPORT.html OUT.
+// Prints one line per check; exits 1 if one fails. Screenshots and the printed page are kept in OUT
+// for inspection.
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -13,11 +14,11 @@ const address = pathToFileURL(page).href;
 const arguments_ = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
   `--user-data-dir=${profile}`, "about:blank"];
-// Its own process group, so that all of its helpers end with it.
+// A process group of its own, so that all of its helpers end with it.
 const browser = spawn(chromium, arguments_, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], detached: true });
-browser.on("error", (error) => finish(`the browser does not start: ${error.message}`));
-browser.on("exit", () => finish("the browser ended by itself"));
-const timer = setTimeout(() => finish("no end after 300 seconds"), 300_000);
+browser.on("error", (error) => finish(`the browser did not start: ${error.message}`));
+browser.on("exit", () => finish("the browser exited early"));
+const timer = setTimeout(() => finish("timed out after 300 seconds"), 300_000);
 
 let done = false;
 function finish(problem) {
@@ -28,7 +29,7 @@ function finish(problem) {
   try {
     process.kill(-browser.pid, "SIGKILL");
   } catch {
-    // It is gone.
+    // It has already ended.
   }
   setTimeout(() => {
     rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
@@ -84,7 +85,7 @@ async function screenshot(name, clip) {
   const { data } = await call("Page.captureScreenshot", { format: "png", clip, captureBeyondViewport: clip !== undefined });
   writeFileSync(join(out, name), Buffer.from(data, "base64"));
 }
-/// The part of the page from an element on, `height` high.
+// Screenshots of the page from each element downwards, `height` high.
 async function shots(prefix, width, height, ids) {
   for (const id of ids) {
     const y = id === "top" ? 0 : await value(`(document.getElementById("${id}")?.getBoundingClientRect().y ?? -1) + scrollY`);
@@ -92,7 +93,8 @@ async function shots(prefix, width, height, ids) {
   }
 }
 
-// Text whose contrast with the page is below 4.5:1 (WCAG AA), by its computed colours; charts' texts by their fill.
+// Text whose contrast with its background is below 4.5:1 (WCAG AA), by computed colours; text in
+// charts by its fill.
 const FAINT = `(() => {
   const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((c) => c / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
@@ -105,7 +107,7 @@ const FAINT = `(() => {
     return [255, 255, 255];
   };
   const faint = [];
-  for (const e of document.querySelectorAll("p, li, td, th, h1, h2, h3, a, summary, pre, button, svg text")) {
+  for (const e of document.querySelectorAll("p, li, dt, dd, td, th, h1, h2, h3, a, summary, pre, button, svg text")) {
     const style = getComputedStyle(e);
     const [a, b] = [light(channels(e.matches("text") ? style.fill : style.color)), light(ground(e))].sort((x, y) => y - x);
     if ((a + 0.05) / (b + 0.05) < 4.5) faint.push(e.tagName + " " + e.textContent.slice(0, 40));
@@ -113,7 +115,8 @@ const FAINT = `(() => {
   return faint.slice(0, 5);
 })()`;
 const OPEN_ALL = `document.querySelectorAll("details").forEach((d) => (d.open = true))`;
-// The cells of a column of the first table that has one named so, after k clicks on its header.
+// The cells of the column `title`, in the first table that has one, after `clicks` clicks on its
+// header.
 const SORTED = (title, clicks) => `(() => {
   const head = [...document.querySelectorAll("th")].find((th) => th.textContent === ${JSON.stringify(title)});
   for (let i = 0; i < ${clicks}; i++) head.querySelector("button").click();
@@ -123,15 +126,15 @@ const SORTED = (title, clicks) => `(() => {
 
 async function desktop() {
   await open({ width: 1280, height: 900 });
-  check("all sections stand", (await value(`document.querySelectorAll("section").length`)) >= 5);
-  check("no sideways scroll on a desk", ...(await fits(1280)));
+  check("all sections are present", (await value(`document.querySelectorAll("section").length`)) >= 5);
+  check("no sideways scroll on a desktop", ...(await fits(1280)));
   await shots("desktop", 1280, 1500, SHOWN);
   await value(OPEN_ALL);
   check("text contrast, light", ...(await none(FAINT)));
   await sorting();
   await pointing();
 }
-// Against the width that was asked for: a phone's innerWidth grows with what is too wide.
+// Compares with the requested width: a phone's innerWidth grows with content that is too wide.
 async function fits(width) {
   const needed = await value("document.documentElement.scrollWidth");
   return [needed <= width, [needed, width]];
@@ -150,7 +153,7 @@ async function sorting() {
   check("a click sorts numbers upwards", rising(numbers(up.cells)) && up.aria === "ascending", up);
   check("a second click downwards", rising(numbers(down.cells).filter((x) => !isNaN(x)).reverse()) && down.aria === "descending", down);
   check("no row is lost", up.rows === before.rows && down.rows === before.rows && up.rows > 3, up.rows);
-  check("the order had to change", up.cells.join() !== down.cells.join(), up.cells);
+  check("the two orders differ", up.cells.join() !== down.cells.join(), up.cells);
   const words = (await value(SORTED("proxy", 1))).cells;
   check("words sort as words", words.join() === [...words].sort(new Intl.Collator().compare).join(), words);
   const marked = await value(`document.querySelectorAll("th[aria-sort]").length`);
@@ -161,13 +164,13 @@ async function pointing() {
   const tip = `document.getElementById("tip").hidden ? null : document.getElementById("tip").textContent`;
   const at = await value(`(() => { const c = document.querySelector("#plots .chart .m"); c.scrollIntoView({ block: "center" });
     const b = c.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; })()`);
-  await new Promise((resolve) => setTimeout(resolve, 300)); // scrolling hides what is shown
+  await new Promise((resolve) => setTimeout(resolve, 300)); // scrolling hides the label
   await call("Input.dispatchMouseEvent", { type: "mouseMoved", x: at[0], y: at[1] });
   const hovered = await value(tip);
-  check("a point says what it is under the pointer", /: MERGED [\d.]+, SEQ [\d.]+/.test(hovered), hovered);
+  check("a point shows its label under the pointer", /: MERGED [\d.]+, SEQ [\d.]+/.test(hovered), hovered);
   await screenshot("hover.png");
   await call("Input.dispatchMouseEvent", { type: "mouseMoved", x: 1, y: 1 });
-  check("and then no more", (await value(tip)) === null);
+  check("the label disappears with the pointer", (await value(tip)) === null);
   await value(`document.querySelector("#plots .chart").focus()`);
   for (const type of ["keyDown", "keyUp"]) await call("Input.dispatchKeyEvent", { type, key: "ArrowRight", code: "ArrowRight" });
   const stepped = await value(tip);
@@ -179,7 +182,7 @@ async function phone() {
   check("no sideways scroll on a phone", ...(await fits(360)));
   await shots("phone", 360, 1400, SHOWN);
   await value(OPEN_ALL);
-  check("nor with all open", ...(await fits(360)));
+  check("no sideways scroll with all parts open", ...(await fits(360)));
 }
 
 async function dark() {
@@ -202,12 +205,12 @@ async function paper() {
   const { data } = await call("Page.printToPDF", { printBackground: false, paperWidth: 8.27, paperHeight: 11.69 });
   const pdf = Buffer.from(data, "base64");
   writeFileSync(join(out, "print.pdf"), pdf);
-  // As on paper: what is folded has height, and no table is wider than its box.
+  // As on paper: collapsed parts have a height, and no table is wider than its box.
   await call("Emulation.setEmulatedMedia", { media: "print" });
   await call("Emulation.setDeviceMetricsOverride", { width: 720, height: 1000, deviceScaleFactor: 1, mobile: false });
   const hidden = `[...document.querySelectorAll("details")].filter((d) => d.lastElementChild.getBoundingClientRect().height === 0)
     .map((d) => d.firstElementChild.textContent)`;
-  check("paper shows what is folded", ...(await none(hidden)));
+  check("paper shows collapsed parts", ...(await none(hidden)));
   const cut = `[...document.querySelectorAll(".wide, pre")].filter((e) => e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)
     .map((e) => [e.textContent.slice(0, 60), e.scrollWidth, e.clientWidth])`;
   check("paper cuts no table", ...(await none(cut)));
@@ -229,10 +232,10 @@ try {
     ...seen("Log.entryAdded").map((event) => event.params.entry.text),
   ];
   check("the console is empty", errors.length === 0, errors);
-  // A simulated colour blindness is a filter that the browser itself reads as data.
+  // Simulated colour blindness is a filter that the browser itself loads from a data URL.
   const requests = seen("Network.requestWillBeSent").map((event) => event.params.request.url).filter((url) => !url.startsWith("data:"));
-  check("nothing is fetched but the page", requests.length > 0 && requests.every((url) => url === address), requests);
-  finish(failures.length ? `${failures.length} checks` : undefined);
+  check("only the page is fetched", requests.length > 0 && requests.every((url) => url === address), requests);
+  finish(failures.length ? `${failures.length} checks failed` : undefined);
 } catch (error) {
   finish(error.stack);
 }

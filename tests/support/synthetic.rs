@@ -1,5 +1,5 @@
-//! Synthetic studies for the tests of the report: [`study`] has what every study has, [`rich`]
-//! every experiment, [`large`] the size of a real one. Values are invented; only the statistics of
+//! Synthetic studies for the tests of the report: [`study`] has the basics, [`rich`] every
+//! experiment, [`large`] the size of a real study. The values are invented; only the statistics of
 //! mixtures are computed from them.
 use std::collections::BTreeMap;
 use stockpot::analysis::*;
@@ -25,7 +25,8 @@ fn average(scores: &DomainScores, names: &[&str]) -> Score {
     Score { perplexity: mean(|s| s.perplexity), bits_per_byte: mean(|s| s.bits_per_byte), ..Default::default() }
 }
 
-/// Scores of one model: lower on its own members; on "weather" all alike; `noise` sets a proxy apart from SEQ.
+/// Scores of one model: lower on its own members, nearly equal on "weather". `noise` is a proxy's
+/// error.
 fn scores(members: &[usize], noise: f64, salt: usize) -> DomainScores {
     let mut scores = BTreeMap::new();
     for (d, name) in PARTITIONS.iter().chain(&OOD).enumerate() {
@@ -134,7 +135,7 @@ pub fn study() -> Report {
     }
 }
 
-/// Proxies that [`rich`] has beyond `study`, with how far each is from SEQ.
+/// The proxies that [`rich`] adds to those of `study`, each with its error.
 const MORE_PROXIES: [(&str, f64); 5] =
     [("micro", 1.5), ("macro_of_merges", 2.5), ("scaled", 0.4), ("law", 3.0), ("ridge", 4.0)];
 
@@ -158,7 +159,7 @@ fn with_fields(mut scores: DomainScores) -> DomainScores {
     scores
 }
 
-/// `study` with something in every field that the report has.
+/// `study` with content in every field of the report.
 pub fn rich() -> Report {
     let mut report = study();
     for domain in &mut report.domains {
@@ -195,7 +196,7 @@ pub fn rich() -> Report {
         trained_flops: 3.1e12,
         reused_scores: 420,
         made_scores: 60,
-        text: "The changed study trained 1 model and used 7 again, 89% of the FLOPs.".into(),
+        text: "The changed study trained 1 model and reused 7, 89% of the FLOPs.".into(),
     });
     report.trainings = trainings();
     report.cost.stages = ["seed", "modules", "seq", "scoring"]
@@ -232,7 +233,7 @@ fn noise() -> Vec<Noise> {
         } else {
             BTreeMap::from([("pearson_merged_across_repeats".into(), "not defined: modules were trained once".into())])
         },
-        text: "Repeats of one mixture differ by 0.21, mixtures by 0.93: no proxy can be expected above r = 0.975."
+        text: "Retraining moves perplexity by 0.21, mixtures differ by 0.93. Noise therefore caps r at about 0.975."
             .into(),
     };
     ["ood", "id", "law"].into_iter().enumerate().map(one).collect()
@@ -255,7 +256,7 @@ fn picking(group: &str, domain: &str) -> SelectionQuality {
         domain: domain.into(),
         rows: rows.map(|(by, share)| row(by, share)).collect(),
         warning: (domain == "id")
-            .then(|| "MIXING LAW picks worse than always taking the mixture of the most text.".into()),
+            .then(|| "MIXING LAW picks worse than always taking the mixture with the most text.".into()),
     }
 }
 
@@ -281,7 +282,7 @@ fn scan(domain: &str) -> ScaledScan {
         gain_low: Some(0.02),
         gain_high: Some(0.4),
         not_defined: BTreeMap::new(),
-        text: "Scaling helps: r rises by 0.210, and the interval of the gain lies above zero.".into(),
+        text: "Scaling helps here: r rises by 0.210, and the interval of the gain is above zero.".into(),
     }
 }
 

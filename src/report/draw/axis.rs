@@ -1,20 +1,20 @@
-//! Where an axis begins and ends, and its ticks with their labels.
+//! The range of an axis, and its ticks with their labels.
 
 use super::{Axis, AxisScale, LONGEST};
 
-/// From values to pixels: where an axis begins and ends, and its ticks.
+/// The range and ticks of an axis, which place its values.
 pub(super) struct Frame {
     log: bool,
-    /// Ends of the axis, logarithms where `log`.
+    /// The left or lower end; its logarithm if `log`.
     pub low: f64,
-    /// The right or upper end; less than `low` where an axis of names runs down.
+    /// The right or upper end; less than `low` for an axis of names, which runs downwards.
     pub high: f64,
     /// Value and label of each tick.
     pub ticks: Vec<(f64, String)>,
 }
 
 impl Frame {
-    /// The frame that shows all of `values`; names have one that depends on their number alone.
+    /// The frame that shows all of `values`; that of names depends only on their number.
     pub fn of(axis: &Axis, values: &[f64]) -> Frame {
         match &axis.scale {
             AxisScale::Names(names) => Frame {
@@ -36,7 +36,7 @@ impl Frame {
         }
     }
 
-    /// 0 at the low end, 1 at the high one.
+    /// The position of a value: 0 at the low end, 1 at the high end.
     pub fn share(&self, value: f64) -> f64 {
         let value = if self.log { value.log10() } else { value };
         (value - self.low) / (self.high - self.low)
@@ -47,14 +47,16 @@ fn range(values: &[f64]) -> (f64, f64) {
     values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &v| (low.min(v), high.max(v)))
 }
 
-/// The values' range with 6% on each side; never so narrow that neighbouring ticks would be the same number.
+/// The values' range plus 6% on each side; wide enough that neighbouring ticks have different
+/// labels.
 fn padded(values: &[f64]) -> (f64, f64) {
     let (low, high) = range(values);
     let pad = (0.06 * (high - low)).max(1e-4 * low.abs().max(high.abs())).max(1e-9);
     (low - pad, high + pad)
 }
 
-/// At most seven, at 1, 2 or 5 times a power of ten, with the decimals that tell them apart.
+/// At most seven ticks, at steps of 1, 2 or 5 times a power of ten, with enough decimals to
+/// distinguish them.
 fn ticks(low: f64, high: f64, percent: bool) -> Vec<(f64, String)> {
     let rough = (high - low) / 7.0;
     let power = 10f64.powf(rough.log10().floor());
@@ -67,7 +69,7 @@ fn ticks(low: f64, high: f64, percent: bool) -> Vec<(f64, String)> {
         v => format!("{:.*}", decimals(step), v),
     };
     let values = (0..12).map(|i| (first + f64::from(i)) * step).take_while(|v| *v <= high);
-    // Without a minus sign before zero.
+    // No minus sign before zero.
     values.map(|v| if v.abs() < step * 1e-6 { 0.0 } else { v }).map(|v| (v, label(v))).collect()
 }
 
@@ -85,7 +87,8 @@ fn decades(low: i64, high: i64) -> Vec<(f64, String)> {
     (low..=high).step_by(step).map(|e| (10f64.powi(e as i32), raised(e))).collect()
 }
 
-/// A name of any length in `longest` letters, cut in its middle: names of a kind often begin alike, or end alike.
+/// The name in at most `longest` letters, cut in the middle because related names often share their
+/// start or end.
 pub(super) fn short(name: &str, longest: usize) -> String {
     let letters: Vec<char> = name.chars().collect();
     if letters.len() <= longest {

@@ -37,7 +37,8 @@ fn html_escapes_names_and_fetches_nothing() {
 #[test]
 fn html_draws_a_point_per_mixture_and_a_panel_per_proxy() {
     let html = study().to_html();
-    // Of pairs, triples and all the averages, of the first two each of 11 domains, too; and r by domain of all three.
+    // Panels of the averages of pairs, triples and all, and of 11 domains of pairs and triples; and
+    // r by domain of all three.
     let panels = |group: &str| {
         html.matches(&format!("<p>{group}: r = ")).count() + html.matches(&format!("<p>{group}: r not")).count()
     };
@@ -50,9 +51,9 @@ fn html_draws_a_point_per_mixture_and_a_panel_per_proxy() {
     assert!(html.contains("<title>chemistry+law: MERGED "));
 }
 
-/// Every section stands, and every clock value in one element alone.
+/// Every section is on the page, and all measured times are in one element.
 #[test]
-fn every_experiment_has_its_place() {
+fn every_experiment_has_a_section() {
     let report = rich();
     let html = report.to_html();
     let ids =
@@ -71,9 +72,12 @@ fn every_experiment_has_its_place() {
         "each subset, 2ⁿ",
         "The small model has 1,234,567 parameters, the larger one 9,876,543.",
         "A dash in OOD average: not defined: modules were trained once.",
-        "law: 2 held-out documents are not scored, since training text that was there before has theirs.",
+        "law: 2 held-out documents are not scored because earlier training text contains them.",
     ] {
         assert!(html.contains(words), "{words}");
+    }
+    for term in ["SEQ", "MERGED", "IND", "ID, OOD", "perplexity", "regret"] {
+        assert_eq!(html.matches(&format!("<dt>{term}</dt><dd>")).count(), 1, "{term} in the glossary");
     }
     assert!(html.find("class=\"answer\"") < html.find("<section"), "the answer comes first");
     let cut = |html: &str| {
@@ -83,17 +87,18 @@ fn every_experiment_has_its_place() {
     };
     let (clock, without) = cut(&html).unwrap();
     assert!(clock.contains("48.7 min") && clock.contains("2.9 h"));
-    assert_eq!(without, Report { spent: None, ..report.clone() }.to_html(), "a clock outside of its section");
+    assert_eq!(without, Report { spent: None, ..report.clone() }.to_html(), "a measured time outside of its section");
     assert!(cut(&Report { spent: None, ..report }.to_html()).is_none());
 }
 
 #[test]
-fn a_large_study_stays_a_page() {
+fn page_of_a_large_study_is_limited() {
     let html = large().to_html();
     assert!(html.len() < 3_000_000, "{} bytes", html.len());
     assert!(html.matches("<svg ").count() > 200);
     assert!(!html.contains("to keep the page small"));
-    // Ten times as many mixtures: fewer proxies are drawn for single domains, and that is said.
+    // With ten times as many mixtures, fewer proxies are drawn for single domains, and the page
+    // says so.
     let mut report = large();
     report.mixtures = (0..10).flat_map(|_| report.mixtures.clone()).collect();
     let html = report.to_html();

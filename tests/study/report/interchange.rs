@@ -1,7 +1,6 @@
-//! The report's scores in the forms of RegMix and Olmix: equal to the files in
-//! tests/fixtures/interchange, which those tools' own readers read once. What they read is in
-//! `read.json` beside the files, made by the `read.py` there, and is compared with the numbers that
-//! went in.
+//! The report's scores as RegMix and Olmix files: equal to the files in tests/fixtures/interchange,
+//! which those tools' own readers read once. `read.json` beside the files, made by the `read.py`
+//! there, has the values that they read; these are compared with the original numbers.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -10,7 +9,8 @@ use std::path::{Path, PathBuf};
 use stockpot::analysis::*;
 use tempfile::TempDir;
 
-/// In the study's order, which is not that of the names; one is a column of Olmix's own, one needs quotes.
+/// In the study's order, which is not alphabetical; one is a reserved column of Olmix, one needs
+/// quotes.
 const PARTITIONS: [&str; 4] = ["law", "s2orc, \"bio\"", "index", "code"];
 
 pub fn score(perplexity: f64, tokens: u64) -> Score {
@@ -19,7 +19,7 @@ pub fn score(perplexity: f64, tokens: u64) -> Score {
     Score { nats: Some(nats), tokens: Some(tokens), bytes: Some(4 * tokens), perplexity, bits_per_byte }
 }
 
-/// A score on each domain (two partitions and "web"), and the average "ood", the mean of one.
+/// A score on each domain (two partitions and "web"), and the average "ood" over one domain.
 pub fn scores(base: f64) -> DomainScores {
     let domains = [("law", 0.25), ("code", 1.5), ("web", 3.125)];
     let mut scores: DomainScores = domains
@@ -38,7 +38,7 @@ fn weights(pairs: &[(usize, f64)]) -> BTreeMap<String, f64> {
 fn mixture(id: &str, members: &[(usize, f64)], seq: Option<f64>, merged: f64) -> MixtureInfo {
     let mut by_model =
         BTreeMap::from([("merged".to_string(), scores(merged)), ("ind".to_string(), scores(merged + 1.0))]);
-    // As a mean of scores has it: no sums.
+    // No sums, as in a mean of scores.
     for score in by_model.get_mut("ind").unwrap().values_mut() {
         (score.nats, score.tokens, score.bytes) = (None, None, None);
     }
@@ -52,7 +52,7 @@ fn mixture(id: &str, members: &[(usize, f64)], seq: Option<f64>, merged: f64) ->
     }
 }
 
-/// Four mixtures, the second of which was not trained, and one sample.
+/// Four mixtures, of which the second was not trained, and one sample.
 pub fn report() -> Report {
     let kinds = [("law", DomainKind::Id), ("code", DomainKind::Id), ("web", DomainKind::Ood)];
     let domain = |(name, kind): (&str, DomainKind)| DomainInfo {
@@ -82,7 +82,7 @@ pub fn fixtures(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// The files, as text, that `dir` holds.
+/// The files in `dir`, as text.
 fn files_in(dir: &Path) -> BTreeMap<String, String> {
     let entry = |e: std::io::Result<fs::DirEntry>| {
         let e = e.unwrap();
@@ -91,7 +91,7 @@ fn files_in(dir: &Path) -> BTreeMap<String, String> {
     fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())).map(entry).collect()
 }
 
-/// To make the fixtures anew: copy `target/tmp/interchange/*`, then run read.py.
+/// To regenerate the fixtures, copy `target/tmp/interchange/*`, then run read.py.
 fn write(report: &Report) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interchange");
     report.write(&dir).unwrap();
@@ -107,14 +107,14 @@ fn numbers(value: &Value) -> Vec<Vec<f64>> {
 }
 
 #[test]
-fn the_files_are_those_that_the_tools_read() {
+fn files_equal_those_that_the_tools_read() {
     let dir = write(&report());
     for tool in ["regmix", "olmix"] {
         assert_eq!(files_in(&dir.join(tool)), files_in(&fixtures("interchange").join(tool)), "{tool}");
     }
 }
 
-/// read.json: each pair of files by the steps of RegMix's notebook.
+/// read.json has each pair of files, read by the steps of RegMix's notebook.
 #[test]
 fn regmix_reads_weights_and_losses_row_by_row() {
     let read = &read_json("interchange")["regmix"];
@@ -151,7 +151,7 @@ fn regmix_reads_weights_and_losses_row_by_row() {
     assert_eq!(read["merged_val_loss.csv"]["index"], serde_json::json!([1, 2, 3, 4, 5]));
 }
 
-/// read.json: what `load_from_csv` of Olmix gave for ratios.csv with each file of metrics.
+/// read.json has the results of Olmix's `load_from_csv` for ratios.csv with each file of metrics.
 #[test]
 fn olmix_joins_ratios_and_metrics_by_run() {
     let read = &read_json("interchange")["olmix"];
@@ -198,7 +198,7 @@ fn rows_without_a_finite_score_and_models_without_rows_are_left_out() {
     assert_eq!(lines(&changed.to_regmix(), "val_loss.csv"), None);
     assert_eq!(lines(&changed.to_olmix(), "metrics.csv"), None);
 
-    // What an earlier report wrote does not stay.
+    // Files of an earlier report are removed.
     let dir = TempDir::new().unwrap();
     report().write(dir.path()).unwrap();
     assert!(dir.path().join("regmix/val_loss.csv").exists());

@@ -1,4 +1,4 @@
-//! src/report: report.json, report.html, scores.csv and the text of synthetic studies
+//! src/report: report.json, report.html, scores.csv and terminal text of synthetic studies
 //! (tests/support/synthetic.rs): field names, numbers, words, escapes.
 
 mod browser;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use stockpot::analysis::*;
 
-/// All texts of a report, each with its name.
+/// All text forms of a report, each with its name.
 fn forms(report: &Report) -> [(&'static str, String); 4] {
     [
         ("report.json", report.to_json()),
@@ -35,7 +35,7 @@ fn assert_no_nan(report: &Report) {
 
 #[test]
 fn writes_three_files_twice_the_same() {
-    // Kept under target/tmp, to be looked at.
+    // Kept under target/tmp for inspection.
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("report");
     study().write(&dir).unwrap();
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
@@ -85,9 +85,9 @@ fn json_has_the_fields_of_the_design() {
     has(&json["cost"], &["modular_flops", "naive_flops"]);
 }
 
-/// Untrained, constant and diverged: words and nulls, never NaN.
+/// Untrained, constant and diverged scores give words and nulls, never NaN.
 #[test]
-fn what_is_not_defined_is_said_in_words() {
+fn undefined_statistics_have_reasons() {
     let mut report = study();
     for m in &mut report.mixtures {
         m.group = "pairs".into();

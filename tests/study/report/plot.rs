@@ -18,19 +18,19 @@ fn standalone_plot_is_one_svg() {
     assert_eq!(svg.matches("<svg ").count(), svg.matches("</svg>").count());
 }
 
-/// Charts as files, and the hours beside them; equal bytes when written again, on one thread.
+/// Charts and cost.json are written as files; writing again on one thread gives equal bytes.
 #[test]
 fn plots_are_files() {
     let dirs = ["plots-1", "plots-2"].map(|name| Path::new(env!("CARGO_TARGET_TMPDIR")).join(name));
     let report = rich();
-    // What an earlier report left is replaced.
+    // Plots of an earlier report are removed.
     let stale = dirs[0].join("plots/stale.svg");
     std::fs::create_dir_all(dirs[0].join("plots")).unwrap();
     std::fs::write(&stale, "").unwrap();
     let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     report.write(&dirs[0]).unwrap();
     one.install(|| report.write(&dirs[1])).unwrap();
-    assert!(!stale.exists(), "a plot of an earlier report stays");
+    assert!(!stale.exists(), "a plot of an earlier report remains");
     let cost: Value = serde_json::from_str(&std::fs::read_to_string(dirs[0].join("cost.json")).unwrap()).unwrap();
     assert_eq!((&cost["naive_hours"], &cost["stages"][0]["stage"]), (&2.917.into(), &"seed".into()));
     let mut seen = 0;
@@ -48,7 +48,7 @@ fn plots_are_files() {
     assert!(seen > 100, "{seen}");
 }
 
-/// One mixture, empty lists, values that are not finite, long names: no panic, nothing that is no number.
+/// One mixture, empty lists, values that are not finite, long names: no panic, no NaN or infinity.
 #[test]
 fn odd_values_are_drawn_or_left_out() {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("odd");

@@ -1,6 +1,6 @@
 //! Training metrics for TensorBoard: equal to the file in tests/fixtures/tensorboard, which
-//! TensorBoard's own reader read once. What it read is in `read.json` beside it, made by the
-//! `read.py` there, and is compared with the numbers that went in.
+//! TensorBoard's own reader read once. `read.json` beside it, made by the `read.py` there, has the
+//! values that it read; these are compared with the original numbers.
 
 use super::interchange::{fixtures, read_json};
 use std::fs;
@@ -9,7 +9,7 @@ use stockpot::engine::train::Metrics;
 use stockpot::report::tensorboard;
 use tempfile::TempDir;
 
-/// Among them 0, numbers that f32 rounds, and a gradient that was not finite.
+/// Metrics that include 0, numbers that f32 rounds, and a gradient norm that is not finite.
 fn metrics() -> Vec<Metrics> {
     let row = |step: u64, loss: f64, learning_rate: f64, grad_norm: f32| Metrics {
         step,
@@ -37,7 +37,8 @@ fn tensorboard_reads_the_metrics() {
     fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("events.out.tfevents.0.stockpot"), &bytes).unwrap();
     assert!(bytes == fs::read(fixtures("tensorboard/events.out.tfevents.0.stockpot")).unwrap(), "the bytes changed");
 
-    // What TensorBoard read of these bytes: tag -> [[wall time, step, value], ...]; a value that JSON has not, as text.
+    // TensorBoard's reading: tag -> [[wall time, step, value], ...]; values that JSON cannot
+    // express are text.
     let read = read_json("tensorboard");
     let tags: Vec<&String> = read["scalars"].as_object().unwrap().keys().collect();
     assert_eq!(tags, ["grad_norm", "learning_rate", "loss"]);
