@@ -16,7 +16,7 @@ const LETTER: f64 = 12.0;
 /// A little more than the mean width of a letter.
 const LETTER_WIDTH: f64 = 6.9;
 const HEIGHT: f64 = 300.0;
-/// Height of a row where the upright axis has names.
+/// Height of a row where the vertical axis has names.
 const ROW: f64 = 28.0;
 const LEGEND_ROW: f64 = 18.0;
 /// The most letters of a name on an axis, and in a legend, where each line has at least one name.
