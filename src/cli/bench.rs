@@ -9,7 +9,7 @@ use clap::Args;
 /// Arguments of `bench`.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// What to time; everything unless given
+    /// What to time [default: everything]
     #[arg(value_enum)]
     subjects: Vec<BenchSubject>,
     /// Print JSON
@@ -20,7 +20,8 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// Times the subjects: rows to stderr as they come, all of them to stdout.
+    /// Times the subjects. Rows go to stderr as they are measured, all of them to stdout at the
+    /// end.
     pub fn run(&self) -> Result<()> {
         let subjects = if self.subjects.is_empty() { &BenchSubject::ALL[..] } else { &self.subjects };
         let mut device = self.device.spec()?.open()?;

@@ -1,4 +1,4 @@
-//! `doctor`: what this machine can compute on, what is missing and how to get it.
+//! `doctor`: this machine's devices, what is missing and how to get it.
 
 use crate::engine::device::{Device, cuda, nvrtc};
 use crate::engine::ops::matmul_rate;
@@ -19,29 +19,29 @@ pub struct DoctorArgs {
 struct Findings {
     version: &'static str,
     threads: usize,
-    /// Widest vector instructions that the CPU device uses.
+    /// The widest vector instructions that the CPU device uses.
     vectors: &'static str,
-    /// Measured now: a 1024^3 product in f32.
+    /// A 1024^3 product in f32, measured now.
     matmul_gflops: f64,
     cuda: CudaReport,
 }
 
 #[derive(Serialize)]
 struct CudaReport {
-    /// Whether `--device cuda` computes on every GPU listed.
+    /// Whether `--device cuda` works on every GPU listed.
     ready: bool,
-    /// The CUDA release that the driver is made for.
+    /// The driver's CUDA release.
     driver: Option<String>,
     devices: Vec<GpuReport>,
     nvrtc: Option<Library>,
-    /// Where compiled kernels are kept.
+    /// The directory that caches compiled kernels.
     cache: Option<String>,
     missing: Vec<MissingReport>,
 }
 
 #[derive(Serialize)]
 struct GpuReport {
-    /// As `--device` takes it.
+    /// Its value for `--device`.
     device: String,
     name: String,
     compute_capability: String,
@@ -61,8 +61,8 @@ struct MissingReport {
 }
 
 impl DoctorArgs {
-    /// Measures the CPU, looks for GPUs, and prints both; what is missing is a finding, not an
-    /// error. `threads` are those of the CPU device.
+    /// Measures the CPU, looks for GPUs and prints both. A missing driver or library is a finding,
+    /// not an error. `threads` is the CPU device's.
     pub fn run(&self, threads: usize) -> Result<()> {
         let findings = Findings {
             version: env!("CARGO_PKG_VERSION"),
@@ -133,7 +133,7 @@ fn vectors() -> &'static str {
     match (is_x86_feature_detected!("avx512f"), is_x86_feature_detected!("avx2")) {
         (true, _) => "AVX-512",
         (false, true) => "AVX2",
-        (false, false) => "SSE2 (slow: AVX2 or AVX-512 is what the CPU device is written for)",
+        (false, false) => "SSE2 (slow: the CPU device is written for AVX2 and AVX-512)",
     }
 }
 

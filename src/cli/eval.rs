@@ -22,15 +22,16 @@ pub struct EvalArgs {
         conflicts_with_all = ["merge", "partition"]
     )]
     checkpoint: Option<PathBuf>,
-    /// Score the average of these instead, merged in memory: CKPT=WEIGHT,..., or CKPT,... and --weights
+    /// Score a merge of these checkpoints, made in memory: CKPT=WEIGHT,..., or CKPT,... with
+    /// --weights
     #[arg(long, value_name = "CKPT=WEIGHT,...", value_delimiter = ',', conflicts_with = "partition")]
     merge: Option<Vec<String>>,
     #[command(flatten)]
     weights: WeightArgs,
-    /// A domain's name and its documents; can be given many times, and many patterns can follow
+    /// A domain and its documents, such as law=law.jsonl; repeatable, and more patterns may follow
     #[arg(long, value_name = "NAME=FILES", required = true, num_args = 1..)]
     data: Vec<String>,
-    /// Shorter windows than the model's context
+    /// Tokens per window [default: the model's context, which is also the maximum]
     #[arg(long, value_name = "TOKENS")]
     context: Option<usize>,
     /// Print JSON
@@ -43,7 +44,7 @@ pub struct EvalArgs {
 #[derive(Serialize)]
 struct EvalOutput {
     model: String,
-    /// Of a merge
+    /// Weights of the merge, if a merge was scored.
     #[serde(skip_serializing_if = "Option::is_none")]
     merge: Option<Weights>,
     domains: Vec<EvalDomain>,
@@ -60,10 +61,10 @@ struct EvalDomain {
 }
 
 impl EvalArgs {
-    /// Scores the checkpoint or the merge on each domain, and prints each score as it comes, or
-    /// JSON at the end.
+    /// Scores the checkpoint or the merge on each domain. Prints a row as soon as a domain is
+    /// scored, or JSON at the end.
     pub fn run(&self) -> Result<()> {
-        let place = self.device.spec()?;
+        let spec = self.device.spec()?;
         let (weights, name) = self.merged()?;
         let (pool, sums) = merge::Pool::of_sums(&[weights.terms()])?;
         let mut config = pool.config().clone();
@@ -80,10 +81,10 @@ impl EvalArgs {
                 .at(first)
                 .expected(format!("at most {}", config.vocabulary))
                 .got(tokenizer.vocabulary().to_string())
-                .fix("take the tokenizer.json that belongs to the weights"));
+                .fix("use the tokenizer.json that belongs to these weights"));
         }
         let domains = self.domains()?;
-        let mut scorer = Scorer::new(&place, &config, Some((&pool, &sums)))?;
+        let mut scorer = Scorer::new(&spec, &config, Some((&pool, &sums)))?;
         scorer.load_merge(0)?;
         let progress = Progress::new();
         let merge = self.checkpoint.is_none().then_some(weights);
@@ -111,11 +112,11 @@ impl EvalArgs {
         super::print(self.json, &scores, || scores.last_row())
     }
 
-    /// What is scored, one checkpoint of weight 1 or a merge, and its name.
+    /// Weights and name of the model to score: one checkpoint of weight 1, or a merge.
     fn merged(&self) -> Result<(Weights, String)> {
         if let Some(directory) = &self.checkpoint {
             if let Some(option) = self.weights.given() {
-                return Err(Error::usage(format!("{option} is about a merge"))
+                return Err(Error::usage(format!("{option} applies only to a merge"))
                     .expected("--merge CKPT,...")
                     .got("one checkpoint"));
             }
@@ -128,14 +129,14 @@ impl EvalArgs {
         Ok((self.weights.resolve(&checkpoints, weights)?, format!("merge of {}", named.join(","))))
     }
 
-    /// `NAME=FILES` begins a domain; a value without a name is one more pattern of it.
+    /// `NAME=FILES` starts a domain; a value without a name is another pattern of that domain.
     fn domains(&self) -> Result<Vec<(String, Vec<PathBuf>)>> {
         let mut domains: Vec<(String, Vec<PathBuf>)> = Vec::new();
         for text in &self.data {
             match (text.contains('='), domains.last_mut()) {
                 (false, Some((_, patterns))) => patterns.push(text.into()),
                 _ => {
-                    let (name, pattern) = split_once(text, "NAME=FILES")?;
+                    let (name, pattern) = split_once(text, "NAME=FILES", "--data law=x.jsonl")?;
                     domains.push((name, vec![pattern.into()]));
                 }
             }
@@ -144,7 +145,7 @@ impl EvalArgs {
     }
 }
 
-/// `CKPT=WEIGHT` each, or `CKPT` each.
+/// Parses values that are all `CKPT=WEIGHT` or all `CKPT`.
 fn members(texts: &[String]) -> Result<(Vec<PathBuf>, Option<Vec<f64>>)> {
     let weighted: Vec<Option<(PathBuf, f64)>> = texts.iter().map(|text| weighted(text)).collect();
     let Some(first) = weighted.iter().position(Option::is_some) else {
@@ -153,11 +154,11 @@ fn members(texts: &[String]) -> Result<(Vec<PathBuf>, Option<Vec<f64>>)> {
     match weighted.iter().position(Option::is_none) {
         None => Ok(weighted.into_iter().flatten().unzip()).map(|(paths, weights)| (paths, Some(weights))),
         Some(i) => Err(Error::usage(format!("`{}` is not CKPT=WEIGHT", texts[i]))
-            .expected(format!("a weight, as `{}` has, or --weights for all", texts[first]))),
+            .expected(format!("a weight for every checkpoint, as in `{}`, or --weights", texts[first]))),
     }
 }
 
-/// `CKPT=WEIGHT`; the path may hold `=` itself.
+/// Parses `CKPT=WEIGHT`; the path may contain `=`.
 fn weighted(text: &str) -> Option<(PathBuf, f64)> {
     let (path, weight) = text.rsplit_once('=').filter(|(path, _)| !path.is_empty())?;
     Some((path.into(), weight.trim().parse().ok()?))
@@ -185,7 +186,7 @@ impl EvalDomain {
     }
 }
 
-/// A shard in a directory of its own that goes when it is dropped.
+/// A shard in a temporary directory, which is removed on drop.
 struct TokenScratch {
     shard: Shard,
     directory: PathBuf,
@@ -208,7 +209,7 @@ impl TokenScratch {
 
 impl Drop for TokenScratch {
     fn drop(&mut self) {
-        // Left-over scratch is no reason to fail.
+        // A left-over temporary directory is not worth an error.
         let _ = files::remove_directory(&self.directory);
     }
 }

@@ -1,5 +1,5 @@
-//! `merge`: several checkpoints averaged into a new one, or several averages at once; and the arguments about weights,
-//! which `eval --merge` takes too.
+//! `merge`: averages checkpoints into a new one, or makes several averages in one pass. Also the
+//! arguments for weights, which `eval --merge` shares.
 
 use crate::engine::checkpoint::StorageDType;
 use crate::engine::merge::{self, MergePartition, MergeReport, Recipe, Scaled, Scheme, Weights};
@@ -13,15 +13,17 @@ use std::time::{Duration, Instant};
 /// Arguments of `merge`.
 #[derive(Args)]
 pub struct MergeArgs {
-    /// Checkpoint directories; or mergekit's `linear` recipes (.yaml), of which several are merged in one pass
+    /// Checkpoint directories, or mergekit `linear` recipes (.yaml); several recipes are merged in
+    /// one pass
     #[arg(required_unless_present = "partition", conflicts_with = "partition", value_name = "CKPT|RECIPE.yaml")]
     inputs: Vec<PathBuf>,
-    /// The new checkpoint; of several recipes a directory that gets one for each, named as the recipe
+    /// The new checkpoint; with several recipes, a directory for one checkpoint per recipe, named
+    /// after it
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
     weights: WeightArgs,
-    /// f32, bf16 or f16; what the checkpoints have, where they agree, unless given
+    /// f32, bf16 or f16 [default: the checkpoints' dtype, if they agree]
     #[arg(long)]
     dtype: Option<String>,
     /// Print JSON
@@ -29,49 +31,50 @@ pub struct MergeArgs {
     json: bool,
 }
 
-/// How much each checkpoint of a merge counts.
+/// Weights of a merge's checkpoints.
 #[derive(Args)]
 pub(super) struct WeightArgs {
-    /// uniform; tokens: by what each was trained on; units: by base units; or one number each, such as 0.5,0.3,0.2
+    /// uniform; tokens (that each was trained on); units (base units); or one number each:
+    /// 0.5,0.3,0.2
     #[arg(long, value_name = "HOW", allow_hyphen_values = true)]
     weights: Option<String>,
-    /// Divide the numbers by their sum
+    /// Divide the weights by their sum
     #[arg(long)]
     normalize: bool,
-    /// A partition whose base units have a module each; these share its weight. Can be given many times
+    /// A partition with one module per base unit, which share its weight; repeatable
     #[arg(long, value_name = "NAME=CKPT,...")]
     partition: Vec<String>,
     /// Scale the merge away from this seed model: seed + lambda (average - seed)
     #[arg(long, value_name = "CKPT", requires = "lambda")]
     seed: Option<PathBuf>,
-    /// 0: the seed; 1: the average; more: beyond it
+    /// 0 is the seed, 1 the average; larger values extrapolate
     #[arg(long, value_name = "L", requires = "seed", allow_hyphen_values = true)]
     lambda: Option<f64>,
 }
 
 impl WeightArgs {
-    /// Weights of the checkpoints, or of the partitions where these were given. `beside` are weights that were given
-    /// with the checkpoints.
-    pub(super) fn resolve(&self, checkpoints: &[PathBuf], beside: Option<Vec<f64>>) -> Result<Weights> {
+    /// Weights of the checkpoints, or of the partitions if there are any. `inline` weights are
+    /// those given with the checkpoints.
+    pub(super) fn resolve(&self, checkpoints: &[PathBuf], inline: Option<Vec<f64>>) -> Result<Weights> {
         let partitions = match &self.partition[..] {
             [] => checkpoints.iter().map(|path| MergePartition::of_one(path)).collect(),
             named => named.iter().map(|text| partition(text)).collect::<Result<Vec<_>>>()?,
         };
-        let scheme = match (&self.weights, beside) {
+        let scheme = match (&self.weights, inline) {
             (None, None) => Scheme::Uniform,
             (None, Some(weights)) => Scheme::Given(weights),
             (Some(text), None) => scheme(text)?,
             (Some(text), Some(_)) => {
                 return Err(Error::usage("weights are given twice")
                     .expected("--weights, or --merge CKPT=WEIGHT,...")
-                    .got(format!("--weights {text} beside --merge CKPT=WEIGHT")));
+                    .got(format!("--weights {text} and --merge CKPT=WEIGHT")));
             }
         };
         let scaled = self.seed.clone().zip(self.lambda).map(|(seed, lambda)| Scaled { seed, lambda });
         Weights::new(&partitions, &scheme, self.normalize, scaled)
     }
 
-    /// The option that was given, if any was.
+    /// The first of these options that was given.
     pub(super) fn given(&self) -> Option<&'static str> {
         let given = [
             ("--weights", self.weights.is_some()),
@@ -97,7 +100,7 @@ fn scheme(text: &str) -> Result<Scheme> {
                 n.trim().parse().map_err(|_| {
                     Error::usage(format!("--weights {text} is unknown"))
                         .expected("uniform, tokens, units, or numbers such as 0.5,0.3,0.2")
-                        .got(format!("`{n}`, which is no number"))
+                        .got(format!("`{n}`, which is not a number"))
                 })
             };
             Ok(Scheme::Given(numbers.split(',').map(number).collect::<Result<_>>()?))
@@ -106,14 +109,14 @@ fn scheme(text: &str) -> Result<Scheme> {
 }
 
 fn partition(text: &str) -> Result<MergePartition> {
-    let (name, modules) = super::split_once(text, "NAME=CKPT,...")?;
+    let (name, modules) = super::split_once(text, "NAME=CKPT,...", "--partition law=runs/a,runs/b")?;
     if modules.split(',').any(str::is_empty) {
         return Err(Error::usage(format!("`{text}` is not NAME=CKPT,...")).expected("no empty path"));
     }
     Ok(MergePartition { name: Some(name), modules: modules.split(',').map(PathBuf::from).collect() })
 }
 
-/// One merge, as `--json` shows it.
+/// One merge in `--json`.
 #[derive(Serialize)]
 struct Written<'a> {
     out: &'a Path,
@@ -121,30 +124,30 @@ struct Written<'a> {
     report: &'a MergeReport,
 }
 
-/// Those of several recipes.
+/// The merges of several recipes in `--json`.
 #[derive(Serialize)]
 struct AllWritten<'a> {
     merges: &'a [Written<'a>],
-    /// In the one pass for all of them
+    /// Bytes read in the one pass for all merges.
     bytes_read: u64,
 }
 
 impl MergeArgs {
-    /// Writes the merges, in one pass over the checkpoints, and prints what was written.
+    /// Writes the merges in one pass over the checkpoints and prints what it wrote.
     pub fn run(&self) -> Result<()> {
         let merges = self.merges()?;
         let (progress, started) = (Progress::new(), Instant::now());
         let task = progress.task("merge", 100);
-        let tell = |done: u64, total: u64| {
-            // A merge that is over in a moment needs no bar.
+        let update = |done: u64, total: u64| {
+            // A quick merge needs no bar.
             if started.elapsed() > Duration::from_secs(1) {
                 task.update(100 * done / total.max(1), "% of the parameters");
             }
         };
         let is_new = !self.out.exists();
-        let pass = merge::write_merges(&merges, Some(&tell));
+        let pass = merge::write_merges(&merges, Some(&update));
         if pass.is_err() && is_new && merges.len() > 1 {
-            // Empty, as no merge was finished; what is not stays.
+            // Removes it only if it is empty, so a finished merge is kept.
             let _ = std::fs::remove_dir(&self.out);
         }
         let pass = pass?;
@@ -177,13 +180,15 @@ impl MergeArgs {
     fn recipes(&self) -> Result<Vec<merge::MergeJob>> {
         if let Some(option) = self.weights.given().or(self.dtype.as_ref().map(|_| "--dtype")) {
             return Err(Error::usage(format!("{option} cannot be given with a recipe"))
-                .fix("say it in the recipe: `weight` and `normalize` of `parameters`, `out_dtype`"));
+                .fix("set it in the recipe: `weight` and `normalize` under `parameters`, or `out_dtype`"));
         }
-        // A later merge into this directory would take those inside it away.
+        // A later merge into this directory would delete the merges inside it.
         if self.inputs.len() > 1 && self.out.join("merge.json").exists() {
-            return Err(Error::usage("this directory is a merge itself and cannot hold those of several recipes")
-                .at(&self.out)
-                .fix("choose another --out, or remove it first"));
+            return Err(Error::usage(
+                "this directory is itself a merge, so it cannot hold the merges of several recipes",
+            )
+            .at(&self.out)
+            .fix("choose another --out, or remove it first"));
         }
         let mut merges: Vec<merge::MergeJob> = Vec::new();
         for path in &self.inputs {

@@ -14,9 +14,9 @@ use crate::progress::say;
 use clap::{Args, Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "stockpot", version, about = "Which mixture of data partitions to train on")]
+#[command(name = "stockpot", version, about = "Find out which mixture of data partitions to train on")]
 struct Cli {
-    /// Threads of the CPU device; all of the machine's unless given. Results do not depend on it.
+    /// CPU threads [default: all]; does not change results
     #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     #[command(subcommand)]
@@ -25,25 +25,25 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a study, or go on with it: tokens, seed, modules, SEQ runs, merges, scores, report
+    /// Run or resume a study: tokens, seed, modules, SEQ runs, merges, scores, report
     Run(study::RunArgs),
-    /// What a study would train, merge and score, and what it costs
+    /// Show what a study would train, merge and score, and what that costs
     Plan(study::PlanArgs),
-    /// What of a study is done
+    /// Show how much of a study is done
     Status(study::ShowArgs),
-    /// Correlations of a finished study; writes report.html, report.json and scores.csv
+    /// Print a finished study's report; writes report.html, report.json and scores.csv
     Report(study::ShowArgs),
-    /// Write documents as a shard of tokens
+    /// Tokenize documents into a shard
     Tokenize(tokenize::TokenizeArgs),
     /// Train one model
     Train(train::TrainArgs),
     /// Average checkpoints into a new one
     Merge(merge::MergeArgs),
-    /// Perplexity of a checkpoint, or of a merge that is never written
+    /// Score a checkpoint, or a merge made in memory: perplexity and bits per byte
     Eval(eval::EvalArgs),
     /// Time kernels and whole steps
     Bench(bench::BenchArgs),
-    /// Devices of this machine, what is missing and how to get it
+    /// Show this machine's devices, what is missing and how to get it
     Doctor(doctor::DoctorArgs),
 }
 
@@ -56,7 +56,8 @@ pub(crate) struct DeviceArg {
 }
 
 impl DeviceArg {
-    /// Where that is; `auto` is the first GPU that can be used, else the CPU, and says which and why.
+    /// The device. `auto` is the first usable GPU, else the CPU; the choice is reported, with the
+    /// reason for the CPU.
     pub(crate) fn spec(&self) -> Result<DeviceSpec> {
         let cuda = |ordinal: usize| DeviceSpec::accelerator(move || Device::cuda(ordinal));
         let unknown =
@@ -65,12 +66,12 @@ impl DeviceArg {
             "cpu" => Ok(DeviceSpec::cpu()),
             "cuda" => cuda(0),
             "auto" => match cuda(0) {
-                Ok(place) => {
-                    say(&format!("device: {}", place.name()));
-                    Ok(place)
+                Ok(spec) => {
+                    say(&format!("device: {}", spec.name()));
+                    Ok(spec)
                 }
                 Err(why) => {
-                    say(&format!("device: the CPU ({})", why.summary()));
+                    say(&format!("device: the CPU; {}", why.summary()));
                     Ok(DeviceSpec::cpu())
                 }
             },
@@ -83,10 +84,11 @@ impl DeviceArg {
 }
 
 /// Parses the command line and runs its subcommand. The caller prints the error and sets the exit
-/// code, except that a command line which cannot be parsed, and `--help`, end the process here.
+/// code; `--help` and a command line that cannot be parsed end the process here.
 pub fn main() -> Result<()> {
-    // SAFETY: (1) SIG_IGN is a valid action for SIGXFSZ; (2) no other thread runs yet. A write beyond a limit on file
-    // sizes then fails as one to a full disk does, instead of ending the process without a word.
+    // SAFETY: (1) SIG_IGN is a valid action for SIGXFSZ; (2) no other thread runs yet. A write
+    // beyond the limit on file sizes then fails like a write to a full disk, instead of silently
+    // killing the process.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let cli = Cli::parse();
     let threads = match cli.threads {
@@ -103,7 +105,7 @@ pub fn main() -> Result<()> {
         Command::Plan(args) => args.run(),
         Command::Status(args) => args.status(),
         Command::Report(args) => args.report(),
-        // Inside the pool: an op that is called from outside pays for the way in, each time.
+        // Run inside the pool: every op called from outside would pay for entering it.
         Command::Tokenize(args) => rayon::scope(|_| args.run()),
         Command::Train(args) => rayon::scope(|_| args.run()),
         Command::Merge(args) => rayon::scope(|_| args.run()),
@@ -113,28 +115,31 @@ pub fn main() -> Result<()> {
     }
 }
 
-/// A result on stdout: as JSON, or as text.
+/// Prints a result to stdout as JSON or text.
 fn print(json: bool, value: &impl serde::Serialize, text: impl FnOnce() -> String) -> Result<()> {
     let text = if json { serde_json::to_string_pretty(value).expect("results are plain structs") } else { text() };
     print_now(text.trim_end_matches('\n'))
 }
 
-/// A part of a result on stdout, there for a reader at once.
+/// Prints part of a result to stdout and flushes it, so a reader sees it at once.
 fn print_now(text: &str) -> Result<()> {
     use std::io::Write;
     let mut stdout = std::io::stdout();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        // A reader that stopped reading (as `head` does) has what it wanted.
+        // A reader that closes the pipe early (such as `head`) is not an error.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(e) => Err(Error::io("write to", "stdout", &e)),
         Ok(()) => Ok(()),
     }
 }
 
-/// `NAME=VALUE`, split at the first `=`.
-fn split_once(text: &str, what: &str) -> Result<(String, String)> {
+/// Splits `NAME=VALUE` at the first `=`; the error names the expected form and an example of it.
+fn split_once(text: &str, form: &str, example: &str) -> Result<(String, String)> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.into(), value.into())),
-        _ => Err(Error::usage(format!("`{text}` is not {what}"))),
+        _ => {
+            Err(Error::usage(format!("`{text}` is not {form}"))
+                .expected(format!("a name and paths, such as {example}")))
+        }
     }
 }

@@ -13,7 +13,7 @@ struct StudyArgs {
     /// The study file
     #[arg(value_name = "STUDY.toml")]
     study: PathBuf,
-    /// Where results go; the study's `out`, or runs/<name>, unless given
+    /// Directory for results [default: the study's `out`, or runs/<name>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print JSON
@@ -37,14 +37,14 @@ pub struct RunArgs {
     common: StudyArgs,
     #[command(flatten)]
     device: DeviceArg,
-    /// The last phase to do
+    /// The last phase to run
     #[arg(long, value_enum, default_value = "report")]
     until: Phase,
 }
 
 impl RunArgs {
-    /// Does what is missing up to `--until`, and prints the report where that was reached.
-    /// `threads` are those of the CPU device, shared out among workers.
+    /// Runs everything missing up to `--until`, and prints the report if that is reached. `threads`
+    /// of the CPU are divided among the workers.
     pub fn run(&self, threads: usize) -> Result<()> {
         let (study, out) = self.common.read()?;
         let settings = files::read_to_string(&self.common.study)?;
@@ -70,14 +70,14 @@ pub struct PlanArgs {
 }
 
 impl PlanArgs {
-    /// Prints the plan; reads none of the study's text.
+    /// Prints the plan without reading any of the study's text.
     pub fn run(&self) -> Result<()> {
         let plan = study::Plan::new(&self.common.read()?.0)?;
         super::print(self.common.json, &plan, || plan.to_string())
     }
 }
 
-/// Arguments of `status` and of `report`, which compute no model.
+/// Arguments of `status` and `report`, which run no model.
 #[derive(Args)]
 pub struct ShowArgs {
     #[command(flatten)]
@@ -85,14 +85,14 @@ pub struct ShowArgs {
 }
 
 impl ShowArgs {
-    /// Prints what of the study is done.
+    /// Prints how much of the study is done.
     pub fn status(&self) -> Result<()> {
         let (study, out) = self.common.read()?;
         let status = study::Status::new(&study, study::Store { root: out })?;
         super::print(self.common.json, &status, || status.to_string())
     }
 
-    /// Makes the report from the scores, writes and prints it; an error where a score is missing.
+    /// Makes the report from the scores, writes it and prints it. A missing score is an error.
     pub fn report(&self) -> Result<()> {
         let (study, out) = self.common.read()?;
         let settings = files::read_to_string(&self.common.study)?;

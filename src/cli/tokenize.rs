@@ -12,9 +12,10 @@ pub struct TokenizeArgs {
     /// Files, directories or patterns of .jsonl, .jsonl.gz, .jsonl.zst and .txt
     #[arg(required = true)]
     files: Vec<PathBuf>,
+    /// The tokenizer's file
     #[arg(long, value_name = "tokenizer.json")]
     tokenizer: PathBuf,
-    /// The shard's directory
+    /// Directory of the new shard
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Print JSON
@@ -43,7 +44,7 @@ impl TokenizeArgs {
         super::print(self.json, info, || {
             let per_token = info.bytes as f64 / info.tokens as f64;
             format!(
-                "{} documents, {} tokens, {} bytes, {per_token:.2} bytes a token",
+                "{} documents, {} tokens, {} bytes, {per_token:.2} bytes per token",
                 info.documents, info.tokens, info.bytes
             )
         })

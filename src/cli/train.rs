@@ -20,13 +20,13 @@ use std::sync::Arc;
 /// Arguments of `train`.
 #[derive(Args)]
 pub struct TrainArgs {
-    /// What to train, on what, and how
+    /// Settings: the model, its documents and its training
     #[arg(long, value_name = "TRAIN.toml")]
     config: PathBuf,
-    /// Start from this checkpoint: its weights, and its optimizer state if it has one
+    /// Start from this checkpoint's weights, and its optimizer state if it has one
     #[arg(long, value_name = "DIR")]
     init: Option<PathBuf>,
-    /// The finished checkpoint; a run that was stopped goes on from DIR.partial
+    /// The finished checkpoint; an interrupted run resumes from DIR.partial
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]
@@ -37,17 +37,17 @@ pub struct TrainArgs {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TrainFile {
-    /// Documents to train on; from the file's directory.
+    /// Documents to train on; paths are relative to this file's directory.
     #[serde(default)]
     files: Vec<PathBuf>,
-    /// Or shards that `stockpot tokenize` wrote, of which each gives windows in proportion to its size.
+    /// Or shards written by `stockpot tokenize`; each gives windows in proportion to its size.
     #[serde(default)]
     shards: Vec<PathBuf>,
-    /// Not needed with --init, which brings its own.
+    /// Not needed with --init, which has its own.
     tokenizer: Option<PathBuf>,
     /// Not needed with --init.
     model: Option<ModelSettings>,
-    /// Decides initial weights and the order of windows.
+    /// Determines the initial weights and the order of windows.
     #[serde(default)]
     random_seed: u64,
     training: train::Settings,
@@ -61,10 +61,10 @@ fn checkpoint_every() -> u64 {
 }
 
 impl TrainArgs {
-    /// Trains the model, from its last partial checkpoint where there is one, and writes the
-    /// finished one.
+    /// Trains the model and writes the finished checkpoint. Resumes from the partial checkpoint if
+    /// there is one.
     pub fn run(&self) -> Result<()> {
-        let place = self.device.spec()?;
+        let spec = self.device.spec()?;
         let settings = self.settings()?;
         let _lock = Lock::beside(&self.out)?;
         self.remove_leftovers()?;
@@ -78,7 +78,7 @@ impl TrainArgs {
         let (config, start) = self.start(&settings, &tokenizer)?;
         let shards = self.shards(&settings, &tokenizer, &config)?;
         let identity = Identity {
-            device: place.name(),
+            device: spec.name(),
             training: &settings.training,
             random_seed: settings.random_seed,
             model: &config,
@@ -99,7 +99,7 @@ impl TrainArgs {
             checkpoint_every: settings.checkpoint_every.max(1),
             keep_optimizer: true,
         };
-        let trained = train::train_observed("train", &place, &run, &Progress::new(), &mut |_| {});
+        let trained = train::train_observed("train", &spec, &run, &Progress::new(), &mut |_| {});
         files::remove_directory(&self.shard_path())?;
         trained?;
         say(&format!("checkpoint: {}", self.out.display()));
@@ -108,14 +108,14 @@ impl TrainArgs {
 
     fn expect_no_output(&self) -> Result<()> {
         if self.out.exists() {
-            return Err(Error::usage("the output exists already")
+            return Err(Error::usage("the output already exists")
                 .at(&self.out)
                 .fix("remove it or choose another --out"));
         }
         Ok(())
     }
 
-    /// Of runs to the same output that were killed.
+    /// Removes what killed runs to the same output left.
     fn remove_leftovers(&self) -> Result<()> {
         let tokens = self.shard_path();
         files::remove_directory(&files::suffixed(&tokens, ".old"))?;
@@ -130,7 +130,7 @@ impl TrainArgs {
         let mut settings: TrainFile = settings_file::read(&self.config)?;
         settings.training.check("training").map_err(|e| e.at(&self.config))?;
         if settings.files.is_empty() == settings.shards.is_empty() {
-            return Err(Error::usage("either `files` or `shards` says what to train on").at(&self.config));
+            return Err(Error::usage("give either `files` or `shards` to train on").at(&self.config));
         }
         let base = self.config.parent().unwrap_or(Path::new(""));
         for path in settings.files.iter_mut().chain(&mut settings.shards).chain(&mut settings.tokenizer) {
@@ -142,7 +142,7 @@ impl TrainArgs {
     fn start(&self, settings: &TrainFile, tokenizer: &Tokenizer) -> Result<(Config, Start)> {
         if let Some(init) = &self.init {
             if settings.model.is_some() {
-                return Err(Error::usage("--init brings its own model: leave [model] out").at(&self.config));
+                return Err(Error::usage("--init has its own model: remove [model]").at(&self.config));
             }
             let config = crate::engine::checkpoint::read_config(&init.join("config.json"))?;
             let start = train::read_start(init, &config, None)?;
@@ -173,7 +173,7 @@ impl TrainArgs {
         for shard in &shards {
             let info = shard.info();
             if info.vocabulary > config.vocabulary || info.eos != config.eos {
-                return Err(Error::input("the shard was made for another tokenizer")
+                return Err(Error::input("the shard was made with a different tokenizer")
                     .at(shard.directory())
                     .expected(format!("vocabulary up to {}, EOS {}", config.vocabulary, config.eos))
                     .got(format!("vocabulary {}, EOS {}", info.vocabulary, info.eos)));
@@ -182,16 +182,17 @@ impl TrainArgs {
         Ok(shards)
     }
 
-    /// Where the tokens of `files` lie while the training runs.
+    /// The directory of the tokens of `files` during the training.
     fn shard_path(&self) -> PathBuf {
         files::suffixed(&self.out, ".tokens")
     }
 }
 
-/// What makes the bits of a training, by content: paths, threads and `checkpoint_every` do not.
+/// Everything that determines a training's bits, by content. Paths, threads and `checkpoint_every`
+/// do not.
 #[derive(Serialize)]
 struct Identity<'a> {
-    /// Other kinds of device give other bits.
+    /// Bits differ between kinds of device.
     device: &'a str,
     training: &'a train::Settings,
     random_seed: u64,
@@ -201,7 +202,7 @@ struct Identity<'a> {
     init: Option<String>,
 }
 
-/// Windows of all shards, each in proportion to its size.
+/// The windows of all shards, each in proportion to its size.
 fn stream(settings: &TrainFile, shards: Vec<Arc<Shard>>, config: &Config) -> Result<Stream> {
     let total: u64 = shards.iter().map(|s| s.tokens_len()).sum();
     let wanted = settings.training.windows();

@@ -41,16 +41,19 @@ fn evaluations_that_cannot_be_are_refused() {
     let eval = |args: &[&str]| stockpot(dir.path(), &[&["eval"], args, &["--device", "cpu"]].concat());
     let data = ["--data", "x=letters.jsonl"];
     eval(&["absent", data[0], data[1]]).fails(1, &["absent/config.json: cannot read"]);
-    eval(&["model", "--data", "letters.jsonl"]).fails(2, &["`letters.jsonl` is not NAME=FILES"]);
+    eval(&["model", "--data", "letters.jsonl"])
+        .fails(2, &["`letters.jsonl` is not NAME=FILES", "such as --data law=x.jsonl"]);
     eval(&["model", "--data", "x=absent.jsonl"]).fails(1, &["absent.jsonl: no such file"]);
     eval(&["--merge", "model=0.5,model=0.6", data[0], data[1]]).fails(2, &["must sum to 1", "got: 1.1"]);
     eval(&["--merge", "model=0.5,model", data[0], data[1]]).fails(2, &["`model` is not CKPT=WEIGHT", "`model=0.5`"]);
     eval(&["--merge", "model=0.5,model=0.5", "--weights", "uniform", data[0], data[1]])
-        .fails(2, &["weights are given twice", "--weights uniform beside"]);
+        .fails(2, &["weights are given twice", "--weights uniform and --merge"]);
     eval(&["--merge", "model,model", "--weights", "0.7", data[0], data[1]]).fails(2, &["does not match", "2 weights"]);
     eval(&["--merge", "model", "--partition", "p=model", data[0], data[1]]).fails(2, &["cannot be used with"]);
-    eval(&["model", "--weights", "uniform", data[0], data[1]]).fails(2, &["--weights is about a merge", "--merge"]);
-    eval(&["model", "--seed", "model", "--lambda", "2", data[0], data[1]]).fails(2, &["--seed is about a merge"]);
+    eval(&["model", "--weights", "uniform", data[0], data[1]])
+        .fails(2, &["--weights applies only to a merge", "--merge"]);
+    eval(&["model", "--seed", "model", "--lambda", "2", data[0], data[1]])
+        .fails(2, &["--seed applies only to a merge"]);
     eval(&["model", data[0], data[1], "--context", "17"]).fails(2, &["--context is out of range", "1 to 16"]);
     fs::write(dir.path().join("blank.jsonl"), "{\"text\": \"\"}\n").expect("a file");
     eval(&["model", "--data", "x=blank.jsonl"]).fails(1, &["--data x", "there is no text to score"]);
@@ -64,7 +67,7 @@ fn evaluations_that_cannot_be_are_refused() {
             "model: the tokenizer has more tokens than the model",
             "at most 300",
             "got: 320",
-            "fix: take the tokenizer.json",
+            "fix: use the tokenizer.json",
         ],
     );
     fs::write(dir.path().join("model/tokenizer.json"), "{}").expect("a file");

@@ -81,7 +81,7 @@ fn a_training_killed_at_random_moments_ends_in_the_same_files() {
         });
         if killed.path().join("model").exists() {
             // Killed after the last rename, perhaps before it had cleaned up: the next run does, and has nothing to train.
-            stockpot(killed.path(), &TRAIN).fails(2, &["exists already"]);
+            stockpot(killed.path(), &TRAIN).fails(2, &["already exists"]);
         } else {
             stockpot(killed.path(), &TRAIN).done();
         }
@@ -130,13 +130,13 @@ fn what_a_run_killed_after_its_last_rename_left_goes_and_a_stranger_stays() {
     copy_directory(&kept, &partial);
     fs::create_dir(dir.path().join("model.tokens")).expect("a directory");
     fs::write(dir.path().join("model.lock"), "1").expect("a lock nobody holds");
-    stockpot(dir.path(), &TRAIN).fails(2, &["exists already"]);
+    stockpot(dir.path(), &TRAIN).fails(2, &["already exists"]);
     assert_same_tree(&tree(dir.path()), &finished);
     copy_directory(&kept, &partial);
     let state = fs::read_to_string(partial.join("trainer.json")).expect("a state");
     fs::write(partial.join("trainer.json"), state.replacen("random_seed\\\":", "random_seed\\\":1", 1))
         .expect("a state");
-    stockpot(dir.path(), &TRAIN).fails(2, &["exists already"]);
+    stockpot(dir.path(), &TRAIN).fails(2, &["already exists"]);
     assert!(partial.exists(), "the work of another training is not thrown away");
 }
 

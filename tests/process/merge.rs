@@ -1,5 +1,5 @@
-//! `stockpot merge`: what a user can get wrong, bad checkpoints, a limit on memory, and files that
-//! are cut short under it.
+//! `stockpot merge`: user errors, bad checkpoints, a memory limit, and files truncated while
+//! mapped.
 
 use crate::binary::stockpot;
 use crate::texts::MODEL;
@@ -12,7 +12,7 @@ use stockpot::engine::checkpoint::{StorageDType, write_model};
 use stockpot::engine::model::{Architecture, Config, initial_weights};
 
 #[test]
-fn merges_that_cannot_be_are_refused() {
+fn invalid_merges_are_refused() {
     let dir = trained();
     train_model(dir.path(), "other", MODEL);
     train_model(dir.path(), "wide", &MODEL.replace("width = 16", "width = 32"));
@@ -27,7 +27,7 @@ fn merges_that_cannot_be_are_refused() {
     merge(&["recipe.yaml"]).fails(1, &["recipe.yaml: cannot read", "check the path"]);
     merge(&[]).fails(2, &["CKPT|RECIPE.yaml"]);
     merge(&["model", "other", "--weights", "half"])
-        .fails(2, &["--weights half is unknown", "uniform, tokens, units", "`half`, which is no number"]);
+        .fails(2, &["--weights half is unknown", "uniform, tokens, units", "`half`, which is not a number"]);
     merge(&["model", "other", "--weights", "0.5,,0.5"]).fails(2, &["--weights 0.5,,0.5 is unknown", "got: ``"]);
     merge(&["model", "other", "--weights", "inf,0.5"]).fails(2, &["a finite number", "got: inf"]);
     merge(&["--partition", "law=model,other", "--weights", "0.5,0.5"]).fails(2, &["the partitions", "1 weights"]);
@@ -52,15 +52,15 @@ fn merges_that_cannot_be_are_refused() {
     merge(&["model", "other", "--weights", "0.5,0.6", "--normalize", "--json"]).json();
     merge(&["model", "other", "--weights=-0.5,1.5"]).done();
     merge(&["model", "other", "--weights", "-0.5,1.5"]).done();
-    // Nothing above an input is written over, even if it is an earlier merge.
+    // A directory that contains an input is never overwritten, even if it is an earlier merge.
     fs::create_dir(dir.path().join("merged/inner")).expect("a directory");
     fs::rename(dir.path().join("other"), dir.path().join("merged/inner/other")).expect("a move");
     merge(&["model", "merged/inner/other"]).fails(2, &["merged: the output of a merge cannot be one of its inputs"]);
 }
 
-/// `merge` and `eval` take the same arguments, and score the same model.
+/// `merge` and `eval --merge` take the same arguments and make the same model.
 #[test]
-fn a_merge_that_is_scored_is_the_merge_that_is_written() {
+fn eval_scores_the_merge_that_merge_writes() {
     let dir = trained();
     for (name, steps) in [("other", 2), ("third", 5)] {
         let training = format!("[training]\nsteps = {steps}\nbatch = 4\nlearning_rate = 1e-3\n");
@@ -105,7 +105,7 @@ fn a_merge_that_is_scored_is_the_merge_that_is_written() {
             assert_eq!(merge.get(field), written.get(field), "{args:?}: {field}");
         }
     }
-    // With weights beside the paths, as ever.
+    // Weights given with the paths.
     let given = eval(&["--merge", "model=0.25,third=0.75"]).json();
     assert_eq!(
         (&given["model"], &given["merge"]["scheme"]),
@@ -126,7 +126,7 @@ fn safetensors(header: &str, data: usize) -> Vec<u8> {
 }
 
 #[test]
-fn corrupt_and_hostile_checkpoints_are_refused() {
+fn corrupt_and_malicious_checkpoints_are_refused() {
     let dir = trained();
     let path = dir.path().join("model/model.safetensors");
     let whole = fs::read(&path).expect("weights");
@@ -164,7 +164,7 @@ fn corrupt_and_hostile_checkpoints_are_refused() {
         assert!(!dir.path().join("merged").exists());
     }
     let eval = || stockpot(dir.path(), &["eval", "model", "--data", "x=letters.jsonl", "--device", "cpu"]);
-    // A model with a weight that is not finite has no score.
+    // A model with a non-finite weight has no score.
     eval().fails(1, &["not finite"]);
     fs::write(&path, &whole[..whole.len() - 100]).expect("weights");
     eval().fails(1, &["model.safetensors", "is outside the file"]);
@@ -201,13 +201,13 @@ fn write_checkpoints(directory: &Path) {
     }
 }
 
-/// The system holds the merge to less memory than one model takes. (Mapped files are the page cache's, which the system
-/// takes back when it needs to.)
+/// The merge runs under a memory limit smaller than one model. (Mapped files are in the page cache,
+/// which the system can reclaim.)
 #[test]
 fn two_eight_and_sixty_four_checkpoints_fit_in_the_same_memory() {
     let dir = tempfile::tempdir().unwrap();
     write_checkpoints(dir.path());
-    // As many directories as needed, of hard links.
+    // The other directories are hard links.
     for i in 2..64 {
         let (from, to) = (dir.path().join(format!("m{}", i % 2)), dir.path().join(format!("m{i}")));
         fs::create_dir(&to).unwrap();
@@ -231,13 +231,14 @@ fn two_eight_and_sixty_four_checkpoints_fit_in_the_same_memory() {
     assert!(!merge(2, 1024).status.success(), "the limit limits nothing here");
 }
 
-/// Of private memory: the program's, two threads' stacks (2 MiB each) and buffers. One model takes 46 MB in f32.
+/// Limit on private memory: the program, two threads' stacks (2 MiB each) and buffers. One model
+/// takes 46 MB in f32.
 const LIMIT_KIB: u64 = 24 << 10;
 
-/// Whenever it happens: the merge is whole, or it is refused by the file's name and leaves nothing behind. It never
-/// ends by a signal.
+/// At any moment, the merge is either complete, or fails with the file's name and leaves nothing
+/// behind. It never dies from a signal.
 #[test]
-fn a_file_cut_short_at_any_moment_is_an_error_or_too_late() {
+fn a_file_truncated_during_a_merge_is_an_error_or_too_late() {
     let dir = tempfile::tempdir().unwrap();
     write_checkpoints(dir.path());
     let path = dir.path().join("m1/model.safetensors");

@@ -1,4 +1,4 @@
-//! `stockpot train`: outputs that are taken.
+//! `stockpot train`: outputs that exist or are being written.
 
 use crate::binary::{command, stockpot};
 use crate::checkpoints::{TRAIN, prepared, write_settings};
@@ -11,12 +11,12 @@ fn an_output_that_exists_is_refused() {
     let dir = prepared("");
     fs::create_dir(dir.path().join("model")).expect("a directory");
     fs::write(dir.path().join("model/mine.txt"), "mine").expect("a file");
-    stockpot(dir.path(), &TRAIN).fails(2, &["model: the output exists already", "choose another --out"]);
+    stockpot(dir.path(), &TRAIN).fails(2, &["model: the output already exists", "choose another --out"]);
     assert_eq!(fs::read_to_string(dir.path().join("model/mine.txt")).ok().as_deref(), Some("mine"));
 }
 
 #[test]
-fn two_trainings_to_one_checkpoint_do_not_meet() {
+fn a_second_training_to_the_same_checkpoint_is_refused() {
     let dir = prepared("");
     write_settings(dir.path(), "train.toml", 20_000, "");
     let mut first = command(dir.path(), &TRAIN).stderr(Stdio::null()).spawn().expect("the binary starts");

@@ -192,7 +192,7 @@ fn several_outputs_are_each_whole_or_absent_and_replace_only_merges() {
     // A merge cannot contain other merges, which would be lost when it is replaced.
     let inside = dir.path().join("out/scaled");
     let args = ["merge", "--out", inside.to_str().unwrap(), "normalized.yaml", "narrowed.yaml"];
-    stockpot(&fixtures(), &args).fails(2, &["out/scaled: this directory is a merge itself", "--out"]);
+    stockpot(&fixtures(), &args).fails(2, &["out/scaled: this directory is itself a merge", "--out"]);
     // If one output may not be replaced, none is written.
     fs::remove_file(dir.path().join("out/scaled/merge.json")).expect("a file");
     fs::remove_dir_all(dir.path().join("out/normalized")).expect("a directory");
