@@ -1,4 +1,5 @@
-//! The command line: one subcommand, one function. Results go to stdout, progress and messages to stderr.
+//! The command line: one subcommand, one function. Results go to stdout, progress and messages to
+//! stderr.
 
 mod bench;
 mod doctor;

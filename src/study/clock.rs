@@ -1,6 +1,7 @@
-//! What clocks saw of a study: `clock.jsonl`, a line for each piece of work as it ends, and the hours planned when a study
-//! is first run. Nothing that is computed depends on it; it is the one file that is appended to, so a kill may leave half
-//! a line, which is passed over. Of a training that is killed, the time since its last checkpoint is not counted.
+//! `clock.jsonl`: the time of each piece of work, written when it ends, and the hours planned when
+//! a study is first run. No result depends on it. It is the only file that is appended to, so a
+//! kill may leave half a line, which is skipped. The time of a killed training since its last
+//! checkpoint is not counted.
 
 use super::store::Store;
 use crate::analysis::{Spent, SpentStage};
@@ -19,7 +20,7 @@ enum Line {
     Spent(SpentWork),
 }
 
-/// Hours of each stage of a study, which [`history`](super::history) names.
+/// Planned hours of each stage of a study; [`history`](super::history) names the study.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Planned {
     study: String,
@@ -29,24 +30,24 @@ struct Planned {
 /// Work on one model: its training, from one checkpoint to the next, or its scoring.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SpentWork {
-    /// "seed", "modules", "seq" or "scoring", those of the larger model with "target " before
+    /// "seed", "modules", "seq" or "scoring"; for the larger model, prefixed by "target ".
     pub stage: String,
-    /// Of the training or of what was scored
+    /// The key of the training, or of the model that was scored.
     pub key: String,
-    /// Of the device: where n jobs shared it, an n-th of the time is each one's.
+    /// Device time: if n jobs shared the device, each is charged an n-th of the time.
     pub seconds: f64,
     /// Training or scoring FLOPs of the work.
     pub flops: f64,
 }
 
-/// The open `clock.jsonl` of a study, which all workers append to.
+/// A study's open `clock.jsonl`; all workers append to it.
 pub struct Clock {
     file: Mutex<File>,
     path: PathBuf,
 }
 
 impl Clock {
-    /// Opens the file, or creates it, and ends a line that a kill cut off.
+    /// Opens or creates the file and terminates a line that a kill cut off.
     pub fn open(store: &Store) -> Result<Clock> {
         let path = store.clock();
         let open = || -> std::io::Result<File> {
@@ -65,13 +66,13 @@ impl Clock {
         Ok(Clock { file: Mutex::new(file), path })
     }
 
-    /// Notes the hours planned for each stage of the study that `study` names (see
+    /// Records the hours planned for each stage of the study named `study` (see
     /// [`history::name`](super::history::name)).
     pub fn planned(&self, study: String, hours: BTreeMap<String, f64>) -> Result<()> {
         self.write(&Line::Plan(Planned { study, hours }))
     }
 
-    /// Notes a piece of work that has ended.
+    /// Records a finished piece of work.
     pub fn spent(&self, work: SpentWork) -> Result<()> {
         self.write(&Line::Spent(work))
     }
@@ -83,8 +84,8 @@ impl Clock {
     }
 }
 
-/// Hours by stage, of the work whose keys are in `keys`: what stopped being part of the study does not count. None where
-/// no clock was read.
+/// Hours by stage of the work whose keys are in `keys`; work that no longer belongs to the study
+/// does not count. `None` if there is no `clock.jsonl`.
 pub fn spent(store: &Store, study: &str, stages: &[String], keys: &BTreeSet<&str>) -> Result<Option<Spent>> {
     let path = store.clock();
     if !path.exists() {

@@ -1,4 +1,5 @@
-//! Partitions by time or by any other metadata: which documents of its files a partition or domain takes.
+//! Filters by year or other metadata: the documents that a partition or domain takes from its
+//! files.
 
 use crate::engine::data::{Document, for_each_document};
 use crate::error::{Error, Result};
@@ -7,43 +8,44 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Which documents of its files a partition or domain takes: those that meet all conditions.
+/// The documents that a partition or domain takes from its files: those that meet all conditions.
 #[derive(Debug, Clone, Serialize)]
 pub struct Selection {
-    /// The field of the metadata that holds a document's year or date.
+    /// The metadata field with a document's year or date.
     pub field: String,
     /// First and last year.
     pub years: Option<[i64; 2]>,
-    /// Values that the metadata must have.
+    /// Required values of metadata fields.
     pub only: BTreeMap<String, serde_json::Value>,
 }
 
-/// What a selection took.
+/// Counts of a selection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Selected {
-    /// The partition or domain
+    /// The partition or domain.
     pub name: String,
-    /// Documents of its files.
+    /// Documents in its files.
     pub documents: u64,
-    /// Those of them that it takes.
+    /// Documents selected.
     pub taken: u64,
-    /// Left out for want of a year.
+    /// Documents left out because they have no year.
     pub without_year: u64,
 }
 
 impl Selection {
-    /// Whether there is no condition, so that every document is taken.
+    /// Whether there is no condition, so every document is taken.
     pub fn takes_all(&self) -> bool {
         self.years.is_none() && self.only.is_empty()
     }
 
-    /// A document without a year is in no range of years.
+    /// Whether the document meets all conditions. A document without a year is in no range of
+    /// years.
     pub fn takes(&self, document: &Document) -> bool {
         let year = |[from, to]: [i64; 2]| document.year(&self.field).is_some_and(|year| (from..=to).contains(&year));
         self.years.is_none_or(year) && self.only.iter().all(|(key, value)| document.matches(key, value))
     }
 
-    /// Reads `files` and counts what is taken for the source `name`; nothing at all is an error.
+    /// Reads `files` and counts the documents taken for the source `name`; taking none is an error.
     pub fn count(&self, name: &str, files: &[PathBuf]) -> Result<Selected> {
         let mut selected = Selected { name: name.into(), documents: 0, taken: 0, without_year: 0 };
         for_each_document(files, |document| {
@@ -53,10 +55,13 @@ impl Selection {
             Ok(())
         })?;
         if selected.taken == 0 {
-            return Err(Error::input(format!("`{name}` takes none of its files' {} documents", selected.documents))
-                .expected("a document with the metadata that `years` and `where` ask for")
-                .got(format!("{} without a year in `{}`", selected.without_year, self.field))
-                .fix("correct `years`, `where`, or `data.year`, the field that holds a document's year"));
+            return Err(Error::input(format!(
+                "`{name}` selects none of the {} documents in its files",
+                selected.documents
+            ))
+            .expected("a document that meets `years` and `where`")
+            .got(format!("{} without a year in `{}`", selected.without_year, self.field))
+            .fix("correct `years`, `where` or `data.year` (the field with a document's year)"));
         }
         Ok(selected)
     }
@@ -64,7 +69,7 @@ impl Selection {
 
 impl fmt::Display for Selected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} of its files' {} documents", self.name, self.taken, self.documents)?;
-        if self.without_year > 0 { write!(f, ", {} have no year", self.without_year) } else { Ok(()) }
+        write!(f, "{}: {} of the {} documents in its files", self.name, self.taken, self.documents)?;
+        if self.without_year > 0 { write!(f, ", {} without a year", self.without_year) } else { Ok(()) }
     }
 }

@@ -1,6 +1,6 @@
-//! What a study's directory held when the study as it is now was first run there: `history.json`, an entry for each
-//! set of trainings and scores that was asked for, written before any work on it. So a report can say what a changed study
-//! used again, and says the same however often its run was killed.
+//! `history.json`: for each version of the study, the trainings and scores that already existed
+//! when it was first run. Written before any work, so a report states what a changed study reused,
+//! and states the same however often its run was killed.
 
 use super::graph::Graph;
 use super::store::{Store, key};
@@ -12,11 +12,11 @@ use std::collections::BTreeSet;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
-    /// Its [`name`].
+    /// The study's [`name`].
     study: String,
-    /// Keys of those of its trainings that were there.
+    /// Keys of its trainings that already existed.
     trained: Vec<String>,
-    /// Scores that were there.
+    /// Number of its scores that already existed.
     scored: u64,
 }
 
@@ -37,7 +37,7 @@ fn parts(graph: &Graph) -> (BTreeSet<String>, BTreeSet<String>) {
     (trainings, scores.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect())
 }
 
-/// The name of a study: the hash of the keys of everything that it trains and scores.
+/// The name of a version of a study: the hash of the keys of everything that it trains and scores.
 pub fn name(graph: &Graph) -> String {
     name_of(&parts(graph))
 }
@@ -46,20 +46,20 @@ fn name_of(parts: &(BTreeSet<String>, BTreeSet<String>)) -> String {
     key("study", 1, parts)
 }
 
-/// What a directory is to a study.
+/// The state of a directory when a study is run in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PriorModels {
-    /// It was run here as it is.
+    /// The same version was run here.
     SameStudy,
-    /// It was not, nor was any other.
+    /// Nothing was run here.
     Empty,
-    /// Another was, or this one before it was changed; some of its models are reusable.
+    /// Another study or version was run here, and some of its models are reusable.
     Reusable,
-    /// And none is.
+    /// Another study or version was run here, and none of its models is reusable.
     NotReusable,
 }
 
-/// Notes what is there, when this study is run here for the first time.
+/// Records what exists when this version of the study is first run here.
 pub fn note(graph: &Graph) -> Result<PriorModels> {
     let mut entries = read(&graph.store)?;
     let parts = parts(graph);
@@ -81,7 +81,7 @@ pub fn note(graph: &Graph) -> Result<PriorModels> {
     Ok(before)
 }
 
-/// What this study used again; none where its directory was empty, or nothing of it was of use.
+/// What this study reused; `None` if its directory was empty or nothing was reusable.
 pub fn reuse(graph: &Graph) -> Result<Option<Reuse>> {
     let parts = parts(graph);
     let study = name_of(&parts);
@@ -110,14 +110,14 @@ fn sentence(reuse: &Reuse) -> String {
     let all = reuse.reused_flops + reuse.trained_flops;
     let share = if all > 0.0 { 100.0 * reuse.reused_flops / all } else { 0.0 };
     let trained = match reuse.trained.len() {
-        0 => "nothing was trained anew".to_string(),
-        n if n <= 6 => format!("trained anew: {}", reuse.trained.join(", ")),
-        n => format!("trained anew: {} and {} more", reuse.trained[..5].join(", "), n - 5),
+        0 => "nothing was trained".to_string(),
+        n if n <= 6 => format!("newly trained: {}", reuse.trained.join(", ")),
+        n => format!("newly trained: {} and {} more", reuse.trained[..5].join(", "), n - 5),
     };
     format!(
-        "Of the {} trainings, {} were there from earlier runs ({share:.0}% of the training FLOPs), and {} of {} scores; {trained}.",
-        reuse.reused.len() + reuse.trained.len(),
+        "{} of {} trainings ({share:.0}% of the training FLOPs) and {} of {} scores were reused from earlier runs; {trained}.",
         reuse.reused.len(),
+        reuse.reused.len() + reuse.trained.len(),
         reuse.reused_scores,
         reuse.reused_scores + reuse.made_scores,
     )

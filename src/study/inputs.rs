@@ -1,4 +1,4 @@
-//! The files of a study's sources: found and hashed, and which of their documents each source takes.
+//! The files of a study's sources, found and hashed, and each source's selection of documents.
 
 use super::filter::Selection;
 use super::settings::{Source, Study};
@@ -9,45 +9,45 @@ use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Raised when a change of the code changes tokens or shards.
+/// Incremented when a code change alters tokens or shards.
 const DATA_VERSION: u32 = 2;
 
-/// A partition's or domain's files, and which of their documents are its own.
+/// The files of a partition or domain and its selection of their documents.
 pub struct SourceInput {
     /// The source's name in the study file.
     pub name: String,
     /// The files found, sorted by path.
     pub files: Vec<PathBuf>,
-    /// Which of their documents it takes.
+    /// The documents that it takes from them.
     pub selection: Selection,
     /// A partition (ID), or a domain that is never trained on (OOD).
     pub kind: DomainKind,
-    /// Came after what stands before it was trained.
+    /// Added after the earlier sources were trained on.
     pub late: bool,
 }
 
 /// Every source's files, found and hashed, and the settings that shape the shards.
 pub struct StudyInputs {
-    /// Files of the seed's text; none where the seed is a given checkpoint.
+    /// Files of the seed's text; empty if the seed is a given checkpoint.
     pub seed: Vec<PathBuf>,
     /// In the order of the study file.
     pub partitions: Vec<SourceInput>,
     /// In the order of the study file.
     pub ood: Vec<SourceInput>,
-    /// Which of a partition's documents are held out.
+    /// The rule that holds out a partition's documents.
     pub rule: SplitRule,
-    /// Names the manifest: over the content of all files and the settings that shape the shards.
+    /// Hash of the content of all files and the settings that shape the shards; names the manifest.
     pub key: String,
 }
 
 impl StudyInputs {
-    /// Finds and hashes all files; a pattern that finds none, or a file that cannot be read, is an
+    /// Finds and hashes all files. A pattern without files, or a file that cannot be read, is an
     /// error.
     pub fn new(study: &Study) -> Result<StudyInputs> {
         let found = |files: &[String]| expand(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
         let input = |s: &Source, kind: DomainKind| {
             let selection = Selection { field: study.data.year.clone(), years: s.years, only: s.only.clone() };
-            // Without decontamination nothing is dropped, now or later.
+            // Without decontamination nothing is dropped, so `late` has no effect.
             let late = s.late && study.data.decontaminate > 0;
             Ok(SourceInput { name: s.name.clone(), files: found(&s.files)?, selection, kind, late })
         };
@@ -58,7 +58,7 @@ impl StudyInputs {
         let mut known = BTreeMap::new();
         let mut hashes = |inputs: &[SourceInput]| -> Result<Vec<(String, String)>> {
             let mut hash = |files: &Vec<PathBuf>| -> Result<String> {
-                // Partitions by years share their files.
+                // Partitions by year share their files.
                 if !known.contains_key(files) {
                     known.insert(files.clone(), hash_files(files)?);
                 }
@@ -82,18 +82,19 @@ impl StudyInputs {
         Ok(StudyInputs { seed, partitions, ood, rule, key })
     }
 
-    /// Every source but the seed.
+    /// Every source except the seed.
     pub fn all(&self) -> impl Iterator<Item = &SourceInput> {
         self.partitions.iter().chain(&self.ood)
     }
 
-    /// Nothing of an OOD source is trained on, so all of it is held out and may be scored.
+    /// The split of a document. OOD sources are never trained on, so all their documents are held
+    /// out and may be scored.
     pub fn split(&self, input: &SourceInput, document: &Document) -> Split {
         if input.kind == DomainKind::Ood { Split::Test } else { self.rule.split(&document.id) }
     }
 }
 
-/// Hash of one file, of any kind.
+/// Hash of one file of any kind.
 fn hash_file(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, &e))?;
     Ok(blake3::hash(&bytes).to_hex().to_string())

@@ -1,5 +1,5 @@
-//! Sources that came after models were trained on the others: their held-out documents give way where others would be
-//! cleaned of them.
+//! Late sources: added after training. A held-out document that overlaps existing training text is
+//! dropped, so that nothing is retrained.
 
 use super::inputs::{SourceInput, StudyInputs};
 use super::settings::Study;
@@ -9,9 +9,9 @@ use crate::engine::data::{Decontaminator, Document, NgramPlace, Split, for_each_
 use crate::error::Result;
 use std::collections::BTreeMap;
 
-/// The documents that are scored of a source that came late. Where its held-out text is in training text that was there
-/// before, that stays as it is, since models were trained on it: the held-out documents are left out. The others are
-/// protected in what is written from now on.
+/// The documents of a late source that are scored. Earlier training text stays as it is, since
+/// models were trained on it; held-out documents that overlap it are left out. The remaining
+/// held-out documents are protected in all shards written from now on.
 pub fn held_out(
     study: &Study,
     inputs: &StudyInputs,
@@ -46,8 +46,8 @@ pub fn held_out(
     Ok((candidates, left_out))
 }
 
-/// The n-grams of `index` in the training text that was there before `input` came: where each stands in the index, and the
-/// first source and document that have it.
+/// The n-grams of `index` that occur in training text earlier than `input`: each one's place in the
+/// index, with the first source and document that contain it.
 fn trained_on(
     inputs: &StudyInputs,
     input: &SourceInput,

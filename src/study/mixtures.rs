@@ -1,4 +1,4 @@
-//! Which mixtures a study verifies by really training them.
+//! The mixtures that a study verifies by training SEQ on them.
 
 use super::settings::{Count, Study};
 use serde::Serialize;
@@ -7,26 +7,27 @@ use std::collections::BTreeMap;
 /// A mixture that a study verifies by training SEQ on it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Mixture {
-    /// Members joined by `+`, with their weights where these are not uniform.
+    /// Members joined by `+`, with their weights if these are not uniform.
     pub id: String,
     /// `pairs`, `triples`, `across_sources` or `given`
     pub group: String,
     /// Partition -> weight; weights sum to 1.
     pub members: BTreeMap<String, f64>,
-    /// Partition -> how often SEQ sees the windows of its base units. None of a mixture under given weights, whose members
-    /// give as many windows as these say.
+    /// Partition -> number of times SEQ sees the windows of its base units. `None` for given
+    /// weights, which determine the number of windows themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copies: Option<BTreeMap<String, u64>>,
-    /// Trainings of it, each under another order and choice of windows.
+    /// Number of trainings on it, each with a different order and choice of windows.
     pub repeats: u64,
     /// Whether the study's larger model is trained on it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub target: bool,
 }
 
-/// All pairs, triples and given mixtures, each once in its group. A sample of the pairs is the one with the lowest hashes
-/// of (random_seed, names), so that adding a partition leaves the mixtures of the others as likely as before and the
-/// same ones stay on top. Those that are repeated, and those of the larger model, are chosen the same way.
+/// All pairs, triples and given mixtures, each once in its group. A sample of a group is the
+/// mixtures with the lowest hashes of (random_seed, names), so adding a partition does not change
+/// the order of the existing mixtures. Mixtures to repeat and mixtures of the larger model are
+/// chosen in the same way.
 pub fn mixtures(study: &Study) -> Vec<Mixture> {
     let settings = &study.mixtures;
     let mut names: Vec<&str> = study.partition.iter().map(|p| p.name.as_str()).collect();
@@ -36,11 +37,11 @@ pub fn mixtures(study: &Study) -> Vec<Mixture> {
     let groups =
         [("pairs", settings.pairs), ("triples", settings.triples), ("across_sources", settings.across_sources)];
     for (group, count) in groups {
-        // Subsets can be very many, so they are made only where some are asked for.
+        // There can be very many subsets, so they are made only for groups that the study has.
         let Some(count) = count else { continue };
         let mut subsets = subsets(&names, if group == "triples" { 3 } else { 2 });
         match group {
-            // A group of their own.
+            // Pairs across sources are a group of their own.
             "pairs" if settings.across_sources.is_some() => subsets.retain(|members| !crosses(members)),
             "across_sources" => subsets.retain(crosses),
             _ => {}
@@ -69,12 +70,12 @@ pub fn mixtures(study: &Study) -> Vec<Mixture> {
 }
 
 impl Mixture {
-    /// How often SEQ sees the windows of a member's base units.
+    /// Number of times SEQ sees the windows of a member's base units.
     pub fn copies_of(&self, member: &str) -> u64 {
         self.copies.as_ref().map_or(1, |copies| copies[member])
     }
 
-    /// Base units, copies included, that SEQ is trained on.
+    /// Base units that SEQ is trained on, copies included.
     pub fn units(&self, study: &Study) -> u64 {
         self.members.keys().map(|name| self.copies_of(name) * study.units(name)).sum()
     }
@@ -84,14 +85,14 @@ impl Mixture {
     }
 }
 
-/// Each group's name with how many of it `count` is.
+/// The number of mixtures that `count` takes from each group, by the group's name.
 fn counts(all: &[Mixture], count: Count) -> BTreeMap<String, usize> {
     let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
     all.iter().for_each(|m| *sizes.entry(m.group.clone()).or_default() += 1);
     sizes.into_iter().map(|(group, size)| (group, count.of(size))).collect()
 }
 
-/// The positions of the `count` mixtures of a group with the lowest hashes.
+/// Indices of the `count` mixtures of a group with the lowest hashes.
 fn most_likely(study: &Study, all: &[Mixture], group: &str, count: usize) -> Vec<usize> {
     let mut positions: Vec<usize> = (0..all.len()).filter(|&i| all[i].group == group).collect();
     positions.sort_by_cached_key(|&i| {
@@ -102,7 +103,7 @@ fn most_likely(study: &Study, all: &[Mixture], group: &str, count: usize) -> Vec
     positions
 }
 
-/// Those with the lowest hashes, in lexical order.
+/// The subsets with the lowest hashes, in lexical order.
 fn chosen<'a>(study: &Study, mut subsets: Vec<Vec<&'a str>>, count: Count) -> Vec<Vec<&'a str>> {
     let wanted = count.of(subsets.len());
     if wanted < subsets.len() {
@@ -113,23 +114,24 @@ fn chosen<'a>(study: &Study, mut subsets: Vec<Vec<&'a str>>, count: Count) -> Ve
     subsets
 }
 
-/// Whether the two partitions are of different sources, both of which are known.
+/// Whether all members have a known source and the sources differ.
 fn crosses_sources(study: &Study, members: &[&str]) -> bool {
     let source = |name: &str| study.partition.iter().find(|p| p.name == name).and_then(|p| p.source.as_ref());
     let sources: Vec<_> = members.iter().filter_map(|name| source(name)).collect();
     sources.len() == members.len() && sources.windows(2).any(|pair| pair[0] != pair[1])
 }
 
-/// The mixture of whole partitions: each weighs its base units, times its copies where small ones are repeated.
+/// The mixture of whole partitions. A member's weight is its base units, times its copies if small
+/// partitions are upsampled.
 fn of_units(study: &Study, group: &str, members: &[&str]) -> Mixture {
     let units: Vec<u64> = members.iter().map(|name| study.units(name)).collect();
     let most = units.iter().copied().max().unwrap_or(1);
-    // Whole copies, as near to equal as they come.
+    // Whole copies, as near to equal sizes as possible.
     let copies = |u: u64| if study.mixtures.upsample { ((most as f64 / u as f64).round() as u64).max(1) } else { 1 };
     let parts: Vec<u64> = units.iter().map(|&u| u * copies(u)).collect();
     let total: u64 = parts.iter().sum();
     let weight = |part: u64| match parts.iter().all(|p| *p == part) {
-        // The very number that a mixture of equals has.
+        // Exactly the weight in a uniform mixture.
         true => 1.0 / members.len() as f64,
         false => part as f64 / total as f64,
     };
@@ -138,7 +140,8 @@ fn of_units(study: &Study, group: &str, members: &[&str]) -> Mixture {
     Mixture::new(group, weights, Some(copies))
 }
 
-/// Ids show weights with few digits; mixtures that this makes the same show all, and their number if that is not enough.
+/// Makes ids unique. Ids show weights with few digits; mixtures with equal ids show all digits, or
+/// their number if that is not enough.
 fn name_apart(all: &mut [Mixture]) {
     for all_digits in [true, false] {
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
@@ -163,7 +166,7 @@ fn id(members: &BTreeMap<String, f64>) -> String {
     members.iter().map(part).collect::<Vec<_>>().join("+")
 }
 
-/// Where a set of partitions stands in the order from which samples are taken.
+/// Sort key of a set of partitions in the order that samples are taken from.
 pub fn rank(seed: u64, members: &[&str]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes());
@@ -190,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn subsets_are_all_and_once() {
+    fn subsets_are_complete_and_unique() {
         let names = ["a", "b", "c", "d", "e"];
         assert_eq!(subsets(&names, 2).len(), 10);
         assert_eq!(subsets(&names, 3).len(), 10);
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn mixtures_that_differ_have_different_ids() {
+    fn different_mixtures_have_different_ids() {
         let members = |a: f64| BTreeMap::from([("a".to_string(), a), ("b".to_string(), 1.0 - a)]);
         let (first, second) = (members(0.123_412_3), members(0.123_445_6));
         let mut all = [&first, &second, &second].map(|m| Mixture::new("given", m.clone(), None));
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_show_weights_that_are_not_uniform() {
+    fn ids_show_nonuniform_weights() {
         let members = BTreeMap::from([("law".to_string(), 0.5), ("physics".to_string(), 0.5)]);
         assert_eq!(id(&members), "law+physics");
         let members = BTreeMap::from([("law".to_string(), 0.25), ("physics".to_string(), 0.75)]);

@@ -1,4 +1,4 @@
-//! A study: its settings, the tasks that follow from them, doing what is missing, and what is known so far.
+//! A study: its settings, its tasks, running the missing ones, its status and its report.
 
 mod clock;
 mod filter;

@@ -1,4 +1,4 @@
-//! What a study will train, merge and score, and what that costs, before anything is run: sums over its tasks.
+//! Plans: the work of a study and its cost, summed over its tasks before anything runs.
 
 use super::graph::{Graph, Role, Stage, SubjectWeights, Task, Work, stage_name};
 use super::mixtures::Mixture;
@@ -17,14 +17,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Trainings, or scorings, of one kind, together.
+/// The sum of all trainings or scorings of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct StageWork {
     /// Models trained, or models and merges scored.
     pub models: u64,
     /// Tokens trained on, or scored.
     pub tokens: u64,
-    /// FLOPs of these trainings or scores.
+    /// FLOPs of these trainings or scorings.
     pub flops: f64,
 }
 
@@ -38,54 +38,55 @@ impl StageWork {
     }
 }
 
-/// What a study will train, merge and score, and what that costs.
+/// The trainings, merges and scores of a study, and their cost.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
     /// The study's name.
     pub study: String,
-    /// P
+    /// Parameters of the small model.
     pub parameters: u64,
     /// The context length of the small model, in tokens.
     pub context: usize,
-    /// Tokens of the tokenizer; its full size where it is yet to be trained.
+    /// Tokens of the tokenizer; the requested size if it is not trained yet.
     pub vocabulary: usize,
-    /// How many partitions there are.
+    /// Number of partitions.
     pub partitions: usize,
     /// Evaluation sets: the partitions' held-out text and the OOD sets.
     pub domains: usize,
     /// The mixtures verified by SEQ.
     pub mixtures: Vec<Mixture>,
-    /// The seed's training; none where the seed is a given checkpoint.
+    /// The seed's training; empty if the seed is a given checkpoint.
     pub seed: StageWork,
     /// Trainings on partitions and on their base units, repeats included.
     pub modules: StageWork,
     /// Trainings on mixtures, repeats included.
     pub seq: StageWork,
-    /// Merges scored: of 0 tokens where these are not known before the text is tokenized, `evaluation.tokens` not being set.
+    /// Merges scored. Tokens are 0 if the amount of text is unknown: not tokenized yet, and
+    /// `evaluation.tokens` is not set.
     pub merged: StageWork,
     /// The larger model, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetPlan>,
-    /// FLOPs of each stage, and those of the mixtures both ways.
+    /// FLOPs of each stage, and of scoring the mixtures both ways.
     pub cost: Cost,
-    /// Hours of all of the above on this machine's CPU, at the speed of a training pass measured just now.
+    /// Total hours on this machine's CPU, at the speed of a training pass measured now.
     pub estimated_hours: f64,
-    /// And of each stage of `cost`.
+    /// Hours of each stage of `cost`.
     pub hours: BTreeMap<String, f64>,
-    /// What the largest training takes of the memory of the CPU's machine.
+    /// Memory of the largest training on the CPU.
     pub cpu_memory: MemoryPlan,
-    /// And of a GPU's; none where there are no kernels for the model.
+    /// Memory of the largest training on a GPU; `None` if there are no kernels for the model.
     pub gpu_memory: Option<MemoryPlan>,
 }
 
 /// The work on the larger model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct TargetPlan {
-    /// P of the larger model.
+    /// Parameters of the larger model.
     pub parameters: u64,
-    /// Its own seed's training.
+    /// The training of its own seed.
     pub seed: StageWork,
-    /// Trainings of its modules; none unless the study asks for them.
+    /// Trainings of its modules; empty unless the study has `target.modules`.
     pub modules: StageWork,
     /// Trainings on mixtures.
     pub seq: StageWork,
@@ -94,13 +95,13 @@ pub struct TargetPlan {
 }
 
 impl Plan {
-    /// Of a study none of whose text may have been read.
+    /// The plan of a study whose text need not be read.
     pub fn new(study: &Study) -> Result<Plan> {
         let store = Store { root: PathBuf::new() };
         Plan::of(study, &Graph::new(study, store, Prepared::expected(study)?, "")?)
     }
 
-    /// Of all tasks.
+    /// The plan of all tasks of `graph`.
     pub fn of(study: &Study, graph: &Graph) -> Result<Plan> {
         let config = &graph.settings(Scale::Small).config;
         let cost = cost(study, graph);
@@ -154,7 +155,7 @@ fn hours(cost: &Cost, graph: &Graph) -> Result<BTreeMap<String, f64>> {
     Ok(hours)
 }
 
-/// The memory of the training that takes the most.
+/// Memory of the training that needs the most.
 fn largest_training(graph: &Graph, compute: DType) -> Result<MemoryPlan> {
     let trainings = |s: &ScaleSettings| -> Vec<_> {
         let settings = s.seed.iter().chain(std::iter::once(&s.module));
@@ -164,12 +165,12 @@ fn largest_training(graph: &Graph, compute: DType) -> Result<MemoryPlan> {
     plans.into_iter().max_by_key(MemoryPlan::total).ok_or_else(|| Error::usage("the study trains nothing"))
 }
 
-/// The study's cost by stage, and that of its mixtures both ways.
+/// The study's cost by stage, and the cost of scoring its mixtures both ways.
 pub fn cost(study: &Study, graph: &Graph) -> Cost {
     let small = graph.settings(Scale::Small);
     let per_token = small.config.training_flops_per_token();
     let small_roles = graph.roles.iter().filter(|(scale, ..)| *scale == Scale::Small);
-    // The first trainings and merges: repeats measure noise and are part of neither way.
+    // Only first trainings and merges count: repeats measure noise and belong to neither way.
     let modules: u64 = (small_roles.clone())
         .filter(|(_, role, _)| matches!(role, Role::Module { repeat: 0, .. } | Role::Unit { .. }))
         .filter_map(|(.., subject)| Some(graph.training(*subject)?.tokens))
@@ -198,7 +199,8 @@ pub fn cost(study: &Study, graph: &Graph) -> Cost {
     }
 }
 
-/// What n partitions of one base unit each take, in trainings of `unit` FLOPs a base unit; merges and scores left out.
+/// Training cost of n partitions of one base unit each, at `unit` FLOPs per base unit, without
+/// merges and scores.
 fn cost_point(partitions: u64, unit: f64) -> CostPoint {
     let n = partitions as f64;
     CostPoint {
@@ -206,8 +208,19 @@ fn cost_point(partitions: u64, unit: f64) -> CostPoint {
         modular: n * unit,
         pairs: n * (n - 1.0) / 2.0 * 2.0 * unit,
         triples: n * (n - 1.0) * (n - 2.0) / 6.0 * 3.0 * unit,
-        // The sum of k times (n over k).
+        // The sum of k times (n choose k).
         subsets: n * (n - 1.0).exp2() * unit,
+    }
+}
+
+/// A duration in the unit that suits it.
+fn duration(hours: f64) -> String {
+    match hours {
+        h if h < 1.0 / 60.0 => format!("{:.0} s", h * 3600.0),
+        h if h < 1.0 => format!("{:.0} min", h * 60.0),
+        h if h < 100.0 => format!("{h:.1} h"),
+        h if h < 2.0 * 8766.0 => format!("{:.0} days", h / 24.0),
+        h => format!("{:.0} years", h / 8766.0),
     }
 }
 
@@ -241,18 +254,26 @@ impl fmt::Display for Plan {
         if self.merged.models > 0 && self.merged.tokens == 0 {
             writeln!(
                 f,
-                "\nscoring is not counted: how much text is scored is known once it is tokenized, or from `evaluation.tokens`"
+                "\nscoring is not counted: the amount of text is unknown until it is tokenized, unless `evaluation.tokens` is set"
             )?;
         }
-        let groups: Vec<String> = groups.iter().map(|(group, n)| format!("{n} {group}")).collect();
+        let name = |group: &str, n: usize| match (group, n) {
+            ("pairs" | "triples", 1) => group.trim_end_matches('s').to_string(),
+            _ => group.to_string(),
+        };
+        let groups: Vec<String> = groups.iter().map(|(group, n)| format!("{n} {}", name(group, *n))).collect();
         writeln!(
             f,
             "\nmixtures verified by SEQ: {}",
             if groups.is_empty() { "none".into() } else { groups.join(", ") }
         )?;
         let (modular, naive) = (self.cost.modular_flops / 1e12, self.cost.naive_flops / 1e12);
-        writeln!(f, "to know them all: {modular:.3} TFLOP by modules and merges, {naive:.3} TFLOP by training each")?;
-        writeln!(f, "about {:.2} hours in all on this machine's CPU", self.estimated_hours)?;
+        writeln!(
+            f,
+            "cost of scoring all of them: {modular:.3} TFLOP by training modules and merging, {naive:.3} TFLOP by training \
+             each"
+        )?;
+        writeln!(f, "estimated time on this machine's CPU: {}", duration(self.estimated_hours))?;
         write!(f, "memory of the largest training on the CPU: {}", self.cpu_memory)?;
         match &self.gpu_memory {
             Some(plan) => write!(f, "\n                         on a GPU: {plan}"),

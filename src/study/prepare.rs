@@ -1,6 +1,7 @@
-//! From documents to shards: reads every source, splits the partitions, protects the evaluation documents, trains or
-//! loads the tokenizer, and writes what trainings and scores read. The result is one manifest, named by the content of
-//! all files and the settings; shards are named by their own content, so text that did not change keeps its shard.
+//! Documents to shards: reads every source, splits the partitions, decontaminates training text,
+//! trains or loads the tokenizer, and writes the shards that trainings and scorings read. The
+//! result is one manifest, named by the content of all files and the settings. Shards are named by
+//! their own content, so unchanged text keeps its shard.
 
 use super::filter::Selected;
 use super::inputs::{SourceInput, StudyInputs};
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Text of the seed that the tokenizer is trained on, at most: the first of it.
+/// The tokenizer is trained on at most this many bytes of seed text, from its start.
 const TOKENIZER_BYTES: usize = 256 << 20;
 
 /// The shards of one partition.
@@ -30,20 +31,20 @@ pub struct PartitionShards {
     pub name: String,
     /// Training text, after decontamination.
     pub train: ShardRef,
-    /// Validation text; none where `data.validation` is 0.
+    /// Validation text; `None` if `data.validation` is 0.
     pub validation: Option<ShardRef>,
 }
 
-/// What the documents became; on the disk as it is.
+/// The manifest: all shards of a study. Stored as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Hash of the tokenizer, and its name under `tokenizers/`.
+    /// Hash of the tokenizer; its name under `tokenizers/`.
     pub tokenizer: String,
     /// Tokens of the tokenizer.
     pub vocabulary: usize,
     /// The token that ends a document.
     pub eos: u32,
-    /// The seed's text; none where the seed is a given checkpoint.
+    /// The seed's text; `None` if the seed is a given checkpoint.
     pub seed: Option<ShardRef>,
     /// In the order of the study file.
     pub partitions: Vec<PartitionShards>,
@@ -51,20 +52,20 @@ pub struct Manifest {
     pub domains: Vec<Domain>,
     /// Sizes of all text by source and split.
     pub table: PartitionTable,
-    /// What decontamination left of each partition's training documents and of the seed's.
+    /// Decontamination counts of the training documents of each partition and the seed.
     pub cleaned: Vec<Cleaned>,
     /// Every training document that decontamination dropped, with the reason.
     pub dropped: Vec<Dropped>,
-    /// Held-out documents of sources that came late and whose text was in that of others: not scored, each with the
-    /// training document that has it.
+    /// Held-out documents of late sources that overlap earlier training text: not scored, each with
+    /// the training document that contains the text.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<Dropped>,
-    /// Of partitions and domains that take a part of their files' documents.
+    /// Counts of the partitions and domains that take only a part of their files' documents.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub selected: Vec<Selected>,
 }
 
-/// What trainings and scores start from.
+/// The inputs of trainings and scorings.
 #[derive(Debug, Clone)]
 pub struct Prepared {
     /// Name of the manifest.
@@ -78,8 +79,9 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// What a study starts from as far as its settings say, before any text is read: shards are named by their source
-    /// and empty, and domains hold the tokens that `evaluation.tokens` allows, or none where it is not set.
+    /// The inputs that can be predicted from a study's settings before any text is read. Shards are
+    /// named by their source and are empty; domains have `evaluation.tokens` tokens, or none if
+    /// that is not set.
     pub fn expected(study: &Study) -> Result<Prepared> {
         let shard = |name: &str, tokens: u64| ShardRef { hash: name.into(), documents: 0, tokens, bytes: 0 };
         let scored = Some(study.evaluation.tokens).filter(|bound| *bound < u64::MAX).unwrap_or(0);
@@ -106,7 +108,7 @@ impl Prepared {
         Ok(Prepared { key: String::new(), config, checkpoint, manifest })
     }
 
-    /// The shards of a partition; an error where the study has none of this name.
+    /// The shards of a partition; an error if the study has no partition of this name.
     pub fn partition(&self, name: &str) -> Result<&PartitionShards> {
         let found = self.manifest.partitions.iter().find(|p| p.name == name);
         found.ok_or_else(|| Error::usage(format!("the study has no partition `{name}`")))
@@ -118,14 +120,14 @@ impl Prepared {
         tokens.fold(0, u64::saturating_add)
     }
 
-    /// How many held-out documents of each late source are not scored.
+    /// Number of held-out documents of each late source that are not scored.
     pub fn left_out(&self) -> BTreeMap<String, u64> {
         let mut counts = BTreeMap::new();
         self.manifest.left_out.iter().for_each(|l| *counts.entry(l.why.domain.clone()).or_default() += 1);
         counts
     }
 
-    /// The table of partitions and what was left out, for the terminal.
+    /// The table of partitions and the documents left out, for the terminal.
     pub fn summary(&self) -> String {
         let dropped = self.manifest.cleaned.iter().filter(|c| c.dropped_documents > 0);
         let each: Vec<String> =
@@ -137,19 +139,19 @@ impl Prepared {
         let left_out = match left_out.is_empty() {
             true => String::new(),
             false => format!(
-                "held-out documents not scored, since earlier sources have text of theirs: {}\n",
+                "held-out documents not scored because earlier training text overlaps them: {}\n",
                 left_out.join(", ")
             ),
         };
         format!(
-            "{table}{selected}{left_out}training documents dropped for sharing text with an evaluation document: {each}\n\
+            "{table}{selected}{left_out}training documents dropped because they share text with an evaluation document: {each}\n\
              (each with its reason in data/{}.json)",
             self.key
         )
     }
 }
 
-/// The manifest of the study's present files and settings, if it has been made.
+/// The manifest of the study's current files and settings, if it exists.
 pub fn find(study: &Study, store: &Store) -> Result<Option<Prepared>> {
     found(study, store, &StudyInputs::new(study)?.key)
 }
@@ -169,23 +171,24 @@ fn manifest_path(store: &Store, key: &str) -> PathBuf {
     store.data().join(format!("{key}.json"))
 }
 
-/// Makes the manifest and its shards, or finds them.
+/// Finds the manifest and its shards, or makes them.
 pub fn prepare(study: &Study, store: &Store, progress: &Progress) -> Result<Prepared> {
     let inputs = StudyInputs::new(study)?;
     if let Some(prepared) = found(study, store, &inputs.key)? {
-        // Batch and context are not in the manifest's name: they may be others than when it was made.
+        // Batch and context are not part of the manifest's name, so they may have changed since it
+        // was made.
         check_budgets(study, &prepared, progress)?;
         return Ok(prepared);
     }
     let task = progress.task("tokens", 2 * (inputs.partitions.len() + inputs.ood.len()) as u64 + 1);
     let mut step = 0;
-    let mut tell = |what: &str| {
+    let mut step_to = |what: &str| {
         task.update(step, what);
         step += 1;
     };
-    let (decontaminator, mut held_out) = held_out(study, &inputs, &mut tell)?;
+    let (decontaminator, mut held_out) = held_out(study, &inputs, &mut step_to)?;
     let mut writer = Writer::new(store, decontaminator);
-    tell("seed");
+    step_to("seed");
     let tokenizer = tokenizer(study, &inputs, &writer)?;
     tokenizer.save(&store.tokenizer(&tokenizer.hash()))?;
     let seed = match inputs.seed.is_empty() {
@@ -193,7 +196,8 @@ pub fn prepare(study: &Study, store: &Store, progress: &Progress) -> Result<Prep
         false => Some(writer.training_shard("seed", &inputs.seed, &tokenizer, |_| true, Split::Train)?),
     };
     let selected = selected(&inputs)?;
-    // Those that came late come last, whatever their place in the file; then all take their places.
+    // Late sources come last, wherever they are in the study file; the original order is restored
+    // below.
     let (mut partitions, mut left_out) = (BTreeMap::new(), Vec::new());
     for input in inputs.all().filter(|i| !i.late).chain(inputs.all().filter(|i| i.late)) {
         if input.late {
@@ -202,14 +206,14 @@ pub fn prepare(study: &Study, store: &Store, progress: &Progress) -> Result<Prep
             left_out.extend(shared);
         }
         if input.kind == DomainKind::Id {
-            tell(&input.name);
+            step_to(&input.name);
             partitions.insert(&input.name, partition(study, &inputs, input, &tokenizer, &mut writer)?);
         }
     }
     let partitions = inputs.partitions.iter().filter_map(|i| partitions.remove(&i.name)).collect();
     let mut domains = Vec::new();
     for domain in inputs.all().filter_map(|i| held_out.remove(&i.name)) {
-        tell(&domain.name);
+        step_to(&domain.name);
         domains.push(writer.domain(domain, study.evaluation.tokens, &tokenizer)?);
     }
     let Writer { table, cleaned, dropped, .. } = writer;
@@ -221,22 +225,22 @@ pub fn prepare(study: &Study, store: &Store, progress: &Progress) -> Result<Prep
     let prepared = with_model(study, &inputs.key, manifest)?;
     check_budgets(study, &prepared, progress)?;
     files::write_atomic(&manifest_path(store, &inputs.key), |f| f.write_all(&json))?;
-    task.finish("documents read, split, cleaned of evaluation text and encoded");
+    task.finish("documents read, split, decontaminated and encoded");
     Ok(prepared)
 }
 
-/// Reads every source that did not come late once: which documents are scored, by source, and the n-grams of all that are
-/// held out.
+/// Reads every source once, except late ones. Returns the n-grams of all held-out documents, and
+/// the documents to score by source.
 fn held_out(
     study: &Study,
     inputs: &StudyInputs,
-    tell: &mut impl FnMut(&str),
+    step_to: &mut impl FnMut(&str),
 ) -> Result<(Option<Decontaminator>, BTreeMap<String, Candidates>)> {
     let n = study.data.decontaminate;
     let mut decontaminator = (n > 0).then(|| Decontaminator::new(n)).transpose()?;
     let mut domains = BTreeMap::new();
     for input in inputs.all().filter(|i| !i.late) {
-        tell(&input.name);
+        step_to(&input.name);
         let mut domain = Candidates::new(&input.name, input.kind, study.evaluation.documents);
         for_each_document(&input.files, |document| {
             let split = inputs.split(input, &document);
@@ -256,7 +260,7 @@ fn held_out(
     Ok((decontaminator, domains))
 }
 
-/// How many documents each selection takes, and how many have no year. Refuses one that takes nothing.
+/// The counts of each selection. A selection without documents is an error.
 fn selected(inputs: &StudyInputs) -> Result<Vec<Selected>> {
     let mut all = Vec::new();
     for SourceInput { name, files, selection, .. } in inputs.all() {
@@ -302,7 +306,8 @@ fn with_model(study: &Study, key: &str, m: Manifest) -> Result<Prepared> {
     Ok(Prepared { key: key.to_string(), config, checkpoint, manifest: m })
 }
 
-/// The tokenizer of the study: the seed checkpoint's, a given file, or one trained on the seed's text.
+/// The tokenizer of the study: the seed checkpoint's, a given file, or one trained on the seed's
+/// text.
 fn tokenizer(study: &Study, inputs: &StudyInputs, writer: &Writer) -> Result<Tokenizer> {
     if let Some(directory) = &study.seed.checkpoint {
         return Tokenizer::load(&directory.join("tokenizer.json"), None);
@@ -322,7 +327,8 @@ fn tokenizer(study: &Study, inputs: &StudyInputs, writer: &Writer) -> Result<Tok
     Tokenizer::train(texts.into_iter(), settings.vocabulary.unwrap_or(0))
 }
 
-/// Refuses partitions that cannot fill a batch or hold their base units, and says how often text is repeated.
+/// Refuses partitions that cannot fill a batch or their base units, and reports text that is
+/// repeated.
 fn check_budgets(study: &Study, prepared: &Prepared, progress: &Progress) -> Result<()> {
     for (i, scale) in study.scales(&prepared.config)?.iter().enumerate() {
         if i > 0 {
@@ -352,11 +358,11 @@ fn check_scale(study: &Study, prepared: &Prepared, scale: &ScaleSettings, progre
             return Err(Error::input(format!("`{name}` is too small for {units} base units"))
                 .expected(format!("{needed} windows of {context} tokens, {} for each", settings.windows()))
                 .got(had)
-                .fix("ask for fewer `units`, lower `module.training.steps`, or add documents"));
+                .fix("lower `units` or `module.training.steps`, or add documents"));
         }
         let epochs = needed as f64 / windows as f64;
         if epochs > 1.0 {
-            progress.line(&format!("{name}: its text is used {epochs:.1} times over"));
+            progress.line(&format!("{name}: {epochs:.1} epochs over its text"));
         }
     }
     Ok(())

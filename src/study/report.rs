@@ -1,5 +1,5 @@
-//! From a study's scores to its report: reads the results of the graph's tasks into the report's struct, whose analysis
-//! says the rest.
+//! The report of a study: reads the results of the graph's tasks into the report's struct and runs
+//! its analysis.
 
 use super::clock;
 use super::graph::{Graph, Role, Stage, Task, Train, WeightSegment, stage_name};
@@ -27,19 +27,20 @@ use crate::report::tensorboard;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// Dropped documents shown with the reason.
+/// Number of dropped documents shown with the reason.
 const EXAMPLES: usize = 20;
 
-/// Makes and writes the report of a study whose scores are all there.
+/// Makes and writes the report of a study whose scores all exist.
 pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
     let store = Store { root: root.to_path_buf() };
     let incomplete = |what: &str| {
         Error::input(format!("the study has no report yet: {what}"))
             .at(root)
-            .fix("`stockpot run` makes what is missing")
+            .fix("run `stockpot run` to make what is missing")
     };
     if !root.exists() {
-        return Err(incomplete("its directory does not exist"));
+        return Err(incomplete("its directory does not exist")
+            .fix("if the results are elsewhere, give their directory as --out; else run `stockpot run` first"));
     }
     let _lock = Lock::take(root)?;
     let prepared = prepare::find(study, &store)?.ok_or_else(|| incomplete("its text is not tokenized"))?;
@@ -53,7 +54,7 @@ pub fn report(study: &Study, settings: &str, root: &Path) -> Result<Report> {
     write(study, settings, &graph)
 }
 
-/// Makes the report and writes everything that belongs to it.
+/// Makes the report and writes all of its files.
 pub fn write(study: &Study, settings: &str, graph: &Graph) -> Result<Report> {
     let report = assemble(study, settings, graph)?;
     report.write(&graph.store.root)?;
@@ -69,7 +70,8 @@ pub fn write(study: &Study, settings: &str, graph: &Graph) -> Result<Report> {
     Ok(report)
 }
 
-/// The report from the scores on the disk. Holds no clock time but in `spent`, so that equal scores give equal bytes.
+/// Makes the report from the scores on disk. Only `spent` contains clock time, so equal scores give
+/// equal bytes elsewhere.
 fn assemble(study: &Study, settings: &str, graph: &Graph) -> Result<Report> {
     let prepared = &graph.prepared;
     let cost = plan::cost(study, graph);
@@ -135,14 +137,14 @@ fn segment(segment: &WeightSegment) -> Segment {
     }
 }
 
-/// Reads the scores of every model to where its roles belong, and adds averages and IND.
+/// Reads the scores of every model into the places of its roles, and adds averages and IND.
 fn fill_scores(graph: &Graph, report: &mut Report) -> Result<()> {
     let domains = report.domains.clone();
     let with_averages = |members: &BTreeMap<String, f64>, mut scores: DomainScores| {
         scores.extend(analysis::averages(&domains, members, &scores));
         scores
     };
-    // Each module's own scores, which IND is the mean of.
+    // Each module's own scores; IND is their mean.
     let mut modules: BTreeMap<(Scale, String, u64), DomainScores> = BTreeMap::new();
     for (scale, role, subject) in &graph.roles {
         let read = || -> Result<DomainScores> {
@@ -187,7 +189,7 @@ fn fill_scores(graph: &Graph, report: &mut Report) -> Result<()> {
 }
 
 impl MixtureInfo {
-    /// Where the scores of a scale's and repeat's models belong.
+    /// The scores of the models of a scale and repeat.
     fn models(&mut self, scale: Scale, repeat: u64) -> &mut ModelScores {
         match (scale, repeat) {
             (Scale::Target, _) => &mut self.target,
@@ -234,14 +236,15 @@ fn trainings(graph: &Graph) -> Result<Vec<TrainingInfo>> {
     graph.trainings().map(info).collect()
 }
 
-/// Hours, and those that the naive way takes at the speed of SEQ.
+/// Hours spent, and the hours of both ways at the measured speeds.
 fn spent(graph: &Graph, cost: &Cost) -> Result<Option<Spent>> {
     let stages: Vec<String> = cost.stages.iter().map(|s| s.stage.clone()).collect();
     let keys: BTreeSet<&str> = graph.tasks.iter().map(|task| task.key.as_str()).collect();
     let Some(mut spent) = clock::spent(&graph.store, &history::name(graph), &stages, &keys)? else {
         return Ok(None);
     };
-    // One speed of training for both ways, that of all modules and SEQ runs; merges at that of scoring.
+    // Both ways count at the mean training speed of all modules and SEQ runs; merges at the speed
+    // of scoring.
     let per_flop = |stages: &[Stage]| {
         let names: Vec<String> = stages.iter().map(|stage| stage_name(Scale::Small, *stage)).collect();
         let stages = || spent.stages.iter().filter(|s| names.contains(&s.stage));
@@ -257,10 +260,11 @@ fn spent(graph: &Graph, cost: &Cost) -> Result<Option<Spent>> {
     Ok(Some(spent))
 }
 
-/// Points of a training's curve, at most.
+/// Maximum number of points of a training curve.
 const CURVE_POINTS: u64 = 200;
 
-/// The mean loss of each of at most [`CURVE_POINTS`] runs of steps of like length, at its last step.
+/// Splits the steps into at most [`CURVE_POINTS`] runs of equal length (the last may be shorter):
+/// each run's mean loss, at its last step.
 fn curve(rows: &[train::Metrics]) -> Vec<CurvePoint> {
     let each = (rows.len() as u64).div_ceil(CURVE_POINTS).max(1) as usize;
     let point = |rows: &[train::Metrics]| CurvePoint {

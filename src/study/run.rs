@@ -1,5 +1,5 @@
-//! Runs a study: of its tasks, what is missing is done, stage by stage; what is there is used. Tasks of a stage are
-//! independent.
+//! Runs a study: does its missing tasks stage by stage and reuses existing results. Tasks of a
+//! stage are independent.
 
 use super::clock::{Clock, SpentWork};
 use super::graph::{Graph, Member, Stage, Task, Train, stage_name};
@@ -34,16 +34,16 @@ pub enum Phase {
     Seed,
     /// One module per partition
     Modules,
-    /// The mixtures, really trained
+    /// SEQ runs: trainings on the mixtures
     Seq,
-    /// Every model and merge on every domain
+    /// Scores of every model and merge on every domain
     Scores,
-    /// Correlations and report
+    /// Correlations and the report
     Report,
 }
 
 impl Phase {
-    /// The phase in which a stage's tasks are done.
+    /// The phase that contains a stage.
     fn of(stage: Stage) -> Phase {
         match stage {
             Stage::Seed => Phase::Seed,
@@ -54,17 +54,17 @@ impl Phase {
     }
 }
 
-/// How far a study is run, and on what.
+/// The extent of a run and its resources.
 pub struct Options {
-    /// The last phase to do.
+    /// The last phase to run.
     pub until: Phase,
-    /// Threads of the CPU, shared out among workers.
+    /// CPU threads, divided among the workers.
     pub threads: usize,
-    /// Where to compute.
+    /// The device to compute on.
     pub spec: DeviceSpec,
 }
 
-/// Does what is missing up to `options.until`. The report, when it was reached.
+/// Runs everything missing up to `options.until`. Returns the report if that is reached.
 pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Result<Option<Report>> {
     let (begun, progress) = (Instant::now(), Progress::new());
     let store = Store { root: root.to_path_buf() };
@@ -79,11 +79,12 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     let prior = history::note(&graph)?;
     if prior == PriorModels::NotReusable {
         progress.line(
-            "nothing that was trained here before is of use: the seed's text, tokenizer or settings are others (if a new \
-             partition's held-out text made the seed's smaller, see above, `late = true` in its table leaves the seed's as it was)",
+            "No existing model can be reused: the seed's text, the tokenizer or the settings changed. If \
+             decontaminating against a new partition changed the seed's text (see above), set `late = true` on that \
+             partition to keep the seed.",
         );
     }
-    // The CPU's speed says nothing of another device's.
+    // Plans use the CPU's speed, so only CPU runs record one.
     if prior != PriorModels::SameStudy && options.spec.name() == "cpu" {
         let plan = pool.install(|| Plan::of(study, &graph))?;
         clock.planned(history::name(&graph), plan.hours)?;
@@ -106,7 +107,7 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     Ok(Some(report))
 }
 
-/// Makes a study's directories, removes what killed runs left, and notes the kind of device.
+/// Creates a study's directories, removes what killed runs left and records the kind of device.
 fn open_store(store: &Store, spec: &DeviceSpec, progress: &Progress) -> Result<()> {
     for directory in store.directories() {
         files::create_directory(&directory)?;
@@ -116,21 +117,23 @@ fn open_store(store: &Store, spec: &DeviceSpec, progress: &Progress) -> Result<(
     store.set_device(spec.name())?;
     if before != spec.name() && files::names_in(&store.models())?.iter().any(|name| !name.contains('.')) {
         progress.line(&format!(
-            "models here were trained on {before}; on {} they are trained anew, since its bits differ (those stay)",
+            "Existing models were trained on {before}; retraining on {}, because results differ between devices. The old \
+             models are kept.",
             spec.name()
         ));
     }
     Ok(())
 }
 
-/// Trainings at work.
+/// The trainings of a run.
 struct Run<'a> {
     graph: &'a Graph,
     resources: &'a Resources<'a>,
 }
 
 impl Run<'_> {
-    /// Trains what is missing of a stage of a scale: the seed from initial weights, all else from the seed.
+    /// Runs the missing trainings of a scale's stage: the seed from initial weights, all others
+    /// from the seed.
     fn train_all(&self, scale: &ScaleSettings, stage: Stage) -> Result<()> {
         let is_missing = |task: &Task| {
             (task.scale, task.stage) == (scale.scale, stage) && !self.graph.store.model(&task.key).exists()
@@ -149,20 +152,20 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The seed as a start.
+    /// The starting point of modules and SEQ: the seed.
     fn seed(&self, scale: &ScaleSettings) -> Result<Start> {
         let directory = self.graph.seed_directory(scale.scale)?;
         let start = train::read_start(directory, &scale.config, None)?;
         if start.optimizer.is_none() {
             self.resources.progress.line(&format!(
-                "{}: the seed has no optimizer state; modules and SEQ start with moments of zero",
+                "{}: the seed has no optimizer state; modules and SEQ start with zero moments",
                 directory.display()
             ));
         }
         Ok(start)
     }
 
-    /// `side_by_side`: trainings that share the device with this one.
+    /// Trains one model; `side_by_side` is the number of trainings that share the device.
     fn train_one(
         &self,
         scale: &ScaleSettings,
@@ -211,14 +214,14 @@ impl Run<'_> {
     }
 }
 
-/// Steps since a moment.
+/// A stopwatch that also counts steps.
 struct Lap {
     since: Instant,
     steps: u64,
 }
 
 impl Lap {
-    /// Seconds and steps until now, from where the next lap counts.
+    /// Returns the lap's seconds and steps and starts the next lap.
     fn take(&mut self) -> (f64, u64) {
         let now = Instant::now();
         (std::mem::replace(&mut self.since, now).elapsed().as_secs_f64(), std::mem::take(&mut self.steps))

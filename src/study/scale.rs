@@ -1,4 +1,4 @@
-//! The model sizes of a study: the small model, and the larger one that it is to predict.
+//! A study's model sizes: the small model, and the larger model that it should predict.
 
 use super::settings::Study;
 use crate::engine::checkpoint;
@@ -8,7 +8,7 @@ use crate::engine::train::Settings;
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// Which of a study's model sizes.
+/// One of a study's model sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scale {
     /// The model whose modules are merged.
@@ -18,7 +18,7 @@ pub enum Scale {
 }
 
 impl Scale {
-    /// Before the names of its stages, trainings and merges.
+    /// Prefix of the names of its stages, trainings and merges.
     pub fn prefix(self) -> &'static str {
         match self {
             Scale::Small => "",
@@ -30,11 +30,11 @@ impl Scale {
 /// One model size with the settings of its trainings.
 #[derive(Debug, Clone)]
 pub struct ScaleSettings {
-    /// Which one it is.
+    /// Which model size.
     pub scale: Scale,
     /// The model.
     pub config: Config,
-    /// The seed's training; none where the seed is a given checkpoint.
+    /// The seed's training; `None` if the seed is a given checkpoint.
     pub seed: Option<Settings>,
     /// The training of one base unit.
     pub module: Settings,
@@ -50,7 +50,7 @@ impl ScaleSettings {
 }
 
 impl Study {
-    /// The study's model sizes, the small one first; `small` is its model.
+    /// The study's model sizes, the small one first; `small` is the small model.
     pub fn scales(&self, small: &Config) -> Result<Vec<ScaleSettings>> {
         let mut scales = vec![ScaleSettings {
             scale: Scale::Small,
@@ -71,7 +71,8 @@ impl Study {
         Ok(scales)
     }
 
-    /// The small model before any text is tokenized: a tokenizer that is yet to be trained is taken at its full size.
+    /// The small model before any text is tokenized. A tokenizer that is not trained yet counts
+    /// with its requested size.
     pub fn expected_config(&self) -> Result<Config> {
         if let Some(directory) = &self.seed.checkpoint {
             return self.checkpoint_config(directory);
@@ -86,7 +87,7 @@ impl Study {
         }
     }
 
-    /// The model of a given seed checkpoint, at the study's context length.
+    /// The model of a given seed checkpoint, with the study's context length.
     pub fn checkpoint_config(&self, directory: &Path) -> Result<Config> {
         let mut config = checkpoint::read_config(&directory.join("config.json"))?;
         if let Some(context) = self.seed.context {

@@ -1,4 +1,4 @@
-//! Scoring: every model and merge of a scale on the domains on which it has no score yet.
+//! Scoring: every model and merge of a scale, on each domain that has no score of it yet.
 
 use super::clock::SpentWork;
 use super::graph::{Graph, Stage, SubjectWeights, Task, Work, stage_name};
@@ -15,21 +15,21 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// A model to score, with the domains that it lacks.
+/// A model to score, and the domains without a score of it.
 struct Missing<'a> {
     task: &'a Task,
     subject: usize,
     domains: Vec<usize>,
 }
 
-/// What a worker scores next: a checkpoint by its position among the missing, or the merge at a position of the order in
-/// which merges take the fewest loads.
+/// A scoring job: a checkpoint, as an index into the missing ones, or a merge, as a position in the
+/// order that loads the fewest checkpoints.
 enum ScoreJob {
     Checkpoint(usize),
     Merge(usize),
 }
 
-/// Scores every model of a scale on the domains on which it has no score yet.
+/// Scores every model of a scale on each domain that has no score of it yet.
 pub fn score_all(graph: &Graph, scale: Scale, resources: &Resources) -> Result<()> {
     let missing = missing(graph, scale);
     if missing.is_empty() {
@@ -49,7 +49,7 @@ pub fn score_all(graph: &Graph, scale: Scale, resources: &Resources) -> Result<(
     let begin = || Scorer::new(resources.spec, config, pool.as_ref().map(|(pool, sums)| (pool, &sums[..])));
     workers.run(&jobs, begin, |scorer, job| {
         let begun = Instant::now();
-        let Missing { task: scoring, subject, domains: lacking } = match job {
+        let Missing { task: scoring, subject, domains: unscored } = match job {
             ScoreJob::Merge(position) => &missing[merged[scorer.load_merge(*position)?]],
             ScoreJob::Checkpoint(i) => &missing[*i],
         };
@@ -57,7 +57,7 @@ pub fn score_all(graph: &Graph, scale: Scale, resources: &Resources) -> Result<(
             scorer.load_checkpoint(directory)?;
         }
         let mut tokens = 0;
-        for &d in lacking {
+        for &d in unscored {
             let score = scorer
                 .score(&shards[d], &mut |_, _| {})
                 .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", scoring.name, domains[d].name)))?;
@@ -90,7 +90,8 @@ fn missing<'a>(graph: &'a Graph, scale: Scale) -> Vec<Missing<'a>> {
     graph.stage(scale, Stage::Scoring).filter_map(of).collect()
 }
 
-/// The models of these merges, opened once, and the merges as weighted sums of them; none where there are none.
+/// The checkpoints of these merges, each opened once, and the merges as weighted sums of them;
+/// `None` without merges.
 fn pool_of(graph: &Graph, merges: impl Iterator<Item = usize>) -> Result<Option<(Pool, Vec<WeightedSum>)>> {
     let (mut paths, mut positions) = (Vec::<PathBuf>::new(), BTreeMap::new());
     let mut sums = Vec::new();
@@ -110,6 +111,6 @@ fn pool_of(graph: &Graph, merges: impl Iterator<Item = usize>) -> Result<Option<
         }
         sums.push(sum);
     }
-    // A given seed may be longer than its modules: `seed.context`.
+    // A given seed's context may be longer than its modules' (`seed.context`).
     (!sums.is_empty()).then(|| Ok((Pool::open_of_any_context(&paths)?, sums))).transpose()
 }

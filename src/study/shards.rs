@@ -1,5 +1,5 @@
-//! Shards of a study: training documents cleaned of evaluation text, and the documents that are scored. Each shard is
-//! written aside and then named by its content.
+//! A study's shards: decontaminated training documents, and the documents that are scored. Each
+//! shard is written to a temporary directory and renamed to the hash of its content.
 
 use super::store::{Store, WRITING};
 use crate::analysis::DomainKind;
@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// Documents filtered and encoded together.
+/// Number of documents filtered and encoded together.
 const BATCH: usize = 4096;
 
-/// A shard by its content.
+/// A shard, named by its content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShardRef {
-    /// The first 16 hexadecimal digits of its content's hash, and its name under `shards/`.
+    /// The first 16 hexadecimal digits of its content's hash; its name under `shards/`.
     pub hash: String,
     /// Documents in it.
     pub documents: u64,
-    /// EOS tokens included.
+    /// Tokens, including EOS.
     pub tokens: u64,
     /// Bytes (UTF-8) of the documents' text.
     pub bytes: u64,
@@ -39,47 +39,47 @@ pub struct Domain {
     pub shard: ShardRef,
 }
 
-/// A training document that was left out.
+/// A training document dropped by decontamination, or a held-out document that is not scored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Dropped {
     /// The partition, or `seed`.
     pub partition: String,
-    /// The evaluation text that it shares.
+    /// The text shared with an evaluation document.
     #[serde(flatten)]
     pub why: Contamination,
 }
 
-/// What decontamination left of one partition's training documents.
+/// Decontamination counts of one partition's training documents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cleaned {
     /// The partition, or `seed`.
     pub partition: String,
-    /// Before.
+    /// Documents before decontamination.
     pub documents: u64,
-    /// How many of them were dropped.
+    /// Documents dropped.
     pub dropped_documents: u64,
     /// Bytes (UTF-8) of the text dropped.
     pub dropped_bytes: u64,
 }
 
-/// The documents of a domain with the lowest hashes of their ids, so that which ones are scored does not change when
-/// others are added.
+/// The documents of a domain with the lowest hashes of ids. Adding documents thus leaves the choice
+/// among the existing ones in the same order.
 pub struct Candidates {
     /// The domain's name.
     pub name: String,
     /// ID: held-out text of a partition. OOD: a set that is never trained on.
     pub kind: DomainKind,
     most: usize,
-    /// By hash of the id, id, and hash of the text: two documents may have one id.
+    /// By hash of the id, id, and hash of the text, since two documents may have the same id.
     by_hash: BTreeMap<([u8; 32], String, [u8; 32]), Document>,
 }
 
 impl Candidates {
-    /// None yet; `most` is how many are kept.
+    /// No candidates yet; at most `most` are kept.
     pub fn new(name: &str, kind: DomainKind, most: usize) -> Candidates {
         Candidates { name: name.to_string(), kind, most, by_hash: BTreeMap::new() }
     }
-    /// Keeps the document unless enough with lower hashes are there.
+    /// Keeps the document unless `most` others have lower hashes.
     pub fn offer(&mut self, document: Document) {
         let hash = *blake3::hash(document.id.as_bytes()).as_bytes();
         let text = *blake3::hash(document.text.as_bytes()).as_bytes();
@@ -90,13 +90,13 @@ impl Candidates {
     }
 }
 
-/// Writes shards and keeps the books.
+/// Writes shards and keeps count.
 pub struct Writer<'a> {
     store: &'a Store,
     decontaminator: Option<Decontaminator>,
     /// Sizes of the shards written so far.
     pub table: PartitionTable,
-    /// What decontamination left of each source's training documents.
+    /// Decontamination counts of each source's training documents.
     pub cleaned: Vec<Cleaned>,
     /// Every training document dropped, with the reason.
     pub dropped: Vec<Dropped>,
@@ -108,19 +108,21 @@ impl<'a> Writer<'a> {
         Writer { store, decontaminator, table: PartitionTable::default(), cleaned: vec![], dropped: vec![] }
     }
 
-    /// Whether a training document shares nothing with evaluation.
+    /// Whether a training document shares no text with evaluation documents.
     pub fn is_clean(&self, document: &Document) -> bool {
         self.decontaminator.as_ref().is_none_or(|d| d.check(document).is_none())
     }
 
-    /// Protects a held-out document in what is written from now on.
+    /// Removes training documents that share text with this held-out document from all shards
+    /// written from now on.
     pub fn protect(&mut self, domain: &str, document: &Document) {
         if let Some(d) = &mut self.decontaminator {
             d.add(domain, document);
         }
     }
 
-    /// The shard of those documents that `wanted` takes and, for training, that share nothing with evaluation.
+    /// Writes the shard of the documents that `wanted` accepts; for training, only those that share
+    /// no text with evaluation documents.
     pub fn training_shard(
         &mut self,
         name: &str,
@@ -157,9 +159,14 @@ impl<'a> Writer<'a> {
             })?;
             flush(&mut batch)?;
             if cleaned.documents == cleaned.dropped_documents {
-                return Err(Error::input(format!("`{name}` has no {split} documents"))
-                    .expected("at least one document after the split and decontamination")
-                    .fix("add documents, change `data.validation` and `data.test`, or leave it out"));
+                let error = Error::input(format!("`{name}` has no {split} documents"))
+                    .expected("at least one document after the split and decontamination");
+                return Err(match cleaned.dropped_documents {
+                    0 => error.fix("add documents, change `data.validation` and `data.test`, or leave it out"),
+                    n => error
+                        .got(format!("{n} documents, all dropped because they share text with evaluation documents"))
+                        .fix("remove the shared text from one of the two sources, or leave it out"),
+                });
             }
             Ok(())
         })?;
@@ -170,7 +177,7 @@ impl<'a> Writer<'a> {
         Ok(shard_ref(&shard))
     }
 
-    /// The shard of a domain: whole documents until they hold `tokens` tokens.
+    /// Writes the shard of a domain: whole documents until they contain `tokens` tokens.
     pub fn domain(&mut self, candidates: Candidates, tokens: u64, tokenizer: &Tokenizer) -> Result<Domain> {
         let name = candidates.name;
         if candidates.by_hash.is_empty() {
@@ -201,23 +208,24 @@ impl<'a> Writer<'a> {
 }
 
 impl Store {
-    /// Writes a shard and puts it under the name of its content.
+    /// Writes a shard and names it by its content.
     fn write_shard(
         &self,
         name: &str,
         tokenizer: &Tokenizer,
         fill: impl FnOnce(&mut ShardWriter) -> Result<()>,
     ) -> Result<Shard> {
-        let aside = self.shards().join(format!("{WRITING}{}", std::process::id()));
-        let shard = Shard::write(&aside, tokenizer, fill).map_err(|e| if e.has_place() { e } else { e.at(name) })?;
-        let place = self.shard(&shard_ref(&shard).hash);
+        let temporary = self.shards().join(format!("{WRITING}{}", std::process::id()));
+        let shard =
+            Shard::write(&temporary, tokenizer, fill).map_err(|e| if e.has_place() { e } else { e.at(name) })?;
+        let path = self.shard(&shard_ref(&shard).hash);
         drop(shard);
-        if place.exists() {
-            files::remove_directory(&aside)?;
+        if path.exists() {
+            files::remove_directory(&temporary)?;
         } else {
-            std::fs::rename(&aside, &place).map_err(|e| Error::io("rename a shard to", &place, &e))?;
+            std::fs::rename(&temporary, &path).map_err(|e| Error::io("rename a shard to", &path, &e))?;
         }
-        Shard::open(&place)
+        Shard::open(&path)
     }
 }
 

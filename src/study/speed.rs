@@ -1,18 +1,19 @@
-//! How fast this machine's CPU trains a model, measured in a moment: the yardstick of plans.
+//! Training speed of this machine's CPU, measured briefly; plans are based on it.
 
 use crate::engine::device::Device;
 use crate::engine::model::{Activations, Batch, Config, Inputs, Model, OptimizerArena, initial_weights};
 use crate::error::Result;
 use std::time::Instant;
 
-/// What is measured: one layer, so many positions and tokens of the vocabulary at most. Products keep the model's width.
+/// Limits of the measured model, which has one layer: positions, and tokens of the vocabulary.
+/// Products keep the model's width.
 const ROWS: usize = 512;
 const VOCABULARY: usize = 4096;
-/// Passes are repeated for so long, and the fastest counts: other work of the machine only makes one slower.
+/// Passes are repeated for this long and the fastest counts: other load can only slow a pass down.
 const SECONDS: f64 = 0.5;
 
-/// Training FLOPs per second ([`Config::training_flops_per_token`]) of forward and backward passes of the model, cut to
-/// that.
+/// Training FLOPs per second ([`Config::training_flops_per_token`]) of forward and backward passes
+/// of the model, cut to these limits.
 pub fn training_rate(config: &Config) -> Result<f64> {
     let (context, vocabulary) = (config.context.min(ROWS / 4), config.vocabulary.min(VOCABULARY));
     let config = Config { layers: 1, context, vocabulary, ..config.clone() };

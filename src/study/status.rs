@@ -1,4 +1,4 @@
-//! What of a study is done.
+//! A study's status: how much of it is done.
 
 use super::graph::{Graph, Task, Train};
 use super::prepare;
@@ -11,27 +11,27 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-/// How much of a study is done under its present settings and files.
+/// How much of a study is done with its current settings and files.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
     /// The study's name.
     pub study: String,
-    /// Where its results are.
+    /// The directory of its results.
     pub directory: String,
-    /// The text is tokenized under the present settings and files.
+    /// Whether the text is tokenized with the current settings and files.
     pub tokens: bool,
-    /// Empty while the text is not tokenized: what follows is named by it.
+    /// Empty until the text is tokenized, because keys depend on it.
     pub trainings: Vec<TrainingStatus>,
-    /// Those of `scores` that are there.
+    /// How many of `scores` exist.
     pub scores_done: usize,
-    /// Scores (a model or merge on a domain) that the study needs; 0 while the text is not
+    /// Scores (one model or merge on one domain) that the study needs; 0 until the text is
     /// tokenized.
     pub scores: usize,
-    /// report.json is there, and so is every score that it is made from.
+    /// Whether report.json and every score that it uses exist.
     pub report: bool,
 }
 
-/// How far one training is.
+/// Progress of one training.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrainingStatus {
     /// Such as `module law`.
@@ -40,14 +40,14 @@ pub struct TrainingStatus {
     pub key: String,
     /// `done`, `partial` or `missing`
     pub state: &'static str,
-    /// Steps that are safe on the disk.
+    /// Steps saved on disk.
     pub steps_done: u64,
     /// Steps of the whole training.
     pub steps: u64,
 }
 
 impl Status {
-    /// Looks at what `store` holds; trains and scores nothing.
+    /// Reads the status from `store`; trains and scores nothing.
     pub fn new(study: &Study, store: Store) -> Result<Status> {
         let directory = store.root.display().to_string();
         let report_exists = store.root.join("report.json").exists();
@@ -66,10 +66,10 @@ impl Status {
         status.tokens = true;
         let trainings = graph.trainings().map(|(task, train)| TrainingStatus::new(task, train, &graph.store));
         status.trainings = trainings.collect::<Result<_>>()?;
-        // Domains of equal text have one score.
+        // Domains of equal text share one score.
         let scores: BTreeSet<PathBuf> = graph.scorings().flat_map(|(task, _)| graph.results(task)).collect();
         (status.scores, status.scores_done) = (scores.len(), scores.iter().filter(|path| path.exists()).count());
-        // With scores missing, the report that lies there is of earlier settings or text.
+        // If scores are missing, an existing report is of earlier settings or text.
         status.report = report_exists && status.scores_done == status.scores;
         Ok(status)
     }
@@ -79,7 +79,7 @@ impl TrainingStatus {
     fn new(task: &Task, train: &Train, store: &Store) -> Result<TrainingStatus> {
         let (directory, steps) = (store.model(&task.key), train.settings.steps);
         let (state, steps_done) = match train::partial_steps(&directory)? {
-            // Asked last: a run may finish it in the meantime.
+            // Checked after the partial checkpoint: a run may finish the training in between.
             _ if directory.exists() => ("done", steps),
             Some(steps) => ("partial", steps),
             None => ("missing", 0),

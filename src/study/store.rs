@@ -1,4 +1,5 @@
-//! Where a study keeps its results, the keys that name them, and what killed runs left there.
+//! A study's directory: paths of results, the keys that name them, and removal of what killed runs
+//! left.
 
 use crate::engine::train;
 use crate::error::Result;
@@ -6,7 +7,7 @@ use crate::files;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Sixteen hexadecimal digits over the stage's name, its version and its inputs.
+/// Hash of the stage's name, its version and its inputs: sixteen hexadecimal digits.
 pub fn key(stage: &str, version: u32, inputs: &impl Serialize) -> String {
     let json = serde_json::to_vec(inputs).expect("inputs are plain structs");
     let mut hasher = blake3::Hasher::new();
@@ -14,10 +15,10 @@ pub fn key(stage: &str, version: u32, inputs: &impl Serialize) -> String {
     hasher.finalize().to_hex()[..16].to_string()
 }
 
-/// Where a study keeps its results.
+/// A study's directory.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// The study's directory.
+    /// Its path.
     pub root: PathBuf,
 }
 
@@ -38,11 +39,11 @@ impl Store {
     pub fn tokenizer(&self, hash: &str) -> PathBuf {
         self.root.join("tokenizers").join(format!("{hash}.json"))
     }
-    /// The directory of checkpoints, those of unfinished trainings included.
+    /// The directory of checkpoints, including those of unfinished trainings.
     pub fn models(&self) -> PathBuf {
         self.root.join("models")
     }
-    /// The checkpoint directory of a training, which is there when it is finished.
+    /// The checkpoint directory of a training; it exists once the training is finished.
     pub fn model(&self, key: &str) -> PathBuf {
         self.models().join(key)
     }
@@ -54,24 +55,25 @@ impl Store {
     pub fn score(&self, key: &str) -> PathBuf {
         self.scores().join(format!("{key}.json"))
     }
-    /// The file of the times of work; see `clock.rs`.
+    /// The file of times; see `clock.rs`.
     pub fn clock(&self) -> PathBuf {
         self.root.join("clock.jsonl")
     }
-    /// The directory of trainings' metrics for TensorBoard.
+    /// The directory of training metrics for TensorBoard.
     pub fn tensorboard(&self) -> PathBuf {
         self.root.join("tensorboard")
     }
-    /// The file of what was there when a study was first run; see `history.rs`.
+    /// The file of results that existed when a study was first run; see `history.rs`.
     pub fn history(&self) -> PathBuf {
         self.root.join("history.json")
     }
-    /// The kind of device that the last run here computed on, in one word or two; the CPU where there was none.
+    /// The kind of device that the last run here used, in one or two words; `cpu` if there was no
+    /// run.
     pub fn device(&self) -> Result<String> {
         let path = self.device_path();
         if path.exists() { Ok(files::read_to_string(&path)?.trim().to_string()) } else { Ok("cpu".into()) }
     }
-    /// Notes the kind of device that computes here from now on.
+    /// Records the kind of device that is used from now on.
     pub fn set_device(&self, name: &str) -> Result<()> {
         files::write_atomic(&self.device_path(), |f| writeln!(f, "{name}"))
     }
@@ -83,9 +85,10 @@ impl Store {
         ["data", "shards", "tokenizers", "models", "scores"].map(|d| self.root.join(d))
     }
 
-    /// Removes what runs that were killed left here, so that a study ends in the same files however often it was killed.
-    /// Called with the study's lock held. Partial checkpoints of trainings that are not finished stay: they are what a
-    /// run resumes from, be it of these settings or of earlier ones that the user goes back to.
+    /// Removes what killed runs left, so that a study ends with the same files however often it was
+    /// killed. Called with the study's lock held. Partial checkpoints of unfinished trainings are
+    /// kept: a run resumes from them, with these settings or with earlier ones that the user may
+    /// restore.
     pub fn remove_leftovers(&self) -> Result<()> {
         let report = [self.root.clone(), self.root.join("plots")];
         let mut curves = Vec::new();
@@ -114,5 +117,5 @@ impl Store {
     }
 }
 
-/// How the name of a shard begins while its content, and so its name, is not known.
+/// Prefix of a shard's temporary name, used until its content, and so its name, is known.
 pub const WRITING: &str = "writing.";

@@ -1,5 +1,5 @@
-//! Independent jobs on a fixed number of workers, each with a thread pool of its own. Results do not depend on how many
-//! workers or threads there are, because no op's do.
+//! Independent jobs on a fixed number of workers, each with its own thread pool. Results do not
+//! depend on the number of workers or threads, because no op's result does.
 
 use super::clock::Clock;
 use crate::engine::device::DeviceSpec;
@@ -8,20 +8,21 @@ use crate::progress::Progress;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// What all work of a run shares.
+/// Resources shared by all work of a run.
 pub struct Resources<'a> {
-    /// Threads of the CPU, shared out among workers.
+    /// CPU threads, divided among the workers.
     pub threads: usize,
-    /// Where to compute.
+    /// The device to compute on.
     pub spec: &'a DeviceSpec,
-    /// What the user sees.
+    /// The output to the user.
     pub progress: &'a Progress,
-    /// What was spent on what.
+    /// The log of time spent.
     pub clock: &'a Clock,
 }
 
 impl Resources<'_> {
-    /// Workers for `jobs` jobs on models of `parameters` parameters; on a shared device jobs go one after the other.
+    /// Workers for `jobs` jobs on models of `parameters` parameters. On a shared device jobs run
+    /// one after another.
     pub fn workers(&self, jobs: usize, parameters: usize) -> Workers {
         let side_by_side = parameters <= SMALL && !self.spec.is_shared();
         let workers = if side_by_side { self.threads.min(jobs).max(1) } else { 1 };
@@ -29,21 +30,23 @@ impl Resources<'_> {
     }
 }
 
-/// How a machine's threads are shared out.
+/// The division of a machine's threads among workers.
 #[derive(Debug, Clone, Copy)]
 pub struct Workers {
-    /// Jobs that run at a time.
+    /// Jobs that run at the same time.
     pub workers: usize,
     /// Threads of each worker's own pool.
     pub threads_each: usize,
 }
 
-/// Models up to this many parameters train fastest one to a thread; larger ones share all threads, in less memory.
+/// Models of up to this many parameters train fastest with one model per thread. Larger ones share
+/// all threads, which needs less memory.
 const SMALL: usize = 4_000_000;
 
 impl Workers {
-    /// Runs all jobs, each with what `begin` made once for its worker; results in the order of the jobs. One worker
-    /// takes the jobs in their order. After an error no new job is begun, those under way end.
+    /// Runs all jobs and returns results in the order of the jobs. `begin` makes each worker's
+    /// state once. A single worker runs the jobs in order. After an error no new job starts, and
+    /// running jobs finish.
     pub fn run<J: Sync, S, R: Send>(
         self,
         jobs: &[J],
@@ -110,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn each_worker_begins_once_and_one_that_cannot_begin_is_an_error() {
+    fn each_worker_begins_once_and_a_failed_begin_is_an_error() {
         let jobs: Vec<u64> = (0..100).collect();
         let begun = AtomicUsize::new(0);
         let begin = || Ok(begun.fetch_add(1, Ordering::Relaxed));
@@ -119,6 +122,6 @@ mod tests {
         assert_eq!(begun.load(Ordering::Relaxed), 3);
         assert!(states.iter().all(|&state| state < 3));
         let error = workers.run(&jobs, || Err::<(), _>(Error::input("no device")), |(), _| Ok(()));
-        assert_eq!(error.expect_err("nobody begins").to_string(), "no device");
+        assert_eq!(error.expect_err("no worker begins").to_string(), "no device");
     }
 }

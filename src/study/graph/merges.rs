@@ -1,5 +1,5 @@
-//! The merges that a study scores: each mixture's proxies, samples for mixing laws, and points between models. None of
-//! them is ever written; each is a weighted sum of other subjects.
+//! The merges that a study scores: each mixture's proxies, samples for mixing laws, and points
+//! between models. Each is a weighted sum of other subjects and is never written.
 
 use super::{Graph, Role, SCORE_VERSION, SubjectWeights, WeightSegment};
 use crate::analysis::{MERGED, PROXIES, ProxySource};
@@ -14,13 +14,13 @@ use rand_distr::{Distribution, Exp1};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Graph {
-    /// Adds every merge of a scale whose models it has.
+    /// Adds every merge of a scale whose models exist at that scale.
     pub(super) fn add_merges(&mut self, study: &Study, scale: Scale) {
         for mixture in 0..self.mixtures.len() {
             for proxy in &PROXIES {
                 match proxy.source {
                     ProxySource::Merge { terms, of_repeats } => {
-                        // The larger model and repeats have MERGED alone.
+                        // The larger model and the repeats have only MERGED.
                         let repeats = match of_repeats {
                             true => self.mixtures[mixture].trainings(scale),
                             false => u64::from(scale == Scale::Small),
@@ -62,7 +62,7 @@ impl Graph {
         }
     }
 
-    /// The merge that `terms` makes of these weights, unless a model of it is missing.
+    /// Adds the merge that `terms` makes of these weights, unless a model is missing.
     fn add_merge(
         &mut self,
         study: &Study,
@@ -113,7 +113,8 @@ impl Graph {
     }
 }
 
-/// The segments of a study: between the modules of some pairs of partitions, then from the seed to each of their ends.
+/// A study's segments: between the modules of some pairs of partitions, then from the seed to each
+/// end of these.
 pub fn segments(study: &Study) -> Vec<WeightSegment> {
     let mut names: Vec<&str> = study.partition.iter().map(|p| p.name.as_str()).collect();
     names.sort_unstable();
@@ -134,9 +135,10 @@ pub fn segments(study: &Study) -> Vec<WeightSegment> {
     between.chain(ends.iter().map(|end| segment(None, end))).collect()
 }
 
-/// Weights for merges that mixing laws are fitted to: of a uniformly drawn number of partitions, from two to all, a
-/// uniformly drawn set, under weights uniform on the simplex. So they cover small mixtures, which studies verify, as well
-/// as large ones, and none of them is one of the study's except by a chance of zero. The first n are the same for every n.
+/// Weights of the merges that mixing laws are fitted to. The number of partitions is drawn
+/// uniformly from two to all, then a set of that size, then weights uniform on the simplex. Samples
+/// thus cover small mixtures, which studies verify, as well as large ones, and coincide with a
+/// study's mixture with probability zero. The first n samples are the same for every n.
 pub fn samples(study: &Study) -> Vec<BTreeMap<String, f64>> {
     let mut names: Vec<&str> = study.partition.iter().map(|p| p.name.as_str()).collect();
     names.sort_unstable();
@@ -148,7 +150,7 @@ pub fn samples(study: &Study) -> Vec<BTreeMap<String, f64>> {
         for i in 0..size {
             members.swap(i, random.random_range(i as u32..names.len() as u32) as usize);
         }
-        // Exponential variables over their sum are uniform on the simplex.
+        // Exponential variables divided by their sum are uniform on the simplex.
         let parts: Vec<f64> = (0..size).map(|_| Exp1.sample(&mut random)).collect();
         let sum: f64 = parts.iter().sum();
         members.iter().zip(&parts).map(|(name, part): (&&str, &f64)| (name.to_string(), part / sum)).collect()
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_are_weights_of_two_and_more_partitions() {
+    fn samples_have_two_or_more_partitions_and_sum_to_one() {
         let samples = samples(&study(6));
         assert_eq!(samples.len(), 40);
         for weights in &samples {
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_join_different_partitions_and_the_seed_with_their_ends() {
+    fn segments_connect_different_partitions_and_the_seed_to_their_ends() {
         let segments = segments(&study(6));
         let (between, from_seed): (Vec<_>, Vec<_>) = segments.iter().partition(|s| s.from.is_some());
         assert_eq!(between.len(), 4);

@@ -1,8 +1,10 @@
-//! What a study consists of: one list of tasks, each a training or the scoring of one model, with its inputs, its key,
-//! its cost and the paths of its results. `plan`, `run`, `status`, `history` and `report` are passes over it.
+//! The graph of a study: one list of tasks. Each task trains or scores one model and has its
+//! inputs, key, cost and result paths. `plan`, `run`, `status`, `history` and `report` are passes
+//! over the list.
 //!
-//! A key is the hash of everything that makes a result: inputs, settings, the kind of device, and the version of the
-//! code. Equal keys, equal bits; a changed input changes the keys of what depends on it and of nothing else.
+//! A key is the hash of everything that determines a result: inputs, settings, the kind of device
+//! and the version of the code. Equal keys mean equal bits. A changed input changes only the keys
+//! of the results that depend on it.
 
 mod merges;
 mod trainings;
@@ -20,29 +22,29 @@ use crate::files;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Raised when a change of the code changes what a training computes.
+/// Incremented when a code change alters what a training computes.
 const TRAIN_VERSION: u32 = 1;
-/// Raised when a change of the code changes what a merge or a score is.
+/// Incremented when a code change alters a merge or a score.
 const SCORE_VERSION: u32 = 1;
 
-/// The stages of the work on one model size, in order: a task reads results of earlier stages only.
+/// The stages of work on one model size, in order. A task reads only results of earlier stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// The seed model's training.
     Seed,
-    /// Trainings on partitions, their base units, and the repeats of these.
+    /// Trainings on partitions and their base units, and their repeats.
     Modules,
     /// Trainings on mixtures.
     Seq,
-    /// Every model and merge on every domain.
+    /// Scores of every model and merge on every domain.
     Scoring,
 }
 
 impl Stage {
-    /// All of them, in order.
+    /// All stages, in order.
     pub const ALL: [Stage; 4] = [Stage::Seed, Stage::Modules, Stage::Seq, Stage::Scoring];
 
-    /// Its name, of whichever scale.
+    /// The stage's name, the same at every scale.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Seed => "seed",
@@ -53,23 +55,24 @@ impl Stage {
     }
 }
 
-/// A stage of a scale, as plans, clocks and the report name it.
+/// The name of a scale's stage in plans, clocks and the report.
 pub fn stage_name(scale: Scale, stage: Stage) -> String {
     format!("{}{}", scale.prefix(), stage.name())
 }
 
-/// What a model is to the study. Mixtures, lambdas, samples and segments are positions in the graph's lists.
+/// A model's purpose in the study. Mixtures, lambdas, samples and segments are indices into the
+/// graph's lists.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Trained here, or given.
+    /// The seed, trained here or given.
     Seed,
-    /// Trained on all of a partition; repeat 0 is the first training.
+    /// Trained on a whole partition; repeat 0 is the first training.
     Module { partition: String, repeat: u64 },
-    /// Trained on one base unit of a partition of several.
+    /// Trained on one base unit of a partition that has several.
     Unit { partition: String, unit: u64, of: u64 },
     /// Trained on a mixture.
     Seq { mixture: usize, repeat: u64 },
-    /// A proxy that is a merge: its name in [`PROXIES`](crate::analysis::PROXIES).
+    /// A proxy that is a merge, by its name in [`PROXIES`](crate::analysis::PROXIES).
     Merged { proxy: &'static str, mixture: usize, repeat: u64 },
     /// `seed + lambda (MERGED - seed)`
     Scaled { mixture: usize, lambda: usize },
@@ -80,7 +83,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// Modules of base units are merged, and not scored themselves.
+    /// Modules of base units are only merged, not scored themselves.
     fn is_scored(&self) -> bool {
         !matches!(self, Role::Unit { .. })
     }
@@ -91,57 +94,58 @@ impl Role {
 pub struct Subject {
     /// The model size of its first role.
     pub scale: Scale,
-    /// Of its first role: `seed`, `module law`, `seq law+physics`, `merged law+physics`, ...
+    /// The name of its first role: `seed`, `module law`, `seq law+physics`, `merged law+physics`,
+    /// ...
     pub name: String,
-    /// Hash of all that makes it; unique.
+    /// Hash of everything that determines it; unique.
     pub key: String,
-    /// What a scorer loads.
+    /// The weights that a scorer loads.
     pub weights: SubjectWeights,
 }
 
-/// Where a subject's weights come from.
+/// The source of a subject's weights.
 #[derive(Debug, Clone)]
 pub enum SubjectWeights {
     /// A checkpoint directory.
     Checkpoint(PathBuf),
-    /// The weighted sum of other subjects, which never touches the disk.
+    /// A weighted sum of other subjects, which is never written to disk.
     Merge(Vec<(usize, f64)>),
 }
 
-/// One piece of work.
+/// One unit of work.
 #[derive(Debug, Clone)]
 pub struct Task {
     /// The model size it works on.
     pub scale: Scale,
     /// The stage it belongs to.
     pub stage: Stage,
-    /// That of the model it trains or scores.
+    /// The name of the model that it trains or scores.
     pub name: String,
-    /// That of the model it trains or scores: unique within the stage.
+    /// The key of the model that it trains or scores; unique within the stage.
     pub key: String,
-    /// Positions of the tasks whose results it reads, all of earlier stages.
+    /// Indices of the tasks whose results it reads, all of earlier stages.
     pub inputs: Vec<usize>,
-    /// Tokens that it trains on, or scores.
+    /// Tokens trained on, or scored.
     pub tokens: u64,
-    /// Training FLOPs, or those of a forward pass over the tokens scored.
+    /// FLOPs of the training, or of a forward pass over the tokens scored.
     pub flops: f64,
-    /// What is to be done.
+    /// The work itself.
     pub work: Work,
 }
 
-/// What a task does.
+/// The work of a task.
 #[derive(Debug, Clone)]
 pub enum Work {
     /// Trains a model and writes its checkpoint.
     Train(Train),
-    /// Scores the subject at this position on every domain.
+    /// Scores the subject at this index on every domain.
     Score(usize),
 }
 
 /// A straight line through weight space, from a module or the seed to a module.
 #[derive(Debug, Clone)]
 pub struct WeightSegment {
-    /// A partition; the seed where there is none.
+    /// The first end: a partition, or the seed if `None`.
     pub from: Option<String>,
     /// A partition.
     pub to: String,
@@ -155,25 +159,25 @@ pub struct Graph {
     pub store: Store,
     /// The text as shards, and the small model.
     pub prepared: Prepared,
-    /// The mixtures that are verified by SEQ.
+    /// The mixtures verified by SEQ.
     pub mixtures: Vec<Mixture>,
     /// Lambdas of the scaled merges.
     pub lambdas: Vec<f64>,
     /// Weights of the merges that mixing laws are fitted to.
     pub samples: Vec<BTreeMap<String, f64>>,
-    /// Segments whose points are scored.
+    /// The segments whose points are scored.
     pub segments: Vec<WeightSegment>,
-    /// The small model, then the larger one if there is one.
+    /// The small model, then the larger one, if any.
     pub scales: Vec<ScaleSettings>,
     /// Steps between resumable checkpoints.
     pub checkpoint_every: u64,
-    /// The kind of device whose bits results are.
+    /// The kind of device that computes the results.
     pub device: String,
-    /// Each model once.
+    /// Every model, once.
     pub subjects: Vec<Subject>,
-    /// Every role with the position of its model, in the order of the work.
+    /// Every role with the index of its model, in the order of the work.
     pub roles: Vec<(Scale, Role, usize)>,
-    /// Each task once, in an order in which they can be done.
+    /// Every task, once, in an order in which they can run.
     pub tasks: Vec<Task>,
     subject_by_key: BTreeMap<String, usize>,
     subject_by_role: BTreeMap<(Scale, Role), usize>,
@@ -181,7 +185,8 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// All tasks of a study. `device` names the kind of device, whose arithmetic is part of what makes a result.
+    /// Lists all tasks of a study. `device` names the kind of device; results depend on its
+    /// arithmetic.
     pub fn new(study: &Study, store: Store, prepared: Prepared, device: &str) -> Result<Graph> {
         let mut graph = Graph {
             store,
@@ -208,7 +213,7 @@ impl Graph {
         Ok(graph)
     }
 
-    /// A task that scores each model of a scale which has a role that is scored.
+    /// Adds a scoring task for each model of a scale that has a scored role.
     fn add_scores(&mut self, scale: &ScaleSettings) {
         let tokens = self.prepared.scored_tokens();
         let flops = tokens as f64 * scale.config.forward_flops_per_token();
@@ -216,7 +221,7 @@ impl Graph {
         for (_, _, subject) in self.roles.iter().filter(|(s, role, _)| *s == scale.scale && role.is_scored()) {
             is_wanted[*subject] = true;
         }
-        // Two model sizes with the same settings are one model, which is scored once.
+        // Two model sizes with equal settings are one model, which is scored once.
         for task in &self.tasks {
             if let Work::Score(subject) = task.work {
                 is_wanted[subject] = false;
@@ -240,7 +245,7 @@ impl Graph {
         self.tasks.extend(tasks);
     }
 
-    /// Gives a model a role; a model that is there already by its key is not added again.
+    /// Gives a model a role. A model whose key is already known is not added again.
     fn add_subject(&mut self, scale: Scale, role: Role, key: String, weights: SubjectWeights) -> usize {
         let next = self.subjects.len();
         let subject = *self.subject_by_key.entry(key.clone()).or_insert(next);
@@ -257,12 +262,12 @@ impl Graph {
         self.roles.push((scale, role, subject));
     }
 
-    /// The position of the model that has a role; none where the study has no such model.
+    /// The index of the model with this role, if the study has one.
     pub fn subject(&self, scale: Scale, role: &Role) -> Option<usize> {
         self.subject_by_role.get(&(scale, role.clone())).copied()
     }
 
-    /// A role's name: that of the training or merge.
+    /// A role's name, which names its training or merge.
     pub fn name(&self, scale: Scale, role: &Role) -> String {
         let again = |repeat: &u64| if *repeat == 0 { String::new() } else { format!(" (repeat {})", repeat + 1) };
         let id = |mixture: &usize| &self.mixtures[*mixture].id;
@@ -289,7 +294,7 @@ impl Graph {
         self.scales.iter().find(|s| s.scale == scale).expect("a task's scale is one of the study's")
     }
 
-    /// The training of a model that is trained here.
+    /// The training of this model, if it is trained here.
     pub fn training(&self, subject: usize) -> Option<&Task> {
         self.training_by_key.get(&self.subjects[subject].key).map(|&task| &self.tasks[task])
     }
@@ -333,7 +338,7 @@ impl Graph {
         self.store.score(&key("score", SCORE_VERSION, &(&subject.key, &shard.hash, context, &self.device)))
     }
 
-    /// A score that is there.
+    /// Reads an existing score.
     pub fn score(&self, subject: usize, domain: usize) -> Result<DomainScore> {
         let path = self.score_path(subject, domain);
         serde_json::from_str(&files::read_to_string(&path)?)
@@ -354,7 +359,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    /// Everything that a study can ask for at once: base units, repeats, a larger model with modules, lambdas, laws, segments.
+    /// Every feature of a study at once: base units, repeats, a larger model with modules, lambdas,
+    /// laws, segments.
     const SETTINGS: &str = "
         name = \"s\"
         [model]
@@ -426,7 +432,7 @@ mod tests {
         }
     }
 
-    /// A larger model that is the small one makes no task twice.
+    /// A larger model equal to the small one adds no tasks.
     #[test]
     fn equal_model_sizes_share_their_tasks() {
         let same = SETTINGS
@@ -442,7 +448,7 @@ mod tests {
         assert!(target(&Role::Seed).is_some() && target(&Role::Seed) == same.subject(Scale::Small, &Role::Seed));
     }
 
-    /// A scoring reads the checkpoints that its model is made of, and nothing else.
+    /// A scoring reads only the checkpoints of its model.
     #[test]
     fn scorings_read_the_checkpoints_of_their_models() {
         let graph = graph();
@@ -462,18 +468,18 @@ mod tests {
     }
 
     #[test]
-    fn roles_are_all_there_and_models_that_coincide_are_one() {
+    fn all_roles_exist_and_equal_models_are_one_subject() {
         let graph = graph();
         let count = |wanted: fn(&Role) -> bool| {
             let of = |scale| graph.roles.iter().filter(|(s, role, _)| *s == scale && wanted(role)).count();
             (of(Scale::Small), of(Scale::Target))
         };
-        // One pair is trained twice, so two modules are.
+        // One pair is trained twice, and so are its two modules.
         assert_eq!(count(|r| matches!(r, Role::Module { .. })), (3 + 2, 3));
         assert_eq!(count(|r| matches!(r, Role::Unit { .. })), (3, 0));
         assert_eq!(count(|r| matches!(r, Role::Seq { .. })), (3 + 1, 2));
         assert_eq!(count(|r| matches!(r, Role::Merged { proxy: "merged", .. })), (3 + 1, 2));
-        // Two of the pairs hold the partition of three units.
+        // Two of the pairs contain the partition of three units.
         assert_eq!(count(|r| matches!(r, Role::Merged { proxy: "micro", .. })), (2, 0));
         assert_eq!(count(|r| matches!(r, Role::Scaled { .. })), (3 * 2, 0));
         assert_eq!(count(|r| matches!(r, Role::Sample(_))), (12, 0));
@@ -488,7 +494,8 @@ mod tests {
             assert_eq!(small(&Role::Scaled { mixture, lambda: 0 }), merged, "a lambda of 1");
             assert_ne!(small(&Role::Scaled { mixture, lambda: 1 }), merged);
         }
-        // The middle between the modules of b and c is the merge of that pair, whose weights are equal.
+        // The middle between the modules of b and c is the merge of that pair, whose weights are
+        // equal.
         let pair = graph.mixtures.iter().position(|m| m.id == "b+c").expect("a pair");
         let between = |s: &WeightSegment| s.from.as_deref() == Some("b") && s.to == "c";
         let segment = graph.segments.iter().position(between).expect("a segment");

@@ -1,4 +1,5 @@
-//! The trainings of one model size: the seed, modules on partitions and their base units, SEQ on mixtures, repeats.
+//! The trainings of one model size: the seed, modules on partitions and their base units, SEQ on
+//! mixtures, repeats.
 
 use super::{Graph, Role, Stage, SubjectWeights, TRAIN_VERSION, Task, Work};
 use crate::engine::train::Settings;
@@ -12,19 +13,20 @@ use crate::study::store::key;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Windows of one shard that a training uses, in the shard's own order: whole further epochs where it has fewer.
+/// The windows of one shard that a training uses, in the shard's own order. A shard with fewer
+/// windows is repeated for further epochs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Member {
-    /// The shard that the windows are from.
+    /// The shard of these windows.
     pub shard: ShardRef,
-    /// How many, from `first` on.
+    /// Number of windows, starting at `first`.
     pub windows: u64,
-    /// Decides the order of the shard's windows, from which `windows` are taken.
+    /// Determines the order of the shard's windows, from which `windows` are taken.
     pub order_seed: u64,
     /// The first window, as a position in that order.
     #[serde(skip_serializing_if = "is_zero")]
     pub first: u64,
-    /// How often these windows are used.
+    /// Number of times these windows are used.
     #[serde(skip_serializing_if = "is_one")]
     pub copies: u64,
 }
@@ -39,25 +41,25 @@ fn is_one(n: &u64) -> bool {
 /// A model to train.
 #[derive(Debug, Clone)]
 pub struct Train {
-    /// This training's settings: a module's and SEQ's steps are multiplied by their base units
-    /// already.
+    /// This training's settings. Steps of modules and SEQ are already multiplied by their base
+    /// units.
     pub settings: Settings,
-    /// The windows that it uses, before they are shuffled together.
+    /// The windows that it uses, before shuffling.
     pub members: Vec<Member>,
-    /// Decides the order of all members' windows; of the seed also its initial weights.
+    /// Determines the order of all members' windows, and the seed's initial weights.
     pub shuffle_seed: u64,
 }
 
-/// A training that is not a task yet.
+/// A training that is not yet a task.
 struct NewTraining {
     stage: Stage,
     role: Role,
-    /// Its key, and what it does.
+    /// Its key and its work.
     training: (String, Train),
 }
 
 impl Mixture {
-    /// Trainings of it at a scale.
+    /// Number of trainings on this mixture at a scale.
     pub fn trainings(&self, scale: Scale) -> u64 {
         match scale {
             Scale::Small => self.repeats,
@@ -67,7 +69,7 @@ impl Mixture {
 }
 
 impl Graph {
-    /// Adds the seed and every training from it at a scale.
+    /// Adds a scale's seed and every training that starts from it.
     pub(super) fn add_trainings(&mut self, study: &Study, scale: &ScaleSettings) -> Result<()> {
         let seed_key = match &study.seed.checkpoint {
             Some(directory) => {
@@ -90,7 +92,7 @@ impl Graph {
         Ok(())
     }
 
-    /// Everything that is trained from the seed of this key.
+    /// Every training that starts from the seed with this key.
     fn trainings_after(&self, study: &Study, scale: &ScaleSettings, seed: &str) -> Result<Vec<NewTraining>> {
         let after_seed = AfterSeed { study, scale, prepared: &self.prepared, device: &self.device, seed };
         let partitions: BTreeSet<&String> = study.partition.iter().map(|p| &p.name).collect();
@@ -102,7 +104,7 @@ impl Graph {
         for name in partitions.iter().filter(|_| scale.has_modules) {
             list.push(module(name, 0)?);
         }
-        // Only the small model's merges are made of base units.
+        // Only merges of the small model use base units.
         for &name in partitions.iter().filter(|name| scale.scale == Scale::Small && study.units(name) > 1) {
             let of = study.units(name);
             for unit in 0..of {
@@ -126,7 +128,7 @@ impl Graph {
         Ok(list)
     }
 
-    /// Partitions of equal text make trainings of one key, which are one task.
+    /// Partitions of equal text have trainings with equal keys, which are one task.
     fn add_training(&mut self, scale: &ScaleSettings, training: NewTraining, inputs: Vec<usize>) {
         let NewTraining { stage, role, training: (key, train) } = training;
         let weights = SubjectWeights::Checkpoint(self.store.model(&key));
@@ -159,18 +161,18 @@ fn seed(study: &Study, scale: &ScaleSettings, prepared: &Prepared, device: &str)
     Ok((key("seed", TRAIN_VERSION, &inputs), Train { settings: settings.clone(), members, shuffle_seed }))
 }
 
-/// What all modules and SEQ runs of a scale share.
+/// Inputs that all modules and SEQ runs of a scale share.
 struct AfterSeed<'a> {
     study: &'a Study,
     scale: &'a ScaleSettings,
     prepared: &'a Prepared,
     device: &'a str,
-    /// Its key
+    /// The seed's key.
     seed: &'a str,
 }
 
 impl AfterSeed<'_> {
-    /// On all base units of a partition.
+    /// A training on all base units of a partition.
     fn module(&self, partition: &str, repeat: u64) -> Result<(String, Train)> {
         let units = self.study.units(partition);
         let member = self.member(partition, units * self.scale.module.windows(), repeat)?;
@@ -183,8 +185,9 @@ impl AfterSeed<'_> {
         Ok(self.training(1, vec![member], 0))
     }
 
-    /// On a mixture, with the budgets of its members together, copies included: each member gives the very windows that
-    /// its modules were trained on; under given weights as many windows as these say.
+    /// A training on a mixture, with the sum of its members' budgets, copies included. Each member
+    /// gives the same windows that its modules were trained on; under given weights, their number
+    /// is in proportion to the weights.
     fn seq(&self, mixture: &Mixture, repeat: u64) -> Result<(String, Train)> {
         let each = self.scale.module.windows();
         let total = mixture.units(self.study);
@@ -205,7 +208,7 @@ impl AfterSeed<'_> {
         Ok(Member { shard, windows, order_seed, first: 0, copies: 1 })
     }
 
-    /// With the budget of `units` base units.
+    /// A training with the budget of `units` base units.
     fn training(&self, units: u64, members: Vec<Member>, repeat: u64) -> (String, Train) {
         let mut settings = self.scale.module.clone();
         settings.steps *= units;
@@ -216,7 +219,7 @@ impl AfterSeed<'_> {
     }
 }
 
-/// What turns a seed into that of a repeat; of the first training, nothing.
+/// XORed into a seed to get a repeat's seed; 0 for the first training.
 fn repeat_seed(repeat: u64) -> u64 {
     match repeat {
         0 => 0,
@@ -228,7 +231,7 @@ fn first_eight(hash: blake3::Hash) -> u64 {
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes"))
 }
 
-/// `total` windows shared out by weight, by largest remainders, so that they sum to `total`.
+/// Divides `total` windows by weight, by largest remainders, so that they sum to `total`.
 fn apportion(total: u64, mixture: &BTreeMap<String, f64>) -> Vec<u64> {
     let sum: f64 = mixture.values().sum();
     let exact: Vec<f64> = mixture.values().map(|w| total as f64 * w / sum).collect();
@@ -243,9 +246,10 @@ fn apportion(total: u64, mixture: &BTreeMap<String, f64>) -> Vec<u64> {
     shares
 }
 
-/// The order of a shard's windows depends on its content alone (and the repeat), so every training that uses the shard
-/// sees the same order: another order of the partitions in the file changes nothing, nor does a new name, unless it moves
-/// the partition in the alphabet, which is the order of SEQ's members before they are shuffled.
+/// The order of a shard's windows depends only on its content and the repeat, so every training
+/// that uses the shard sees the same order. Reordering the partitions in the study file changes
+/// nothing. Nor does renaming one, unless that changes the alphabetical order, which is the order
+/// of SEQ's members before shuffling.
 fn order_seed(study: &Study, shard: &ShardRef, repeat: u64) -> u64 {
     first_eight(blake3::hash(shard.hash.as_bytes())) ^ study.random_seed ^ repeat_seed(repeat)
 }

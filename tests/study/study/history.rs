@@ -31,7 +31,7 @@ fn a_new_partition_trains_its_module_and_the_report_says_what_was_used_again() {
     stockpot(dir.path(), &RUN).done();
     assert_eq!(report(&dir), second);
     let html = fs::read_to_string(dir.path().join("out/report.html")).expect("report.html");
-    assert!(html.contains("4 were there from earlier runs"), "the page says so");
+    assert!(html.contains("4 of 7 trainings ("), "the page says so");
 }
 
 #[test]
