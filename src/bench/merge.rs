@@ -1,5 +1,5 @@
-//! Merges on the CPU, from checkpoints in the page cache to new files and to memory, beside copies in the same run.
-//! Nothing here waits for the disk.
+//! Timings of merges on the CPU, from checkpoints in the page cache to new files and to memory,
+//! with copies measured in the same run. Nothing here waits for the disk.
 
 use super::{BenchRow, BenchSubject, SAMPLES, VOCABULARY};
 use crate::engine::checkpoint::{StorageDType, WeightsFile, write_model};
@@ -18,10 +18,10 @@ use std::time::Instant;
 
 /// Bytes that one thread copies at a time.
 const PIECE: usize = 1 << 18;
-/// Bytes of the copy of memory.
+/// Bytes of the memory copy.
 const COPIED: usize = 1 << 29;
 const CHECKPOINTS: usize = 8;
-/// Bytes of rounded sums on a stack.
+/// Bytes of rounded sums on the stack.
 const PIECE_OF_SUMS: usize = 4096;
 
 pub(super) fn on_cpu(push: &mut dyn FnMut(BenchRow)) -> Result<()> {
@@ -41,7 +41,7 @@ pub(super) fn on_cpu(push: &mut dyn FnMut(BenchRow)) -> Result<()> {
     let small = bench.checkpoints("30m", StorageDType::Bf16)?;
     let pairs = (0..CHECKPOINTS).flat_map(|a| (a + 1..CHECKPOINTS).map(move |b| [a, b]));
     let pairs: Vec<WeightedSum> = pairs.map(|pair| uniform(&pair)).collect();
-    // Weights that differ from mixture to mixture, of all checkpoints.
+    // Mixtures of all checkpoints, each with different weights.
     let weights = |m: usize| (0..CHECKPOINTS).map(move |k| (k, (1 + (m + 5 * k) % 32) as f64));
     let total = |m: usize| weights(m).map(|term| term.1).sum::<f64>();
     let dense: Vec<WeightedSum> =
@@ -63,7 +63,7 @@ fn all() -> WeightedSum {
 struct MergeBench<'a> {
     push: &'a mut dyn FnMut(BenchRow),
     scratch: &'a Path,
-    /// Bytes read and written per second by a copy of memory.
+    /// Bytes read and written per second by the memory copy.
     copy: Option<f64>,
 }
 
@@ -80,7 +80,7 @@ impl MergeBench<'_> {
         Ok(())
     }
 
-    /// The first checkpoint's file, which is in the page cache, to a new one.
+    /// Copies the first checkpoint's file, which is in the page cache, to a new file.
     fn copy_of_a_file(&mut self, pool: &Pool) -> Result<()> {
         let from = pool.checkpoints()[0].directory().join("model.safetensors");
         let to = self.scratch.join("copy");
@@ -105,7 +105,7 @@ impl MergeBench<'_> {
     fn file_row(&mut self, name: &str, pool: &Pool, mixture: &WeightedSum) -> Result<()> {
         let mixtures = std::slice::from_ref(mixture);
         let out = self.scratch.join("out");
-        // The output has the checkpoints' type.
+        // The output has the checkpoints' dtype.
         let first = &pool.checkpoints()[0];
         self.time(name, used(pool, mixtures) + first.bytes() as usize, || {
             files::remove_directory(&out)?;
@@ -118,8 +118,8 @@ impl MergeBench<'_> {
         Ok(())
     }
 
-    /// Sums of many mixtures, rounded to bf16 and then dropped: what merging costs whoever keeps no files. In one pass,
-    /// and in as many passes as there are mixtures.
+    /// Sums of many mixtures, rounded to bf16 and dropped: the cost of merging without writing
+    /// files. Once in one pass, once in one pass per mixture.
     fn many(&mut self, name: &str, pool: &Pool, mixtures: &[WeightedSum]) -> Result<()> {
         let round = |_: usize, _: Range<usize>, sums: &[f64]| {
             let mut bytes = [0u8; PIECE_OF_SUMS];
@@ -153,7 +153,7 @@ impl MergeBench<'_> {
         Ok(())
     }
 
-    /// Times `work` from the moment that it gives; the median, in seconds.
+    /// Times `work` from the instant that it returns. Returns the median in seconds.
     fn time(&mut self, name: &str, bytes: usize, mut work: impl FnMut() -> Result<Instant>) -> Result<f64> {
         let mut sample = || Ok(work()?.elapsed().as_secs_f64());
         sample()?;
@@ -166,7 +166,7 @@ impl MergeBench<'_> {
         Ok(seconds)
     }
 
-    /// Eight checkpoints of random weights, in the page cache since they were just written.
+    /// Eight checkpoints of random weights, just written and so in the page cache.
     fn checkpoints(&self, preset: &str, dtype: StorageDType) -> Result<Pool> {
         let Some(config) = Config::preset(preset, Architecture::Olmo2, VOCABULARY, 0) else {
             unreachable!("a preset's name");
@@ -177,26 +177,26 @@ impl MergeBench<'_> {
         for directory in &directories {
             files::create_directory(directory)?;
             write_model(directory, &config, &weights, dtype, None)?;
-            // Others, without drawing so many again.
+            // Different weights, without drawing them again.
             weights.rotate_left(1009);
         }
         Pool::open(&directories)
     }
 }
 
-/// Bytes of the checkpoints that a pass reads.
+/// Bytes of the checkpoints that one pass reads.
 fn used(pool: &Pool, mixtures: &[WeightedSum]) -> usize {
     let used = |k: usize| mixtures.iter().any(|m| m.terms.iter().any(|term| term.0 == k));
     let checkpoints = pool.checkpoints().iter().enumerate();
     checkpoints.filter(|(k, _)| used(*k)).map(|(_, checkpoint)| checkpoint.bytes() as usize).sum()
 }
 
-/// A directory that goes when it is dropped.
+/// A temporary directory, which is removed on drop.
 struct BenchFiles(PathBuf);
 
 impl Drop for BenchFiles {
     fn drop(&mut self) {
-        // Left-over scratch is no reason to fail.
+        // A left-over temporary directory is not worth an error.
         let _ = files::remove_directory(&self.0);
     }
 }

@@ -1,8 +1,8 @@
-//! Timings of kernels and of whole steps on one device, at the shapes of model presets: random
-//! data, a warm-up, the median and spread of several samples. A sample is as many repetitions as
-//! take a while, ended by one read-back, so that a device that queues its work is timed by what it
-//! did. Another [`Meter`] may take the clock's place: `benches/predict` predicts the same rows for
-//! a GPU that is not there.
+//! Timings of kernels and whole steps on one device, at the shapes of model presets: random data, a
+//! warm-up, the median and spread of several samples. A sample is enough repetitions to take at
+//! least 100 ms, ended by one read-back, so a device that queues work is timed until the work
+//! is done. Another [`Meter`] can replace the clock: `benches/predict` predicts the same rows for a
+//! GPU that is not present.
 
 mod merge;
 
@@ -20,7 +20,7 @@ use serde::Serialize;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// What can be timed.
+/// A part of Stockpot to time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BenchSubject {
@@ -37,19 +37,19 @@ pub enum BenchSubject {
 }
 
 impl BenchSubject {
-    /// Every subject, in the order of a run of all of them.
+    /// Every subject, in the order in which all are timed.
     pub const ALL: [BenchSubject; 5] =
         [BenchSubject::Gemm, BenchSubject::Attention, BenchSubject::Train, BenchSubject::Merge, BenchSubject::Eval];
 }
 
-/// One line of results.
+/// One row of results.
 #[derive(Debug, Clone, Serialize)]
 pub struct BenchRow {
-    /// What the row is a timing of.
+    /// The subject that was timed.
     pub subject: BenchSubject,
-    /// What, at which shape.
+    /// The operation and its shape.
     pub name: String,
-    /// Seconds of one repetition: median, fastest and slowest sample.
+    /// Seconds of one repetition, median over the samples.
     pub seconds: f64,
     /// Seconds of one repetition in the fastest sample.
     pub fastest: f64,
@@ -57,12 +57,11 @@ pub struct BenchRow {
     pub slowest: f64,
     /// Of one repetition.
     pub flops: f64,
-    /// Bytes that one repetition has to move, each operand touched once; 0 where they are not
-    /// counted.
+    /// Bytes that one repetition must move, each operand touched once; 0 if not counted.
     pub bytes: f64,
     /// In training and scoring.
     pub tokens: f64,
-    /// Bytes per second as a fraction of a copy's in the same run, where that is the measure.
+    /// Bytes per second as a fraction of a memory copy's in the same run, for merges on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_copy: Option<f64>,
 }
@@ -72,31 +71,31 @@ pub struct BenchRow {
 pub struct Timings {
     /// The device's name.
     pub device: String,
-    /// In the order in which they were timed.
+    /// The rows, in the order in which they were timed.
     pub rows: Vec<BenchRow>,
 }
 
-/// What one repetition of a row computes.
+/// One repetition of a row.
 pub struct Repetition<'a> {
-    /// What the row belongs to.
+    /// The subject of the row.
     pub subject: BenchSubject,
-    /// What, at which shape.
+    /// The operation and its shape.
     pub name: String,
     /// Of one repetition.
     pub flops: f64,
-    /// Bytes that it has to move, each operand touched once; 0 where they are not counted.
+    /// Bytes that it must move, each operand touched once; 0 if not counted.
     pub bytes: f64,
-    /// In training and scoring; else 0.
+    /// Tokens of one repetition in training and scoring; else 0.
     pub tokens: f64,
-    /// The repetition has ended when this was read.
+    /// Reading this buffer waits for the repetition to end.
     pub wait: &'a Buffer,
 }
 
-/// Measures or predicts how long rows take.
+/// Measures or predicts the time of rows.
 pub trait Meter {
-    /// Whether operands and weights need values. Else they may hold anything.
+    /// Whether operands and weights need values; otherwise they may be uninitialized.
     fn needs_values(&self) -> bool;
-    /// Takes one row: `work` queues one repetition of it on `device`.
+    /// Measures one row; `work` queues one repetition of it on `device`.
     fn row(
         &mut self,
         device: &mut Device,
@@ -105,11 +104,11 @@ pub trait Meter {
     ) -> Result<()>;
 }
 
-/// Times `subjects` on `device`; `progress` is told of each row.
+/// Times `subjects` on `device` and passes each row to `progress`.
 pub fn run(device: &mut Device, subjects: &[BenchSubject], progress: &mut dyn FnMut(&BenchRow)) -> Result<Timings> {
     let mut clock = Clock { rows: vec![], progress };
     for &subject in subjects {
-        // The CPU merges files.
+        // On the CPU, merges read files.
         if subject == BenchSubject::Merge && !device.is_asynchronous() {
             merge::on_cpu(&mut |row| clock.push(row))?;
         } else {
@@ -119,7 +118,7 @@ pub fn run(device: &mut Device, subjects: &[BenchSubject], progress: &mut dyn Fn
     Ok(Timings { device: device.name().to_string(), rows: clock.rows })
 }
 
-/// Gives `meter` every row of `subject`, at the presets that suit `device`.
+/// Passes every row of `subject` to `meter`, at the presets that suit `device`.
 pub fn measure(device: &mut Device, subject: BenchSubject, meter: &mut dyn Meter) -> Result<()> {
     let mut bench = Bench { device, meter };
     match subject {
@@ -131,7 +130,7 @@ pub fn measure(device: &mut Device, subject: BenchSubject, meter: &mut dyn Meter
     }
 }
 
-/// Times rows.
+/// The meter that times rows.
 struct Clock<'a> {
     rows: Vec<BenchRow>,
     progress: &'a mut dyn FnMut(&BenchRow),
@@ -164,7 +163,7 @@ impl Meter for Clock<'_> {
             device.download(wait, &mut [0.0f32])?;
             Ok(start.elapsed().as_secs_f64() / repetitions as f64)
         };
-        // Compiles, records, warms up.
+        // Compiles, captures, warms up.
         for _ in 0..3 {
             sample(1)?;
         }
@@ -186,7 +185,7 @@ const SAMPLES: usize = 7;
 /// Least time of one sample.
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// Presets that are timed, with the windows of a micro-batch: small ones on a CPU.
+/// The presets to time, each with the windows of a micro-batch; small ones on a CPU.
 fn presets(compute: DType) -> &'static [(&'static str, usize)] {
     if compute == DType::F32 { &[("tiny", 32), ("30m", 1)] } else { &[("30m", 32), ("130m", 16), ("1b", 4)] }
 }
@@ -212,8 +211,8 @@ impl Bench<'_> {
             let (rows, c, f, v) = (batch.rows(), config.width, config.feed_forward, config.vocabulary);
             let qkv = config.q_width() + 2 * config.kv_width();
             let chunk = rows.min(4096);
-            // Rows, outputs and inputs of a linear layer; its forward, the gradients of its input
-            // and of its weight.
+            // Rows, outputs and inputs of each linear layer. Timed: its forward pass, and the
+            // gradients of its input and weight.
             for (layer, rows, out, inner) in [
                 ("qkv", rows, qkv, c),
                 ("out", rows, c, c),
@@ -305,7 +304,7 @@ impl Bench<'_> {
     }
 
     fn merge(&mut self) -> Result<()> {
-        // Eight checkpoints of the largest preset take more than most devices have.
+        // Eight checkpoints of the largest preset exceed the memory of most devices.
         for (preset, config, _) in self.configs().into_iter().filter(|(preset, ..)| *preset != "1b") {
             let p = Table::new(&config).len;
             let compute = self.device.compute_dtype();
@@ -375,7 +374,7 @@ impl Bench<'_> {
         Ok(inputs)
     }
 
-    /// Normal numbers in the compute type.
+    /// Normally distributed numbers in the compute dtype.
     fn random(&mut self, rows: usize, cols: usize) -> Result<Matrix> {
         self.random_of(self.device.compute_dtype(), rows, cols)
     }
@@ -386,7 +385,7 @@ impl Bench<'_> {
             return Ok(buffer.matrix(rows, cols));
         }
         let mut rng = ChaCha8Rng::seed_from_u64((rows * 31 + cols) as u64);
-        // A stretch of random numbers again and again: what the arithmetic costs does not depend on
+        // A short sequence of random numbers, repeated: the cost of arithmetic does not depend on
         // more.
         let stretch: Vec<f32> = (0..65_521).map(|_| StandardNormal.sample(&mut rng)).collect();
         let values: Vec<f32> = stretch.iter().copied().cycle().take(rows * cols).collect();

@@ -115,7 +115,8 @@ fn sentence(reuse: &Reuse) -> String {
         n => format!("newly trained: {} and {} more", reuse.trained[..5].join(", "), n - 5),
     };
     format!(
-        "{} of {} trainings ({share:.0}% of the training FLOPs) and {} of {} scores were reused from earlier runs; {trained}.",
+        "{} of {} trainings ({share:.0}% of the training FLOPs) and {} of {} scores were reused from earlier \
+         runs; {trained}.",
         reuse.reused.len(),
         reuse.reused.len() + reuse.trained.len(),
         reuse.reused_scores,

@@ -254,7 +254,8 @@ impl fmt::Display for Plan {
         if self.merged.models > 0 && self.merged.tokens == 0 {
             writeln!(
                 f,
-                "\nscoring is not counted: the amount of text is unknown until it is tokenized, unless `evaluation.tokens` is set"
+                "\nscoring is not counted: the amount of text is unknown until it is tokenized, unless \
+                 `evaluation.tokens` is set"
             )?;
         }
         let name = |group: &str, n: usize| match (group, n) {
@@ -270,8 +271,8 @@ impl fmt::Display for Plan {
         let (modular, naive) = (self.cost.modular_flops / 1e12, self.cost.naive_flops / 1e12);
         writeln!(
             f,
-            "cost of scoring all of them: {modular:.3} TFLOP by training modules and merging, {naive:.3} TFLOP by training \
-             each"
+            "cost of scoring all of them: {modular:.3} TFLOP by training modules and merging, \
+             {naive:.3} TFLOP by training each"
         )?;
         writeln!(f, "estimated time on this machine's CPU: {}", duration(self.estimated_hours))?;
         write!(f, "memory of the largest training on the CPU: {}", self.cpu_memory)?;

@@ -144,7 +144,8 @@ impl Prepared {
             ),
         };
         format!(
-            "{table}{selected}{left_out}training documents dropped because they share text with an evaluation document: {each}\n\
+            "{table}{selected}{left_out}training documents dropped because they share text with an evaluation \
+             document: {each}\n\
              (each with its reason in data/{}.json)",
             self.key
         )

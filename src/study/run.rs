@@ -117,8 +117,8 @@ fn open_store(store: &Store, spec: &DeviceSpec, progress: &Progress) -> Result<(
     store.set_device(spec.name())?;
     if before != spec.name() && files::names_in(&store.models())?.iter().any(|name| !name.contains('.')) {
         progress.line(&format!(
-            "Existing models were trained on {before}; retraining on {}, because results differ between devices. The old \
-             models are kept.",
+            "Existing models were trained on {before}; retraining on {}, because results differ between devices. \
+             The old models are kept.",
             spec.name()
         ));
     }

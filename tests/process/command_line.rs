@@ -1,4 +1,4 @@
-//! The command line as a whole: help, what is unknown, and closed pipes.
+//! The command line as a whole: help, unknown arguments and closed pipes.
 
 use crate::binary::{Outcome, stockpot};
 use crate::runs::fresh;
@@ -10,7 +10,7 @@ use std::process::Stdio;
 #[test]
 fn an_unknown_device_is_refused() {
     let dir = fresh();
-    // No machine has so many GPUs.
+    // No machine has that many GPUs.
     stockpot(dir.path(), &["run", "study.toml", "--device", "cuda:999"]).fails(2, &["fix: "]);
     for device in ["gpu", "cuda:", "cuda:x", ""] {
         let run = stockpot(dir.path(), &["run", "study.toml", "--device", device]);
@@ -55,7 +55,7 @@ fn doctor_and_tokenize_report() {
     assert_eq!((&info["documents"], &info["vocabulary"]), (&52.into(), &300.into()));
     let shard = stockpot::engine::data::Shard::open(&dir.path().join("shard")).expect("a shard");
     assert_eq!(info["tokens"], shard.tokens_len());
-    // A failed tokenization leaves the shard that was there.
+    // A failed tokenization keeps the existing shard.
     let before = tree(&dir.path().join("shard"));
     fs::write(dir.path().join("bad.jsonl"), "{\"text\": 1}\n").expect("a file");
     tokenize(&["law.jsonl", "bad.jsonl"], "shard").fails(1, &["bad.jsonl:1: `text` is not a string"]);
@@ -64,9 +64,10 @@ fn doctor_and_tokenize_report() {
         .fails(1, &["study.toml: this tokenizer cannot be read", "a tokenizer.json"]);
 }
 
-/// `| head` closes a pipe early: no reason to panic, nor to end a run whose messages nobody reads.
+/// `| head` closes a pipe early. That must not cause a panic, or end a run whose messages no one
+/// reads.
 #[test]
-fn a_closed_pipe_is_no_panic() {
+fn a_closed_pipe_does_not_panic() {
     let dir = fresh();
     let bash = |script: &str| {
         let script = format!(
@@ -86,7 +87,7 @@ fn a_closed_pipe_is_no_panic() {
     }
     let said = bash("stockpot run study.toml --out out 2>&1 | head -0");
     assert!(said.stdout.ends_with("codes 0 0\n"), "{}", said.stdout);
-    assert!(dir.path().join("out/report.html").exists(), "the run went on to its end");
+    assert!(dir.path().join("out/report.html").exists(), "the run did not finish");
     let said = bash("stockpot run absent.toml 2>&1 | head -0");
     assert!(said.stdout.ends_with("codes 1 0\n"), "{}", said.stdout);
 }

@@ -1,4 +1,4 @@
-//! Disks that are full, and outputs that cannot be written.
+//! Full disks, and outputs that cannot be written.
 
 use crate::binary::{Outcome, command, stockpot};
 use crate::runs::fresh;
@@ -7,10 +7,10 @@ use crate::trees::{assert_same_tree, tree};
 use std::fs;
 use std::process::Stdio;
 
-/// The shell's limit on file sizes stands for a full disk on every machine; where the test may mount one, a small
-/// file system that fills up is tried too.
+/// The shell's limit on file sizes simulates a full disk on any machine. If the test may mount file
+/// systems, it also fills a small one.
 #[test]
-fn a_full_disk_ends_in_one_error_and_the_run_goes_on_from_there() {
+fn a_full_disk_is_one_error_and_the_next_run_resumes() {
     let (dir, whole) = (fresh(), fresh());
     stockpot(whole.path(), &["run", "study.toml", "--device", "cpu", "--out", "out"]).done();
     let limited = |kib: u32, args: &str| {
@@ -19,7 +19,7 @@ fn a_full_disk_ends_in_one_error_and_the_run_goes_on_from_there() {
             std::process::Command::new("bash").arg("-c").arg(script).current_dir(dir.path()).stdin(Stdio::null()),
         )
     };
-    // Of 1 KiB blocks: no tokenizer fits, then no shard, then no checkpoint.
+    // In blocks of 1 KiB: first no tokenizer fits, then no shard, then no checkpoint.
     for (blocks, name) in [(2, "tokenizers"), (8, "shards"), (40, "models")] {
         limited(blocks, "run study.toml --device cpu --out out")
             .fails(1, &[&format!("out/{name}"), "File too large", "ulimit -f"]);
@@ -63,7 +63,7 @@ fn a_full_disk_ends_in_one_error_and_the_run_goes_on_from_there() {
 #[test]
 fn an_output_that_cannot_be_written_is_named() {
     let dir = trained();
-    // Not even root writes below a file, or in /proc.
+    // Not even root can write below a file or in /proc.
     for out in ["law.jsonl/out", "/proc/stockpot"] {
         let failed = |args: &[&str]| stockpot(dir.path(), &[args, &["--out", out]].concat()).fails(1, &[out, "path"]);
         failed(&["run", "study.toml", "--device", "cpu"]);

@@ -1,5 +1,5 @@
-//! `stockpot doctor` on machines that lack one thing or another: it says what and how to get it,
-//! and never panics. The tests that need an NVRTC find it themselves and say so when there is none.
+//! `stockpot doctor` on machines that lack something: it reports what is missing and how to get it,
+//! and never panics. Tests that need NVRTC look for it and report when there is none.
 
 use crate::binary::{Outcome, command};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use stockpot::engine::device::nvrtc::Nvrtc;
 use tempfile::TempDir;
 
-/// The environment that decides where libraries are looked for, emptied, then set to these.
+/// Runs `doctor` with only these `variables` of those that determine where libraries are searched.
 fn doctor(directory: &Path, args: &[&str], variables: &[(&str, &Path)]) -> Outcome {
     let mut command = command(directory, &[&["doctor", "--threads", "1"], args].concat());
     for name in ["STOCKPOT_NVRTC", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_LIBRARY_PATH"] {
@@ -20,25 +20,25 @@ fn doctor(directory: &Path, args: &[&str], variables: &[(&str, &Path)]) -> Outco
     outcome
 }
 
-/// What is said to be missing and contains `part`, with its remedy.
+/// The missing item whose name contains `part`, and its fix.
 fn missing(findings: &Value, part: &str) -> Option<(String, String)> {
     let text = |value: &Value| value.as_str().expect("a string").to_string();
     let list = findings["cuda"]["missing"].as_array().expect("a list");
     list.iter().map(|m| (text(&m["what"]), text(&m["fix"]))).find(|(what, _)| what.contains(part))
 }
 
-/// An NVRTC of this machine, if it has one.
+/// This machine's NVRTC, if it has one.
 fn nvrtc() -> Option<PathBuf> {
     let found = Nvrtc::find(None);
     if let Err(missing) = &found {
-        // Past libtest, which would swallow what a passing test prints.
+        // Bypasses libtest, which swallows the output of passing tests.
         let _ = writeln!(std::io::stderr(), "\n*** SKIPPED, no NVRTC: {}\n", missing.what());
     }
     found.ok().map(|nvrtc| nvrtc.path().to_path_buf())
 }
 
 #[test]
-fn what_is_missing_comes_with_its_remedy() {
+fn missing_items_come_with_a_fix() {
     let dir = TempDir::new().expect("a directory");
     let findings = doctor(dir.path(), &["--json"], &[]).json();
     let cuda = &findings["cuda"];
@@ -58,7 +58,7 @@ fn what_is_missing_comes_with_its_remedy() {
 }
 
 #[test]
-fn a_wrong_stockpot_nvrtc_is_named_and_nothing_else_is_taken() {
+fn a_wrong_stockpot_nvrtc_is_named_and_no_other_is_used() {
     let dir = TempDir::new().expect("a directory");
     let text = dir.path().join("text.so");
     std::fs::write(&text, "no library").expect("a file");
@@ -88,7 +88,7 @@ fn nvrtc_is_found_where_pip_and_the_toolkit_put_it() {
         let root = dir.path().join(i.to_string());
         let lib = root.join(below);
         std::fs::create_dir_all(&lib).expect("directories");
-        // Its builtins, too, must be found in its own directory.
+        // Its builtins library must be in the same directory.
         for file in std::fs::read_dir(library.parent().expect("a directory")).expect("a directory that can be listed") {
             let file = file.expect("an entry").path();
             let linked = file.file_name().expect("a name").to_string_lossy().into_owned();
@@ -103,7 +103,7 @@ fn nvrtc_is_found_where_pip_and_the_toolkit_put_it() {
 }
 
 #[test]
-fn the_cache_lies_where_the_environment_says() {
+fn the_cache_is_where_the_environment_says() {
     let dir = TempDir::new().expect("a directory");
     let cache = |variables: &[(&str, &Path)]| {
         doctor(dir.path(), &["--json"], variables).json()["cuda"]["cache"].as_str().map(PathBuf::from)

@@ -6,8 +6,8 @@ use crate::trained;
 use std::fs;
 use std::process::Stdio;
 
-/// The second domain is a pipe that gets its text only after the row of the first was read (a pattern takes it, a name
-/// would have to be a file).
+/// The second domain is a pipe that gets its text only after the first domain's row was read. It is
+/// given as a pattern, because a plain name must be a file.
 #[test]
 fn eval_prints_a_row_as_soon_as_it_is_scored() {
     use std::io::{BufRead, BufReader};
@@ -36,7 +36,7 @@ fn eval_prints_a_row_as_soon_as_it_is_scored() {
 }
 
 #[test]
-fn evaluations_that_cannot_be_are_refused() {
+fn invalid_evaluations_are_refused() {
     let dir = trained();
     let eval = |args: &[&str]| stockpot(dir.path(), &[&["eval"], args, &["--device", "cpu"]].concat());
     let data = ["--data", "x=letters.jsonl"];

@@ -1,5 +1,5 @@
-//! Trainings and studies that are killed, at seeded moments and at each step that matters: they end
-//! in the same files, resume only from what belongs to them, and leave nothing behind.
+//! Trainings and studies killed at seeded random moments and at each critical step. They end with
+//! the same files, resume only from their own checkpoints, and leave nothing behind.
 
 use crate::binary::{command, stockpot};
 use crate::checkpoints::{TRAIN, copy_directory, names, prepared, train};
@@ -14,7 +14,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use stockpot::engine::train::partial_steps;
 
-/// Starts the binary and ends it by SIGKILL `delay` later. Whether it was still at work.
+/// Starts the binary and kills it by SIGKILL after `delay`. Returns whether it was still running.
 fn kill_after(directory: &Path, args: &[&str], delay: Duration) -> bool {
     let mut command = command(directory, args);
     let mut child: Child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
@@ -25,9 +25,9 @@ fn kill_after(directory: &Path, args: &[&str], delay: Duration) -> bool {
     at_work && !status.success()
 }
 
-/// Kills the command up to eight times at moments drawn from `seed` within `longest`, each run going on from what the
-/// last one left, until one ends by itself. `after_kill` sees every state in between. Returns how many kills met it at
-/// work.
+/// Kills the command up to eight times, at moments within `longest` drawn from `seed`, until a run
+/// ends by itself. Each run resumes from the last one's files; `after_kill` is called in between.
+/// Returns the number of kills that hit a running process.
 fn kill_often(directory: &Path, args: &[&str], longest: Duration, seed: u64, mut after_kill: impl FnMut()) -> usize {
     let mut random = random(seed);
     for met in 0..8 {
@@ -45,14 +45,14 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (work(), start.elapsed())
 }
 
-/// A file's last bytes taken away.
+/// Removes the last `by` bytes of a file.
 fn truncate(path: &Path, by: u64) {
     let file = File::options().write(true).open(path).expect("a file");
     let length = file.metadata().expect("a file's length").len();
     file.set_len(length.saturating_sub(by)).expect("a file that can be cut");
 }
 
-/// Killed soon after its first partial checkpoint, whose steps are returned.
+/// Kills a training soon after its first partial checkpoint and returns that checkpoint's steps.
 fn killed_midway(dir: &Path) -> u64 {
     let mut child = command(dir, &TRAIN).stderr(Stdio::null()).spawn().expect("the binary starts");
     let steps = loop {
@@ -73,14 +73,15 @@ fn a_training_killed_at_random_moments_ends_in_the_same_files() {
     let (reference, killed) = (prepared(""), prepared(""));
     let (_, takes) = timed(|| stockpot(reference.path(), &TRAIN).done());
     let (mut steps_seen, mut met) = (BTreeSet::new(), 0);
-    // From nothing again and again, so that early and late moments are both met.
+    // Starts from nothing in each round, so that early and late moments both occur.
     for seed in 11.. {
         let _ = fs::remove_dir_all(killed.path().join("model"));
         met += kill_often(killed.path(), &TRAIN, takes, seed, || {
             steps_seen.extend(partial_steps(&killed.path().join("model")).expect("readable at any moment"));
         });
         if killed.path().join("model").exists() {
-            // Killed after the last rename, perhaps before it had cleaned up: the next run does, and has nothing to train.
+            // Killed after the last rename, perhaps before it cleaned up. The next run cleans up
+            // and has nothing to train.
             stockpot(killed.path(), &TRAIN).fails(2, &["already exists"]);
         } else {
             stockpot(killed.path(), &TRAIN).done();
@@ -94,32 +95,32 @@ fn a_training_killed_at_random_moments_ends_in_the_same_files() {
 }
 
 #[test]
-fn a_run_that_was_killed_goes_on_from_its_checkpoint_and_leaves_nothing_behind() {
+fn a_killed_run_resumes_from_its_checkpoint_and_leaves_nothing_behind() {
     let dir = prepared("");
     let before = names(dir.path());
     let steps = killed_midway(dir.path());
     assert_eq!(steps % 7, 0);
-    // A mark in the rows of the steps that were done shows that they are not done again.
+    // A mark in the first row shows that the finished steps are not done again.
     let metrics = dir.path().join("model.partial/metrics.jsonl");
     let rows = fs::read_to_string(&metrics).expect("metrics");
     let marked = rows.replacen("{\"step\":1,\"loss\":", "{\"step\":1,\"loss\":1", 1);
     assert_ne!(rows, marked);
     fs::write(&metrics, &marked).expect("metrics");
-    // What a kill in the middle of a write leaves, of this training and of another.
+    // Files that a kill in the middle of a write leaves, of this training and of another.
     fs::create_dir(dir.path().join("model.1.tmp")).expect("a directory");
     fs::create_dir_all(dir.path().join("model.partial.22.tmp")).expect("a directory");
     fs::create_dir(dir.path().join("model.tokens.old")).expect("a directory");
     fs::create_dir(dir.path().join("other.333.tmp")).expect("a directory");
     stockpot(dir.path(), &TRAIN).done();
     let finished = fs::read_to_string(dir.path().join("model/metrics.jsonl")).expect("metrics");
-    assert!(finished.starts_with(marked.lines().next().expect("a row")), "the training began anew");
+    assert!(finished.starts_with(marked.lines().next().expect("a row")), "the training started over");
     assert_eq!(finished.lines().count(), 120);
     let after: BTreeSet<String> = names(dir.path()).difference(&before).cloned().collect();
     assert_eq!(after, BTreeSet::from(["model".to_string(), "other.333.tmp".to_string()]));
 }
 
 #[test]
-fn what_a_run_killed_after_its_last_rename_left_goes_and_a_stranger_stays() {
+fn leftovers_of_a_finished_training_are_removed_and_those_of_another_are_kept() {
     let dir = prepared("");
     killed_midway(dir.path());
     let partial = dir.path().join("model.partial");
@@ -129,7 +130,7 @@ fn what_a_run_killed_after_its_last_rename_left_goes_and_a_stranger_stays() {
     let finished = tree(dir.path());
     copy_directory(&kept, &partial);
     fs::create_dir(dir.path().join("model.tokens")).expect("a directory");
-    fs::write(dir.path().join("model.lock"), "1").expect("a lock nobody holds");
+    fs::write(dir.path().join("model.lock"), "1").expect("a lock that no process holds");
     stockpot(dir.path(), &TRAIN).fails(2, &["already exists"]);
     assert_same_tree(&tree(dir.path()), &finished);
     copy_directory(&kept, &partial);
@@ -137,11 +138,11 @@ fn what_a_run_killed_after_its_last_rename_left_goes_and_a_stranger_stays() {
     fs::write(partial.join("trainer.json"), state.replacen("random_seed\\\":", "random_seed\\\":1", 1))
         .expect("a state");
     stockpot(dir.path(), &TRAIN).fails(2, &["already exists"]);
-    assert!(partial.exists(), "the work of another training is not thrown away");
+    assert!(partial.exists(), "the partial checkpoint of another training was removed");
 }
 
 #[test]
-fn a_checkpoint_killed_between_its_two_renames_is_put_back() {
+fn a_partial_checkpoint_killed_between_its_two_renames_is_restored() {
     let (reference, dir) = (prepared(""), prepared(""));
     stockpot(reference.path(), &TRAIN).done();
     killed_midway(dir.path());
@@ -152,7 +153,7 @@ fn a_checkpoint_killed_between_its_two_renames_is_put_back() {
 }
 
 #[test]
-fn a_partial_checkpoint_of_other_settings_or_text_is_kept_and_not_resumed() {
+fn a_partial_checkpoint_of_different_settings_or_text_is_kept_and_not_resumed() {
     let dir = prepared("");
     let steps = killed_midway(dir.path());
     let partial = tree(&dir.path().join("model.partial"));
@@ -169,7 +170,8 @@ fn a_partial_checkpoint_of_other_settings_or_text_is_kept_and_not_resumed() {
     stockpot(dir.path(), &TRAIN).fails(2, &[of_other, "text = ["]);
     assert_same_tree(&tree(&dir.path().join("model.partial")), &partial);
 
-    // With the text and settings of before it goes on, from any directory and with another rate of checkpoints.
+    // With the original text and settings it resumes, from any directory and with a different
+    // `checkpoint_every`.
     write_jsonl(&dir.path().join("law.jsonl"), &documents("law", 2, 40));
     fs::write(dir.path().join("train.toml"), settings.replace("checkpoint_every = 7", "checkpoint_every = 50"))
         .expect("settings");
@@ -180,7 +182,7 @@ fn a_partial_checkpoint_of_other_settings_or_text_is_kept_and_not_resumed() {
 }
 
 #[test]
-fn a_damaged_partial_checkpoint_is_refused_with_the_way_out() {
+fn a_damaged_partial_checkpoint_is_refused_with_a_fix() {
     let dir = prepared("");
     killed_midway(dir.path());
     truncate(&dir.path().join("model.partial/optimizer.safetensors"), 100);
@@ -189,7 +191,7 @@ fn a_damaged_partial_checkpoint_is_refused_with_the_way_out() {
     fs::write(dir.path().join("model.partial/trainer.json"), "{").expect("a file");
     stockpot(dir.path(), &TRAIN)
         .fails(1, &["model.partial/trainer.json:1", "remove model.partial to train from the start"]);
-    fs::remove_dir_all(dir.path().join("model.partial")).expect("removed as told");
+    fs::remove_dir_all(dir.path().join("model.partial")).expect("removed as the message says");
     stockpot(dir.path(), &TRAIN).done();
 }
 
@@ -209,7 +211,7 @@ fn a_study_killed_at_random_moments_ends_in_the_same_files() {
         });
         stockpot(killed.path(), &RUN).done();
         assert_same_tree(&tree(&killed.path().join("out")), &expected);
-        // The kills are to be spread over the study.
+        // The kills must be spread over the study.
         if met >= 8 && ["shards", "models", "scores"].iter().all(|stage| seen.contains(&format!("{stage}/"))) {
             break;
         }
@@ -217,7 +219,7 @@ fn a_study_killed_at_random_moments_ends_in_the_same_files() {
     }
 }
 
-/// A directory in which something lies, or the file's name.
+/// The top directory of a path inside one, else the file's name.
 fn stage_of(name: &str) -> String {
     match name.split_once('/') {
         Some((directory, inside)) if !inside.is_empty() => format!("{directory}/"),
@@ -225,9 +227,10 @@ fn stage_of(name: &str) -> String {
     }
 }
 
-/// Each kind of thing that a kill can leave, put there by hand, since a moment to leave it is hard to meet.
+/// Every kind of leftover of a kill, created by hand, because the moments that leave them are hard
+/// to hit.
 #[test]
-fn what_a_killed_run_left_is_cleaned_up_and_a_running_one_is_not_touched() {
+fn leftovers_of_killed_runs_are_removed_and_other_files_are_kept() {
     let dir = finished();
     let out = dir.path().join("out");
     let expected = tree(&out);
@@ -239,7 +242,8 @@ fn what_a_killed_run_left_is_cleaned_up_and_a_running_one_is_not_touched() {
     leave(out.join("shards/writing.99"));
     leave(out.join("shards/writing.99.99.tmp"));
     leave(out.join("models/0123456789abcdef.99.tmp"));
-    // Killed between the finished model and the removal of its partial checkpoint, and between two renames.
+    // Killed between the finished model and the removal of its partial checkpoint, and between two
+    // renames.
     leave(model.with_extension("partial"));
     leave(model.with_extension("partial.old"));
     leave(model.with_extension("partial.99.tmp"));
@@ -248,7 +252,7 @@ fn what_a_killed_run_left_is_cleaned_up_and_a_running_one_is_not_touched() {
     }
     stockpot(dir.path(), &RUN).done();
     assert_same_tree(&tree(&out), &expected);
-    // The partial checkpoint of a training of other settings is work that the user may go back to.
+    // A partial checkpoint of other settings is kept, since the user may return to them.
     leave(out.join("models/0123456789abcdef.partial"));
     fs::write(out.join("notes.tmp"), "mine").expect("a file");
     stockpot(dir.path(), &RUN).done();

@@ -1,4 +1,4 @@
-//! The binary as a user runs it: what it says, its exit codes, and what it survives.
+//! The binary as a user runs it: messages, exit codes, kills and full disks.
 
 mod command_line;
 mod disk;
@@ -30,7 +30,7 @@ use std::path::Path;
 use tempfile::TempDir;
 use texts::MODEL;
 
-/// A small model, trained for a step: (directory that holds `model` and text, its tokenizer beside it).
+/// A directory with text, a tokenizer and `model`, a small model trained for one step.
 fn trained() -> TempDir {
     let dir = fresh();
     write_tokenizer(&dir.path().join("tokenizer.json"));

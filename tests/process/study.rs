@@ -1,6 +1,5 @@
-//! `stockpot run`: documents and settings that a user can get wrong. One message says what, where
-//! and what to do; the exit code is 2 for the command line and settings, 1 for the rest; nothing
-//! panics.
+//! `stockpot run`: wrong documents and settings. One message says what happened, where, and what to
+//! do. The exit code is 2 for the command line and settings, 1 otherwise. Nothing panics.
 
 use crate::binary::{Outcome, stockpot};
 use crate::runs::fresh;
@@ -46,7 +45,7 @@ fn bad_documents_are_named_by_file_and_line() {
     fs::write(at("empty.jsonl"), "").expect("a file");
     fs::create_dir(at("nothing")).expect("a directory");
     fs::copy(at("law.jsonl"), at("law.csv")).expect("a copy");
-    // In partitions after the first one, whose text is read before.
+    // The bad file is in a later partition: the first one's text is read before it.
     let cases: [(&str, &[&str]); 12] = [
         ("cut.jsonl.gz", &["cut.jsonl.gz:", "the gzip file is cut off", "`gzip -t` checks it"]),
         ("cut.jsonl.zst", &["cut.jsonl.zst:", "the zstd file is cut off", "`zstd -t` checks it"]),
@@ -72,7 +71,7 @@ fn partitions_that_cannot_be_used_are_named() {
     let dir = fresh();
     run_with(&dir, "batch = 4\nlearning_rate = 3e-4", "batch = 400\nlearning_rate = 3e-4")
         .fails(1, &["`law` is smaller than one batch", "400 windows of 16 tokens", "lower the batch"]);
-    // Also where the text was tokenized before, under a smaller batch.
+    // Also if the text was already tokenized with a smaller batch.
     stockpot(dir.path(), &["run", "study.toml", "--device", "cpu", "--out", "out", "--until", "tokens"]).done();
     run_with(&dir, "batch = 4\nlearning_rate = 3e-4", "batch = 400\nlearning_rate = 3e-4")
         .fails(1, &["`law` is smaller than one batch"]);

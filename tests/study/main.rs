@@ -1,4 +1,5 @@
-//! src/study, src/analysis, src/report, src/bench with benches/predict: each module tests the source of its name.
+//! Tests of src/study, src/analysis, src/report, and src/bench with benches/predict. Each module
+//! tests the source of the same name.
 
 mod analysis;
 mod bench;

@@ -1,5 +1,5 @@
-//! Single launches, predicted: each number is computed here by hand, or is in the NVRTC gate's
-//! table.
+//! Predictions of single launches. Each expected number is computed here by hand or is in the NVRTC
+//! gate's table.
 
 use super::gpus::Gpu;
 use super::model::{LAUNCH, Limit, Prediction};
@@ -43,7 +43,7 @@ fn peaks_are_those_of_the_data_sheets() {
 }
 
 #[test]
-fn what_streams_takes_its_bytes_over_the_bandwidth() {
+fn a_streaming_kernel_takes_its_bytes_over_the_bandwidth() {
     let mut device = device();
     let gate_up = matrix(&mut device, DType::Bf16, 16384, 8192);
     let out = matrix(&mut device, DType::Bf16, 16384, 4096);
@@ -54,7 +54,7 @@ fn what_streams_takes_its_bytes_over_the_bandwidth() {
 }
 
 #[test]
-fn a_large_product_takes_the_tiles_of_the_busiest_multiprocessor() {
+fn a_large_product_is_bound_by_the_busiest_multiprocessor() {
     let op = square(&mut device(), 8192);
     let [p] = &predicted(gpu("h100"), &op)[..] else { panic!("one launch") };
     // 2048 tiles of 128 x 256, 16 on the busiest: 16 x 128 x 256 x (8192 + 128) x 2 flops at 4096 x
@@ -68,7 +68,7 @@ fn a_large_product_takes_the_tiles_of_the_busiest_multiprocessor() {
 }
 
 #[test]
-fn one_block_has_one_multiprocessor() {
+fn one_block_uses_one_multiprocessor() {
     let mut device = device();
     let losses = matrix(&mut device, DType::F32, 1, 1 << 20);
     let out = matrix(&mut device, DType::F64, 1, 1);
@@ -81,7 +81,7 @@ fn one_block_has_one_multiprocessor() {
 }
 
 #[test]
-fn small_launches_take_the_launch() {
+fn small_launches_are_bound_by_the_launch() {
     let [p] = &predicted(gpu("h100"), &square(&mut device(), 64))[..] else { panic!("one launch") };
     assert_eq!(p.limit, Limit::Launch);
     assert!(p.seconds < 2.0 * LAUNCH);
@@ -114,7 +114,7 @@ fn attention_is_counted_by_tiles() {
 }
 
 #[test]
-fn attention_shows_a_part_of_what_is_not_the_slowest() {
+fn attention_adds_a_part_of_the_limits_that_are_not_the_slowest() {
     let mut device = device();
     let shape = AttentionShape { batch: 16, context: 2048, heads: 12, kv_heads: 12, head_width: 64 };
     let [q, k, v, out] = [(); 4].map(|()| matrix(&mut device, DType::Bf16, 16 * 2048, 768));
@@ -137,8 +137,8 @@ fn an_embedding_reads_the_rows_of_its_tokens() {
     assert!(near(p.work.memory_bytes, 4.0 * 1000.0 + 2.0 * 1000.0 * 768.0 * 2.0), "{:?}", p.work);
 }
 
-/// With the assumed registers every row of tests/nvrtc/table.md has the occupancy that the table
-/// says for sm_90a.
+/// With the assumed registers, every row of tests/nvrtc/table.md has the occupancy that the table
+/// gives for sm_90a.
 #[test]
 fn assumed_registers_give_the_occupancy_of_the_compiled_kernels() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nvrtc/table.md");

@@ -1,4 +1,4 @@
-//! benches/predict: every row of the timings, predicted without a GPU.
+//! benches/predict: predictions of every row of the timings, without a GPU.
 
 #[path = "../../../benches/predict/arguments.rs"]
 mod arguments;
@@ -16,7 +16,7 @@ use arguments::Arguments;
 use clap::Parser;
 use serde_json::Value;
 
-/// As cargo runs the tool.
+/// Parses the arguments as passed by cargo.
 fn parsed(arguments: &[&str]) -> Result<Arguments, clap::Error> {
     Arguments::try_parse_from([&["predict"], arguments, &["--bench"]].concat())
 }
@@ -82,7 +82,7 @@ fn faster_memory_is_faster_where_memory_binds() {
 }
 
 #[test]
-fn what_is_not_known_is_said() {
+fn wrong_arguments_are_named() {
     for (arguments, part) in
         [(["--gpu", "gemm"], "h100, h200, a100"), (["gemm", "gem"], "gemm"), (["--device", "cpu"], "--device")]
     {

@@ -1,4 +1,4 @@
-//! What a changed study uses again, and the hours that it took.
+//! Reuse by a changed study, and hours spent.
 
 use super::{report, rows, run, set, study};
 use crate::binary::stockpot;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 #[test]
-fn a_new_partition_trains_its_module_and_the_report_says_what_was_used_again() {
+fn a_new_partition_trains_its_module_and_the_report_lists_what_was_reused() {
     let dir = study(|_| study_toml(&["law", "music"]));
     let first = run(&dir);
     assert!(first.get("reuse").is_none());
@@ -27,7 +27,7 @@ fn a_new_partition_trains_its_module_and_the_report_says_what_was_used_again() {
     assert!(second["reuse"]["reused_flops"].as_f64() > Some(0.0));
     let after: BTreeSet<String> = tree(&dir.path().join("out/models")).keys().cloned().collect();
     assert!(before.is_subset(&after));
-    // Run again, it says the same; and so does a run that was stopped in between.
+    // A second run reports the same, and so does one that was interrupted.
     stockpot(dir.path(), &RUN).done();
     assert_eq!(report(&dir), second);
     let html = fs::read_to_string(dir.path().join("out/report.html")).expect("report.html");
@@ -35,7 +35,7 @@ fn a_new_partition_trains_its_module_and_the_report_says_what_was_used_again() {
 }
 
 #[test]
-fn hours_planned_and_spent_lie_beside_the_report() {
+fn hours_planned_and_spent_are_written_with_the_report() {
     let dir = study(|s| s);
     run(&dir);
     let cost: Value =
@@ -56,13 +56,13 @@ fn hours_planned_and_spent_lie_beside_the_report() {
     stockpot(dir.path(), &["report", "study.toml", "--out", "out"]).done();
     let again = fs::read_to_string(dir.path().join("out/cost.json")).expect("cost.json");
     assert_eq!(planned(&serde_json::from_str(&again).expect("JSON")), all);
-    // All of the study's FLOPs were spent, each once.
+    // The FLOPs spent are those planned, each counted once.
     let report = report(&dir);
     for (spent, planned) in stages.iter().zip(rows(&report["cost"]["stages"])) {
         let (spent, planned) = (spent["flops"].as_f64().unwrap_or(0.0), planned["flops"].as_f64().unwrap_or(1.0));
         assert!((spent / planned - 1.0).abs() < 1e-9, "{spent} of {planned}");
     }
-    // At the speed of all modules and SEQ runs.
+    // The naive way counts at the mean speed of all modules and SEQ runs.
     let sum = |key: &str| stages[1][key].as_f64().expect("a number") + stages[2][key].as_f64().expect("a number");
     let naive = report["cost"]["naive_flops"].as_f64().expect("FLOPs") * sum("hours") / sum("flops");
     assert!((cost["naive_hours"].as_f64().expect("hours") / naive - 1.0).abs() < 1e-9, "{cost}");

@@ -7,7 +7,7 @@ use crate::studies::{PARTITIONS, study_toml};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// `law` has three base units, the others one.
+/// `law` has three base units, the other partitions one.
 fn uneven(settings: String) -> String {
     settings.replace("files = [\"law.jsonl\"]\n", "files = [\"law.jsonl\"]\nunits = 3\n")
 }
@@ -22,7 +22,7 @@ fn base_units_make_macro_and_micro_merges_and_up_sampled_mixtures() {
     for i in 1..=3 {
         assert_eq!(tokens_of(&format!("module law unit {i} of 3")), unit);
     }
-    // Three copies of music beside the three units of law.
+    // Three copies of music and the three units of law.
     assert_eq!(tokens_of("seq law+music"), 6 * unit);
     assert_eq!(tokens_of("seq music+physics"), 2 * unit);
     let mixed = mixture(&report, "law+music");
@@ -37,7 +37,7 @@ fn base_units_make_macro_and_micro_merges_and_up_sampled_mixtures() {
     };
     assert_eq!(nats("micro"), eval_merge(&dir, &sum(0.25, 0.25), &[]));
     assert_eq!(nats("macro_of_merges"), eval_merge(&dir, &sum(0.5 / 3.0, 0.5), &[]));
-    // And what `--partition` makes of the same modules, which takes its weights from the same place.
+    // `--partition` makes the same merges of these modules.
     let law = (1..=3).map(|i| model(&report, &format!("module law unit {i} of 3"))).collect::<Vec<_>>().join(",");
     let partitions = [format!("law={law}"), format!("music={}", model(&report, "module music"))];
     for (proxy, weights) in [("macro_of_merges", "0.5,0.5"), ("micro", "units")] {
@@ -50,12 +50,12 @@ fn base_units_make_macro_and_micro_merges_and_up_sampled_mixtures() {
     stockpot(dir.path(), &RUN).fails(1, &["`law` is too small for 30 base units", "3000 windows of 16 tokens"]);
     let different: BTreeSet<u64> = ["merged", "micro", "macro_of_merges", "seq"].map(|p| nats(p).to_bits()).into();
     assert_eq!(different.len(), 4, "four different models");
-    // Where all members are of one unit, these are MERGED and are not listed.
+    // If all members have one unit, these equal MERGED and are not listed.
     assert!(mixture(&report, "music+physics")["scores"].get("micro").is_none());
 }
 
 #[test]
-fn without_up_sampling_members_weigh_their_units() {
+fn without_upsampling_weights_are_proportional_to_units() {
     let dir = study(|s| uneven(s).replace("[mixtures]\n", "[mixtures]\nupsample = false\n"));
     let report = run(&dir);
     let mixed = mixture(&report, "0.75 law+0.25 music");
@@ -64,7 +64,7 @@ fn without_up_sampling_members_weigh_their_units() {
     assert_eq!(tokens("seq 0.75 law+0.25 music"), 4 * tokens("module music"));
 }
 
-/// SEQ on one partition alone, of one unit, is the module: the very windows, so the very training.
+/// SEQ on a single partition of one unit is its module: the same windows, so the same training.
 #[test]
 fn base_units_are_disjoint_slices_of_what_the_whole_sees() {
     let dir = study(|s| s + "\n[[mixture]]\nmembers = { music = 1.0 }\n");
@@ -78,7 +78,7 @@ fn base_units_are_disjoint_slices_of_what_the_whole_sees() {
 }
 
 #[test]
-fn repeats_are_other_trainings_of_the_same_mixture() {
+fn repeats_train_the_same_mixture_on_different_windows() {
     let dir = study(|s| s.replace("[mixtures]\n", "[mixtures]\nrepeats = 3\nrepeated = 2\n"));
     let report = run(&dir);
     let repeated: Vec<&Value> = rows(&report["mixtures"]).iter().filter(|m| m.get("repeats").is_some()).collect();
@@ -91,7 +91,7 @@ fn repeats_are_other_trainings_of_the_same_mixture() {
             let all = [perplexity(&mixture["scores"]), perplexity(&repeats[0]), perplexity(&repeats[1])];
             let different: BTreeSet<u64> = all.iter().map(|p| p.to_bits()).collect();
             assert_eq!(different.len(), 3, "{proxy}: {all:?}");
-            // Other data in another order, not another mixture.
+            // Different windows in a different order, but the same mixture.
             assert!(all.iter().all(|p| (p / all[0] - 1.0).abs() < 0.2), "{proxy}: {all:?}");
         }
     }

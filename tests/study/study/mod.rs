@@ -1,5 +1,5 @@
-//! src/study, by the binary, on text of 46 words a topic. Numbers are held against what the other
-//! commands say of the same checkpoints. Studies that are killed: tests/process/kills.rs.
+//! src/study, run as the binary on text of 46 words per topic. Numbers are compared with those of
+//! the other commands on the same checkpoints. Killed studies: tests/process/kills.rs.
 
 mod history;
 mod mixtures;
@@ -37,7 +37,7 @@ fn text_of(value: &Value) -> &str {
     value.as_str().expect("a string")
 }
 
-/// The study of [`write_study`] with changes to its settings.
+/// The study of [`write_study`] with changed settings.
 fn study(change: impl FnOnce(String) -> String) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     write_study(dir.path());

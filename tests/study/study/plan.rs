@@ -1,4 +1,4 @@
-//! `stockpot plan` against what a run then does.
+//! `stockpot plan` compared with the run.
 
 use super::{report, study};
 use crate::binary::stockpot;
@@ -6,7 +6,7 @@ use crate::runs::RUN;
 use serde_json::Value;
 use std::fs;
 
-/// Base units, repeats, scaled and sampled merges, segments and a larger model at once.
+/// Settings with base units, repeats, scaled and sampled merges, segments and a larger model.
 fn everything(settings: String) -> String {
     settings
         .replace("files = [\"law.jsonl\"]\n", "files = [\"law.jsonl\"]\nunits = 3\n")
@@ -17,8 +17,8 @@ fn everything(settings: String) -> String {
            \n[target.module.training]\nsteps = 5\nbatch = 4\nlearning_rate = 3e-4\n"
 }
 
-/// The plan is a sum over the very tasks that a run does: it is made before any text is read, and no model more or less
-/// is trained or scored.
+/// The plan sums the same tasks that a run does. It is made before any text is read, yet the run
+/// trains and scores exactly those models.
 #[test]
 fn a_plan_counts_what_a_run_does() {
     let dir = study(everything);

@@ -1,4 +1,4 @@
-//! Documents to shards: filters by metadata, and partitions that came late.
+//! Documents to shards: filters by metadata, and late partitions.
 
 use super::{report, rows, run, set, study};
 use crate::binary::stockpot;
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// Writes `history.jsonl`: documents of a topic for each year, and some without.
+/// Writes `history.jsonl`: documents with a year each, and some without.
 fn write_years(dir: &Path) {
     let mut lines = String::new();
     for (i, (id, text)) in documents("history", 7, 120).into_iter().enumerate() {
@@ -25,7 +25,7 @@ fn write_years(dir: &Path) {
 }
 
 #[test]
-fn partitions_by_years_and_metadata_take_their_documents_and_say_what_they_left() {
+fn partitions_by_year_and_metadata_select_documents_and_report_counts() {
     let parts = "\n[[partition]]\nname = \"early\"\nfiles = [\"history.jsonl\"]\nyears = [1900, 1959]\n\
                  \n[[partition]]\nname = \"speeches\"\nfiles = [\"history.jsonl\"]\nyears = [1960, 2100]\n\
                  where = { kind = \"speech\" }\n";
@@ -44,17 +44,17 @@ fn partitions_by_years_and_metadata_take_their_documents_and_say_what_they_left(
         row["train"]["documents"].as_u64().unwrap_or(0) + row["test"]["documents"].as_u64().unwrap_or(0)
     };
     assert!(documents("early") <= 48 && documents("early") > 40 && documents("speeches") <= 24);
-    // Another boundary is another partition, and the rest stays.
-    let nobody = parts.replace("[1900, 1959]", "[1700, 1750]");
-    set(dir.path(), study_toml(&PARTITIONS) + &nobody);
+    // A range of years without documents is an error.
+    let too_early = parts.replace("[1900, 1959]", "[1700, 1750]");
+    set(dir.path(), study_toml(&PARTITIONS) + &too_early);
     stockpot(dir.path(), &RUN)
         .fails(1, &["`early` selects none of the 120 documents in its files", "24 without a year"]);
 }
 
-/// Held-out text of a new partition that the seed was trained on: the documents are dropped there, and it is said that this
-/// trains everything anew.
+/// The seed was trained on held-out text of a new partition. The documents are dropped from the
+/// seed's text, and the run reports that nothing can be reused.
 #[test]
-fn a_new_partition_whose_held_out_text_is_in_the_seed_says_what_it_costs() {
+fn a_new_partition_that_changes_the_seed_reports_it_and_late_keeps_the_seed() {
     let dir = study(|_| study_toml(&["law", "music"]));
     run(&dir);
     let seeds = fs::read_to_string(dir.path().join("general.jsonl")).expect("the seed's text");
@@ -69,7 +69,8 @@ fn a_new_partition_whose_held_out_text_is_in_the_seed_says_what_it_costs() {
         said.stderr.contains("training documents dropped because they share text with an evaluation document: seed ")
     );
 
-    // Coming late, it leaves the seed's text as it was, and is not scored on what it shares with that.
+    // As a late partition it leaves the seed's text as it was, and is not scored on documents that
+    // overlap it.
     let late = |name: &str, settings: String| {
         let from = format!("files = [\"{name}.jsonl\"]\n");
         settings.replace(&from, &format!("{from}late = true\n"))
@@ -87,7 +88,7 @@ fn a_new_partition_whose_held_out_text_is_in_the_seed_says_what_it_costs() {
         let ids = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["id"].clone());
         ids.filter(|id| rule.split(id.as_str().expect("an id")) == stockpot::engine::data::Split::Test).count() as u64
     };
-    // The seed's documents that the partition's rule holds out, and no other.
+    // Exactly the seed's documents that the partition's rule holds out.
     let shared = held_out("general.jsonl");
     assert!(shared > 0);
     assert_eq!(second["decontamination"]["left_out"]["physics"], shared);
@@ -95,7 +96,7 @@ fn a_new_partition_whose_held_out_text_is_in_the_seed_says_what_it_costs() {
     assert_eq!(domain["documents"], held_out("physics.jsonl") - shared);
     assert!(said.stderr.contains(&format!("earlier training text overlaps them: physics {shared}")), "{}", said.stderr);
 
-    // A second one that comes late leaves the first as it is, too.
+    // A second late partition leaves the first one as it is, too.
     let again = study_toml(&["law", "music", "physics", "ius"]);
     fs::copy(dir.path().join("physics.jsonl"), dir.path().join("ius.jsonl")).expect("a copy");
     let extra = documents("ius", 7, 120)

@@ -1,4 +1,4 @@
-//! Proxies: a larger model, scaled and sampled merges, segments.
+//! Proxies: a larger model, scaled merges, sampled merges, segments.
 
 use super::{eval_merge, mixture, model, rows, run, set, study};
 use crate::binary::stockpot;
@@ -17,7 +17,7 @@ fn a_larger_model_is_predicted_by_the_small_pool() {
     let before = run(&plain);
     let dir = study(|s| s + TARGET);
     let report = run(&dir);
-    // The small model's results are what they are without it.
+    // The small model's results are the same as without a larger one.
     assert_eq!(before["mixtures"][0]["scores"], report["mixtures"][0]["scores"]);
     let with_target = rows(&report["mixtures"]).iter().filter(|m| m.get("target").is_some());
     assert_eq!(with_target.count(), 2);
@@ -36,7 +36,7 @@ fn a_larger_model_is_predicted_by_the_small_pool() {
 }
 
 #[test]
-fn scaled_and_sampled_merges_and_segments_are_what_eval_says() {
+fn scaled_and_sampled_merges_and_segments_have_the_scores_of_eval() {
     let probes =
         "\n[proxies]\nlambdas = [0.5, 1.0, 1.5]\nlambda = 1.5\nlaws = 12\n\n[connectivity]\npairs = 1\npoints = 5\n";
     let dir = study(|s| s + probes);
@@ -57,7 +57,7 @@ fn scaled_and_sampled_merges_and_segments_are_what_eval_says() {
     assert_eq!(sample["scores"]["letters"]["nats"], eval_merge(&dir, &terms, &[]));
     assert_eq!(rows(&report["laws"]).len(), 2 * 4, "two laws for each of four domains");
 
-    // One pair of modules, and both from the seed.
+    // One pair of modules, and the seed to each of them.
     let segments = rows(&report["segments"]);
     assert_eq!(segments.len(), 3);
     let between = &segments[0];
@@ -73,9 +73,10 @@ fn scaled_and_sampled_merges_and_segments_are_what_eval_says() {
     assert!(segments[1..].iter().all(|s| s["from"] == "seed"));
 }
 
-/// A given seed of a longer context than its modules: no weight depends on it, so scaled merges and segments are made.
+/// The given seed has a longer context than its modules. No weight depends on the context, so
+/// scaled merges and segments are made.
 #[test]
-fn a_seed_of_a_longer_context_can_be_scaled_and_connected() {
+fn a_seed_with_a_longer_context_works_in_scaled_merges_and_segments() {
     let dir = study(|s| s);
     let seed = model(&run(&dir), "seed");
     let settings = study_toml(&PARTITIONS);

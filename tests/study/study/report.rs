@@ -1,4 +1,4 @@
-//! The report that a study ends in.
+//! The report of a finished study.
 
 use super::{each, report, text_of};
 use crate::binary::stockpot;
@@ -31,7 +31,7 @@ fn a_study_ends_in_its_report() {
         for model in ["seq", "merged", "ind"] {
             for domain in ["law", "music", "physics", "letters", "id", "ood"] {
                 let perplexity = mixture["scores"][model][domain]["perplexity"].as_f64();
-                // Below a uniform guess at 300 tokens, above certainty.
+                // Better than a uniform guess among 300 tokens, worse than certainty.
                 assert!(perplexity.is_some_and(|p| p > 1.0 && p < 300.0), "{model} {domain}: {perplexity:?}");
             }
         }

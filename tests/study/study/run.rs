@@ -1,4 +1,4 @@
-//! What a run makes, and what it makes again after a change.
+//! Results of a run, and results remade after a change.
 
 use super::{each, json, report, text_of};
 use crate::binary::stockpot;
@@ -13,7 +13,7 @@ use std::path::Path;
 use stockpot::engine::data::{Split, SplitRule};
 use tempfile::TempDir;
 
-/// Of a file or directory: whether it is the same one as before, untouched.
+/// The identity of a file or directory, which changes if it is written again.
 fn identity(path: &Path) -> (u64, i64, i64) {
     let m = fs::metadata(path).expect("metadata");
     (m.ino(), m.mtime(), m.mtime_nsec())
@@ -71,7 +71,7 @@ fn a_changed_partition_retrains_its_module_and_the_runs_that_contain_it() {
     // 3 models and the 2 merges with physics, on 4 domains.
     assert_eq!(after.len() - before.len(), 3 + 5 * 4);
 
-    // The text of before is all there: nothing is made.
+    // With the original text, all results exist and nothing is made.
     write_jsonl(&dir.path().join("physics.jsonl"), &documents("physics", 4, 40));
     stockpot(dir.path(), &RUN).done();
     assert_eq!(made(&dir), after);
@@ -79,7 +79,7 @@ fn a_changed_partition_retrains_its_module_and_the_runs_that_contain_it() {
 }
 
 #[test]
-fn a_finished_study_does_nothing_again() {
+fn rerunning_a_finished_study_does_nothing() {
     let dir = finished();
     let (before, files) = (made(&dir), tree(&dir.path().join("out")));
     let said = stockpot(dir.path(), &RUN).done();
@@ -91,7 +91,7 @@ fn a_finished_study_does_nothing_again() {
 }
 
 #[test]
-fn the_order_of_partitions_and_their_names_retrain_nothing() {
+fn reordering_and_renaming_partitions_retrains_nothing() {
     let dir = finished();
     let before = made(&dir);
     fs::write(dir.path().join("study.toml"), study_toml(&["physics", "law", "music"])).expect("settings");
@@ -106,7 +106,8 @@ fn the_order_of_partitions_and_their_names_retrain_nothing() {
     assert_eq!(models(&made(&dir)), models(&before));
 }
 
-/// Equal text under two names makes trainings of one key, which must not be made by two workers at once.
+/// Equal text under two names gives trainings with the same key, which two workers must not run at
+/// once.
 #[test]
 fn two_partitions_of_the_same_text_are_trained_once() {
     let dir = fresh();
@@ -143,6 +144,6 @@ fn a_study_can_start_from_a_checkpoint() {
     stockpot(dir.path(), &["plan", "given.toml", "--json"]).json();
     stockpot(dir.path(), &["run", "given.toml", "--device", "cpu", "--out", "given"]).done();
     let second = json(&dir.path().join("given/report.json"));
-    // The same seed and the same text: the same models, whatever their names are made of.
+    // The same seed and text give the same models, although their keys differ.
     assert_eq!(second["mixtures"], first["mixtures"]);
 }

@@ -42,7 +42,7 @@ fn every_token_is_scored_once() {
         assert!(known, "{score}");
     }
 
-    // A model of zeros finds every token as likely as any other: ln 300 nats for each token that is scored.
+    // A model of zeros gives every token the same probability: ln 300 nats for each token scored.
     let seed = dir.path().join(format!("out/models/{}", text_of(&report["hashes"]["seed"])));
     let reader = Reader::open(&seed).expect("the seed");
     let (flat, zeros) = (dir.path().join("flat"), vec![0.0; reader.table().len]);
@@ -57,7 +57,7 @@ fn every_token_is_scored_once() {
 }
 
 #[test]
-fn merged_and_ind_are_what_the_other_commands_say() {
+fn merged_and_ind_equal_the_results_of_merge_and_eval() {
     let dir = finished();
     let report = report(&dir);
     let module = |name: &str| format!("out/models/{}", text_of(&report["hashes"][format!("module {name}")]));

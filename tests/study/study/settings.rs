@@ -1,10 +1,10 @@
-//! Settings of experiments that are refused. Others: tests/process/study.rs.
+//! Settings of experiments that are refused. Other settings: tests/process/study.rs.
 
 use super::study;
 use crate::binary::stockpot;
 
 #[test]
-fn settings_that_cannot_be_are_refused() {
+fn invalid_settings_are_refused() {
     let cases: [(&str, &[&str]); 9] = [
         ("[mixtures]\nrepeats = 0", &["mixtures.repeats"]),
         ("[mixtures]\nacross_sources = 3", &["at least two different `source`s"]),

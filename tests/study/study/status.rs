@@ -52,7 +52,7 @@ fn plan_status_and_report_follow_the_study() {
         assert!(text.contains("small") && text.lines().count() > 3, "{text}");
     }
 
-    // With other text, what lies there is no longer the study's report.
+    // With changed text, the existing report is no longer the study's.
     write_jsonl(&dir.path().join("law.jsonl"), &documents("law", 2, 50));
     assert_eq!(ask("status").json()["report"], false);
 }
@@ -64,7 +64,7 @@ fn a_partial_training_shows_in_the_status() {
     fs::write(dir.path().join("study.toml"), settings.replace("steps = 60", "steps = 100000")).expect("settings");
     let mut run = command(dir.path(), &RUN).stderr(std::process::Stdio::null()).spawn().expect("the binary starts");
     let status = || stockpot(dir.path(), &["status", "study.toml", "--json", "--out", "out"]).json();
-    // While it runs, status is asked again and again: it must never stumble over files that are being replaced.
+    // Poll the status while it runs: it must never fail on files that are being replaced.
     let mut seed = Value::Null;
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(30) {
@@ -74,7 +74,7 @@ fn a_partial_training_shows_in_the_status() {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    // A second run is refused, and the first goes on.
+    // A second run is refused, and the first continues.
     let second = stockpot(dir.path(), &RUN);
     let (holder, alive) = (run.id(), run.try_wait().expect("a child can be asked").is_none());
     run.kill().expect("killed");
