@@ -1,7 +1,8 @@
-"""Ways to calibrate lambda, on the scores of a study: python3 benches/calibration.py scores.csv
+"""Compares ways to calibrate lambda on a study's scores: python3 benches/calibration.py scores.csv
 
-For each group of mixtures and each criterion: which lambdas are chosen, each mixture's without itself, and Pearson's r of the
-scaled merges with SEQ on the averages OOD, ID and own members. `r` is what src/report/scaled.rs does.
+For each group of mixtures and each criterion, prints the lambdas chosen, each mixture's without its
+own scores, and Pearson's r of the scaled merges with SEQ on the averages OOD, ID and own members.
+src/analysis/scaled.rs uses the criterion `r`.
 """
 
 import collections
@@ -31,7 +32,7 @@ def seq(mixture, domain):
 
 
 def r(mixtures, lam, domain):
-    """`lam` gives a mixture's lambda."""
+    """Pearson's r of scaled merges with SEQ; `lam` maps a mixture to its lambda."""
     x, y = [scaled(m, lam(m), domain) for m in mixtures], [seq(m, domain) for m in mixtures]
     return statistics.correlation(x, y)
 
@@ -53,7 +54,7 @@ def mean_r(mixtures, lam, of=lambda r: r):
     return -statistics.mean(of(r(mixtures, lambda _: lam, d)) for d in sorted(domains))
 
 
-# The lambda of the lowest is chosen.
+# The lambda with the lowest value is chosen.
 criteria = {
     "squared": lambda ms, lam: sum(e * e for e in all_errors(ms, lam)),
     "absolute": lambda ms, lam: sum(abs(e) for e in all_errors(ms, lam)),

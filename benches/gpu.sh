@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# The GPU queue: all that only a GPU can tell, from what benches/prepare_gpu.sh has built.
+# The GPU queue: every check that needs a GPU, with the programs built by benches/prepare_gpu.sh.
 #   benches/gpu.sh BINARIES OUT [--device cuda] [--seconds N] [STEP...]
-# Steps, in this order unless named:
+# Steps, by default all of them in this order:
 #   facts tests bench peers quickstart study steps memcheck racecheck ncu synccheck initcheck
-# Each writes its raw output below OUT, and a line of OUT/summary.txt: passed, FAILED or skipped, its seconds, why; of a
-# failed one the end of the output is printed, too. One that fails stops none after it and makes the exit status 1. No
-# step needs another. With --seconds all of them together take no longer: what does not begin in time is skipped, to be
-# named in the next call. On a machine that is lent for ten minutes at a time:
+# Each step writes its raw output to OUT and a line to OUT/summary.txt: passed, FAILED or skipped,
+# its seconds and the reason. If it fails, the end of its output is also printed; the other steps
+# still run and the exit status is 1. Steps are independent. --seconds limits all steps together: a
+# step that cannot start in time is skipped; name it in the next call. On a machine lent for ten
+# minutes at a time:
 #   benches/gpu.sh BINARIES OUT --seconds 570 facts tests quickstart study
 #   benches/gpu.sh BINARIES OUT --seconds 570 bench peers steps
 #   benches/gpu.sh BINARIES OUT --seconds 570 memcheck racecheck ncu synccheck initcheck
-# OUT/scratch and OUT/cache are large and not for keeping.
-# Needs bash, coreutils and NVRTC (pip's will do); compute-sanitizer, ncu and python3 with PyTorch for their steps.
-# With --device cpu the steps that need no GPU run; with STOCKPOT_STAND_IN=1 the host executor stands in for the GPU in the
-# step tests. Sizes for a trial of the script itself:
+# OUT/scratch and OUT/cache are large and need not be kept. Needs bash, coreutils and NVRTC (from
+# pip is fine); compute-sanitizer, ncu and python3 with PyTorch for their steps. With --device cpu,
+# steps that need a GPU are skipped. With STOCKPOT_STAND_IN=1 the host executor replaces the GPU in
+# the step `tests`. Sizes for a trial of the script itself:
 #   LIMIT (seconds of one step, 540), QUICKSTART (a study), STUDY_PRESET (30m), PRESETS ("130m 1b"), STEPS (50),
 #   BENCH ("gemm attention train merge eval"), PEERS (30m,130m,1b), PEER_SUBJECTS (all), CASES (the sanitizers': Random)
 # shellcheck disable=SC2329 # the functions are called by "step_$step"
@@ -51,10 +52,10 @@ read -r -a presets <<<"${PRESETS:-130m 1b}"
 train_steps=${STEPS:-50}
 limit=${LIMIT:-540}
 export STOCKPOT_CACHE=${STOCKPOT_CACHE:-$out/cache}
-# A test that finds no GPU fails here, where it is skipped elsewhere.
+# Tests that find no GPU fail; elsewhere they are skipped.
 if [[ $device == cuda* ]]; then export STOCKPOT_REQUIRE_CUDA=1; fi
 
-# A step that cannot run says why and returns 77.
+# A step that cannot run prints the reason and returns 77.
 skip() {
   echo "skipped: $*"
   return 77
@@ -66,7 +67,7 @@ on_gpu() { [[ $device == cuda* ]] || skip "--device $device"; }
 
 step_facts() {
   cat "$binaries/build.txt"
-  # What a machine does not tell is left out.
+  # Facts that a machine does not provide are omitted.
   uname -srm
   grep -m1 'model name' /proc/cpuinfo || true
   echo "cores: $(nproc)"
@@ -83,7 +84,7 @@ step_facts() {
   "$stockpot" doctor --json >"$out/doctor.json"
 }
 
-# With what the tests print: how far each output is off at most.
+# --nocapture shows what the tests print: the maximum error of each output.
 step_tests() { "$binaries/tests/kernels" cuda:: --test-threads 1 --nocapture; }
 
 sanitize() { # TOOL TESTS [OPTIONS...]
@@ -91,14 +92,14 @@ sanitize() { # TOOL TESTS [OPTIONS...]
   STOCKPOT_CASES=${CASES-Random} compute-sanitizer --tool "$1" --error-exitcode 1 "$binaries/tests/kernels" \
     --test-threads 1 --nocapture "${@:2}"
 }
-# One test asks for more memory than there is: an error that is meant.
+# Skips the one test that deliberately requests more memory than there is.
 step_memcheck() { sanitize memcheck cuda:: --skip memory_that_the_gpu_has_not; }
-# Races, barriers and unset memory are a kernel's own: its cases show them.
+# Races, barriers and uninitialized memory are properties of single kernels, so their cases suffice.
 step_racecheck() { sanitize racecheck cuda::every_case; }
 step_synccheck() { sanitize synccheck cuda::every_case; }
 step_initcheck() { sanitize initcheck cuda::every_case; }
 
-# Runs a study twice and compares every byte, but for the lock, which holds a process id.
+# Runs a study twice and compares every byte, except the lock, which contains a process id.
 twice() { # STUDY NAME
   local run start
   for run in 1 2; do
@@ -120,7 +121,8 @@ step_quickstart() {
   if command -v python3 >/dev/null; then python3 "$root/examples/quickstart/check.py" "$out/quickstart.1.json"; fi
 }
 
-# The quickstart's text with a larger model and tokenizer, in few steps: what is compared is bits, not perplexities.
+# The quickstart's text with a larger model and tokenizer, in few steps: it compares bits, not
+# perplexities.
 step_study() {
   local data=$root/examples/quickstart/data
   mkdir -p "$out/scratch"
@@ -181,13 +183,13 @@ step_bench() {
 step_peers() {
   needs python3 || return
   python3 -c 'import torch' 2>/dev/null || skip "no PyTorch" || return
-  # One word a subject.
+  # One word per subject.
   # shellcheck disable=SC2086
   python3 "$root/benches/peers/torch_gpu.py" --device "${device%%:*}" --presets "${PEERS:-30m,130m,1b}" \
     ${PEER_SUBJECTS:-} | tee "$out/torch.jsonl"
 }
 
-# The kernels that take most of a step, after the first step's loading.
+# Profiles the slowest kernels of a step, after the first step has loaded them.
 step_ncu() {
   on_gpu && needs ncu || return
   train_settings "${presets[0]}" 2 >"$out/ncu.toml"
@@ -214,14 +216,14 @@ for step in "${steps[@]}"; do
     seconds=$((left < limit ? left : limit))
   fi
   if [ "$seconds" -lt 10 ]; then
-    verdict="skipped: no time is left"
+    verdict="skipped: no time left"
   else
     timeout --kill-after 10 "$seconds" "$BASH" "$0" "$binaries" "$out" --device "$device" --inside "$step" \
       >"$out/$step.txt" 2>&1
     case $? in
       0) verdict=passed ;;
       77) verdict=$(tail -1 "$out/$step.txt") ;;
-      124 | 137) verdict="FAILED: given up after $seconds s: $out/$step.txt" ;;
+      124 | 137) verdict="FAILED: timed out after $seconds s: $out/$step.txt" ;;
       *) verdict="FAILED: $out/$step.txt" ;;
     esac
   fi
@@ -231,5 +233,5 @@ for step in "${steps[@]}"; do
   fi
   echo "$(date -u +%FT%TZ) $step $((SECONDS - start)) s $verdict" | tee -a "$out/summary.txt"
 done
-echo "$SECONDS s in all"
+echo "$SECONDS s in total"
 exit "$failed"

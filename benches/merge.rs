@@ -1,5 +1,6 @@
-//! Merges on the CPU: the sums of K mapped checkpoints of 4M parameters into memory, by stored type and K, and of M mixtures
-//! in one pass. `stockpot bench merge` has the real sizes, files and the machine's copies beside them.
+//! Merges on the CPU: sums of K mapped checkpoints of 4M parameters into memory, by stored dtype
+//! and K, and M mixtures in one pass. `stockpot bench merge` times realistic sizes, output to
+//! files, and memory copies for comparison.
 //!
 //! `cargo bench --bench merge`
 

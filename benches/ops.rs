@@ -1,8 +1,9 @@
-//! Speed of the ops on this machine's CPU, on random data. Throughput is in floating-point operations for the products
-//! and attention (criterion prints them as "elements", so 100 Gelem/s is 100 GFLOP/s; attention counts the causal half
-//! only) and in bytes that must move for the rest. RAYON_NUM_THREADS sets the threads.
+//! Speed of the ops on this machine's CPU, on random data. Throughput of products and attention is
+//! in floating-point operations, which criterion prints as "elements": 100 Gelem/s is 100 GFLOP/s.
+//! Attention counts only the causal half. Throughput of the other ops is in bytes that must move.
+//! RAYON_NUM_THREADS sets the number of threads.
 //!
-//! Names of shapes: `quickstart` C 96, F 256, V 1024; `30m` C 384, F 1024; `130m` C 768, F 2048, V 16384.
+//! Shapes: `quickstart` C 96, F 256, V 1024; `30m` C 384, F 1024; `130m` C 768, F 2048, V 16384.
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use rand::{Rng, SeedableRng};
@@ -49,14 +50,15 @@ impl Bench {
     fn bytes(&mut self, group: &mut BenchmarkGroup<WallTime>, name: &str, op: &dyn Op) {
         self.bytes_moved(group, name, op, op.cost().bytes);
     }
-    /// For an op that moves less than all of its operands.
+    /// For an op that moves only a part of its operands.
     fn bytes_moved(&mut self, group: &mut BenchmarkGroup<WallTime>, name: &str, op: &dyn Op, bytes: u64) {
         group.throughput(Throughput::Bytes(bytes));
         group.bench_function(name, |b| b.iter(|| self.device.run(op).expect("the op runs")));
     }
 }
 
-/// Forward (x W^T), gradient of the input (dy W) and of the weights (dy^T x, accumulated) of linear layers.
+/// Linear layers: forward (x W^T), gradient of the input (dy W) and of the weights (dy^T x,
+/// accumulated).
 fn gemm(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("gemm");
     for (shape, rows, inner, outer) in [
@@ -81,7 +83,7 @@ fn gemm(criterion: &mut Criterion) {
         };
         let forward = product(&x, &w, &y, false, true, Epilogue::Store);
         bench.flops(&mut group, &format!("{shape} forward"), &forward);
-        // Random again: the backward must not meet what repeated runs made of its operands.
+        // New random operands: repeated forward runs must not change what backward reads.
         let (dy, dx, dw) = (bench.matrix(rows, outer), bench.matrix(rows, inner), bench.matrix(outer, inner));
         bench.flops(&mut group, &format!("{shape} dx"), &product(&dy, &w, &dx, false, false, Epilogue::Store));
         bench.flops(&mut group, &format!("{shape} dw"), &product(&dy, &x, &dw, true, false, Epilogue::Accumulate));
@@ -155,8 +157,8 @@ fn rope(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Of the table only the rows of the tokens move: forward a row read and one written for each token; backward a row of
-/// the gradient read, and one of the table's gradient read and written.
+/// Only the tokens' rows of the table move. Forward reads and writes one row per token. Backward
+/// reads one row of the gradient, and reads and writes one row of the table's gradient.
 fn embedding(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("embedding");
     for (name, rows, vocabulary, cols) in [("quickstart", 2048, 1024, 96), ("130m", 1024, 16384, 768)] {
@@ -185,7 +187,7 @@ fn cross_entropy(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Losses of a batch of scoring: a sum for each of its windows.
+/// Losses of a scoring batch: one sum per window.
 fn loss_sum(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("loss_sum");
     for (name, batch, context) in [("quickstart", 32, 64), ("30m", 16, 1024)] {
@@ -196,7 +198,7 @@ fn loss_sum(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What zeroes the gradients before each step.
+/// The op that zeroes the gradients before each step.
 fn fill(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("fill");
     for (name, parameters) in PARAMETERS {
@@ -207,7 +209,7 @@ fn fill(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Of f32 checkpoints that lie in memory; benches/merge.rs has those on disk.
+/// Merges of f32 checkpoints in memory; benches/merge.rs has merges of checkpoints on disk.
 fn merge(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("merge");
     for ((name, parameters), terms) in [(PARAMETERS[0], 2), (PARAMETERS[0], 8), (PARAMETERS[1], 2)] {
@@ -221,7 +223,7 @@ fn merge(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Names and parameters of the models whose weights are one vector.
+/// Names and numbers of parameters of the models whose weights are one vector.
 const PARAMETERS: [(&str, usize); 2] = [("quickstart", 500_000), ("30m", 30_000_000)];
 
 fn optimizer(criterion: &mut Criterion) {

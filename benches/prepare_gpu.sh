@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds what benches/gpu.sh runs on a machine without cargo, stripped, in one folder:
+# Builds the stripped programs that benches/gpu.sh runs on a machine without cargo:
 #   benches/prepare_gpu.sh FOLDER
-# leaves FOLDER/stockpot, FOLDER/tests/kernels, FOLDER/tokenizer.json and FOLDER/build.txt.
+# creates FOLDER/stockpot, FOLDER/tests/kernels, FOLDER/tokenizer.json and FOLDER/build.txt.
 set -euo pipefail
 [ $# = 1 ] || { echo "usage: benches/prepare_gpu.sh FOLDER" >&2; exit 2; }
 mkdir -p "$1/tests"
 folder=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
 
-# Test programs have names with hashes; cargo tells them.
+# Names of test programs contain hashes; cargo reports them.
 executables() {
   python3 -c '
 import json, sys
@@ -35,13 +35,13 @@ for program in stockpot tests/kernels; do
   [ -x "$folder/$program" ] || { echo "benches/prepare_gpu.sh: no $program was built" >&2; exit 1; }
 done
 
-# The tests that gpu.sh names are there: a filter that finds none would pass.
+# Check that the tests named in gpu.sh exist: a filter without matches would pass.
 for tests in cuda:: cuda::every_case cuda::memory_that_the_gpu_has_not; do
   [[ $("$folder/tests/kernels" "$tests" --list) == *": test"* ]] ||
     { echo "benches/prepare_gpu.sh: no test is named $tests" >&2; exit 1; }
 done
 
-# A tokenizer for trainings: the quickstart's study, as short as can be, makes one.
+# A tokenizer for the trainings, from the shortest possible run of the quickstart study.
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 sed -e 's/^vocabulary = [0-9]*/vocabulary = 8192/' -e "s|\"data/|\"$PWD/examples/quickstart/data/|g" \

@@ -1,5 +1,5 @@
-//! Tokens per second of whole training steps (forward, backward, clip, AdamW) and of scoring, in f32 on the CPU device.
-//! The models are those that peers were measured with; `benches/peers/torch_training.py` runs the same ones in PyTorch.
+//! Tokens per second of whole training steps (forward, backward, clip, AdamW) and of scoring, in
+//! f32 on the CPU device. `benches/peers/torch_training.py` runs the same models in PyTorch.
 //!
 //! `cargo bench --bench training`; `-- quickstart` or another name for one row.
 
@@ -55,7 +55,7 @@ fn bench(c: &mut Criterion) {
             let acts = Activations::for_training(&mut device, &config, shape.rows(), false).expect("memory");
             let optimizer = Optimizer::new(&mut device, &model, None).expect("memory");
             optimizer.set_learning_rate(&mut device, 1e-4).expect("upload");
-            // As in a study: the loop runs on a thread of the pool, so that no op enters it from outside.
+            // As in a study, the loop runs on a thread of the pool, so no op pays to enter it.
             rayon::scope(|_| {
                 b.iter(|| {
                     optimizer.zero_gradients(&mut device).expect("zeros");

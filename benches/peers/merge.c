@@ -1,5 +1,5 @@
-// The plain loop that a merge of bf16 checkpoints is held against: mapped files, f32 sums, two threads, output through a
-// mapping, no flush, no checks. All files must have one header.
+// A plain loop for comparison with merges of bf16 checkpoints: mapped files, f32 sums, two threads,
+// output through a mapping, no flush, no checks. All files must have the same header.
 //
 // cc -O3 -march=native -pthread merge.c -o merge && ./merge OUT.safetensors IN.safetensors...
 #define _GNU_SOURCE

@@ -1,10 +1,11 @@
-"""`stockpot merge` beside its peers: 8 checkpoints of a 134.5M-parameter Llama (bf16, tied) averaged, warm page cache, each as a
-whole process, one after the other, several rounds. Wall seconds, CPU seconds and the peak of anonymous memory (what a
-process does not share with the page cache).
+"""`stockpot merge` compared with its peers: averages 8 checkpoints of a 134.5M-parameter Llama (bf16,
+tied), warm page cache, one whole process after another, several rounds. Measures wall seconds, CPU
+seconds and peak anonymous memory (memory not shared with the page cache).
 
 python3 merging.py STOCKPOT SCRATCH [--rounds 5] [--counts 8]
 
-needs torch and safetensors, gcc, and mergekit-yaml on the PATH (left out, aloud, where it is not). One line of JSON a run.
+Needs torch, safetensors and gcc; mergekit-yaml is skipped with a message if it is not on the PATH.
+Prints one line of JSON per run.
 """
 
 import argparse
@@ -51,7 +52,8 @@ def make(scratch, count):
         "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "bos_token_id": 0, "eos_token_id": 0, "torch_dtype": "bfloat16",
     }  # fmt: skip
     paths = [os.path.join(scratch, f"m{k}") for k in range(count)]
-    # Distinct files for the first eight; more are links to them, which every tool reads as files of their own.
+    # The first eight files are distinct; the rest are links to them, which every tool reads as
+    # separate files.
     for k, path in enumerate(paths):
         os.makedirs(path, exist_ok=True)
         if k < 8:
@@ -118,7 +120,7 @@ def main():
     loop = os.path.join(a.scratch, "merge")
     subprocess.run(["cc", "-O3", "-march=native", "-pthread", HERE + "/merge.c", "-o", loop], check=True)
     if "mergekit" in only and not shutil.which("mergekit-yaml"):
-        print("mergekit-yaml is not on the PATH: left out", file=sys.stderr)
+        print("mergekit-yaml is not on the PATH: skipped", file=sys.stderr)
         only.remove("mergekit")
     for count in map(int, a.counts.split(",")):
         paths = make(a.scratch, count)
@@ -139,7 +141,7 @@ def main():
                     shutil.rmtree(out)
                 elif os.path.exists(out):
                     os.remove(out)
-                # the first round warms the page cache and is not counted
+                # The first round warms the page cache and is not counted.
                 run(tool if round_ else tool + " (warm-up)", commands[tool], count, round_)
 
 

@@ -1,10 +1,11 @@
-"""What `stockpot bench` times on a GPU, in PyTorch: the same products (cuBLASLt), attention (flash), steps, merges
-and scoring, and a copy of memory beside the merges.
+"""The rows of `stockpot bench` on a GPU, in PyTorch: the same products (cuBLASLt), attention (flash), steps,
+merges and scoring, and a memory copy to compare with the merges.
 
 python3 torch_gpu.py [--device cuda] [--presets 30m,130m,1b] [gemm attention train merge eval]
 
-bf16 throughout as autocast has it, f32 weights and AdamW(fused=True), torch.compile, clip 1.0: OLMo 2 layers, vocabulary
-50304. One line of JSON a row, named as stockpot's rows: seconds are the median of 7 samples of at least 0.1 s each.
+bf16 by autocast, f32 weights, AdamW(fused=True), torch.compile, clip 1.0, OLMo 2 layers, vocabulary
+50304. Prints one line of JSON per row, with stockpot's row names. Seconds are the median of 7 samples
+of at least 0.1 s each.
 """
 
 import argparse
@@ -24,7 +25,7 @@ PRESETS = {
     "1b": (2048, 24, 16, 2048, 4),
 }
 VOCABULARY = 50304
-# Rows of logits at a time in stockpot, and so in the products of its output layer.
+# Rows of logits that stockpot computes at a time: the rows of its output layer's products.
 CHUNK = 4096
 
 
@@ -120,7 +121,7 @@ def gemm(timer, preset):
         shape, flops = f"{m}x{n}x{k}", 2.0 * m * n * k
         timer.row("gemm", f"{preset} {layer} forward {shape}", lambda: x @ w.T, flops)
         timer.row("gemm", f"{preset} {layer} dx {shape}", lambda: y @ w, flops)
-        # In bf16, and not added to a gradient: less work than stockpot's f32 sums in place.
+        # In bf16 and not added to a gradient: less work than stockpot's in-place f32 sums.
         timer.row("gemm", f"{preset} {layer} dweight {shape}", lambda: y.T @ x, flops)
 
 
@@ -169,7 +170,7 @@ def steps(timer, preset, subjects):
 
 
 def merge(timer, preset):
-    """What a merge from the device's memory is held against: a copy within it, and the sum as PyTorch has it, in f32."""
+    """Peers of a merge from the device's memory: a copy within it, and PyTorch's sum in f32."""
     c, layers, _, _, _ = PRESETS[preset]
     f = feed_forward(c)
     n = 2 * VOCABULARY * c + layers * (4 * c * c + 3 * c * f + 4 * c) + c
@@ -183,7 +184,7 @@ def merge(timer, preset):
             target.add_(x, alpha=0.125)
         target.bfloat16()
 
-    # as bench counts them: each checkpoint once, the sum and its copy once
+    # Bytes as counted by bench: each checkpoint once, the sum and its copy once.
     timer.row("merge", f"{preset} 8 checkpoints of {n} weights", summed, bytes_=22.0 * n)
 
 
@@ -203,7 +204,7 @@ def main():
             gemm(timer, preset)
         if "attention" in subjects:
             attention(timer, preset)
-        # Eight checkpoints of the largest take more than most devices have.
+        # Eight checkpoints of the largest preset exceed the memory of most devices.
         if "merge" in subjects and preset != "1b":
             merge(timer, preset)
         if {"train", "eval"} & set(subjects):

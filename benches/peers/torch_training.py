@@ -1,9 +1,10 @@
-"""The models of benches/training.rs in PyTorch: a lean Llama with fused projections, f32, AdamW(fused=True), clip 1.0.
+"""The models of benches/training.rs in PyTorch: a minimal Llama with fused projections, f32,
+AdamW(fused=True), clip 1.0.
 
 python3 torch_training.py [--compile] [--threads 2] [--seconds 8] [tiny small 130m]
 
-Prints tokens/s of a training step and of a forward pass with loss: the median over the steps that fit, and the best step.
-Measured with torch 2.15.0.
+Prints tokens/s of a training step and of a forward pass with loss: the median over the steps that
+fit into --seconds, and the best step. Measured with torch 2.15.0.
 """
 
 import argparse

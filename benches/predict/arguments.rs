@@ -1,4 +1,4 @@
-//! Arguments of `predict`, and the text that it prints for them.
+//! Arguments of `predict`, and its output.
 
 use super::gpus::{GPUS, Gpu};
 use super::predict::predict;
@@ -7,11 +7,11 @@ use stockpot::bench::BenchSubject;
 use stockpot::error::Result;
 use stockpot::progress::say;
 
-/// Predicts the times of `stockpot bench` for a GPU that need not be there
+/// Predict the times of `stockpot bench` for a GPU that this machine need not have
 #[derive(Debug, Parser)]
 #[command(name = "predict")]
 pub struct Arguments {
-    /// What to predict; everything unless given
+    /// What to predict [default: everything]
     #[arg(value_enum)]
     subjects: Vec<BenchSubject>,
     /// The GPU: h100, h200 or a100
@@ -20,7 +20,7 @@ pub struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// `cargo bench` adds it to every program that it runs.
+    /// `cargo bench` passes this to every program that it runs.
     #[arg(long = "bench", hide = true)]
     _bench: bool,
 }
@@ -33,7 +33,7 @@ fn gpu(name: &str) -> std::result::Result<&'static Gpu, String> {
 }
 
 impl Arguments {
-    /// All rows, as JSON or as tables; each goes to stderr as it comes.
+    /// All rows, as JSON or tables. Each row goes to stderr as soon as it is predicted.
     pub fn text(&self) -> Result<String> {
         let subjects = if self.subjects.is_empty() { &BenchSubject::ALL[..] } else { &self.subjects };
         let predictions = predict(self.gpu, subjects, &mut |row| say(&row.to_string()))?;

@@ -1,25 +1,22 @@
-//! Rates and limits of GPUs that predictions are made from: one table, with the source of each
-//! number.
+//! Rates and limits of GPUs for predictions: one table, with the source of each number.
 //!
-//! * Multiprocessors, clocks, memory bandwidth, cache sizes: NVIDIA's white papers of A100 and H100
-//!   and the data sheet of H200. The clock is the one that NVIDIA's dense bf16 peak is computed
-//!   with: 989.4 TFLOP/s = 132 x 4096 x 1.83 GHz, 311.9 = 108 x 2048 x 1.41 GHz.
-//! * Results a clock of one multiprocessor, and what it holds: CUDA C++ Programming Guide,
+//! * Multiprocessors, clocks, memory bandwidth, cache sizes: NVIDIA's white papers on A100 and H100
+//!   and the data sheet of H200. The clock is the one of NVIDIA's dense bf16 peak: 989.4 TFLOP/s =
+//!   132 x 4096 x 1.83 GHz, 311.9 = 108 x 2048 x 1.41 GHz.
+//! * Results per clock of one multiprocessor, and its capacity: CUDA C++ Programming Guide,
 //!   "Arithmetic Instructions" and "Compute Capabilities".
-//! * L2: 64 bytes a clock for each multiprocessor, and all together 5120 (A100's white paper) and
-//!   about 6150 on H100, which is what DeepGEMM's choice of tiles reckons with; 6144 is 96 slices
-//!   of 64.
-//! * `mma_sync`: Hopper's tensor cores reach their peak through wgmma alone. mma.sync, which is all
-//!   that the kernels of this project use, was measured at 62.9% of it on average (Luo et al. 2025,
-//!   arXiv 2501.12084; the number is quoted from memory). On Ampere mma.sync is the native
-//!   instruction.
+//! * L2: 64 bytes per clock for each multiprocessor. For all together 5120 on A100 (white paper)
+//!   and about 6150 on H100, the value that DeepGEMM uses to choose tiles; 6144 is 96 slices of 64.
+//! * `mma_sync`: Hopper's tensor cores reach their peak only with wgmma. This project's kernels use
+//!   only mma.sync, which was measured at 62.9% of the peak on average (Luo et al. 2025, arXiv
+//!   2501.12084; the number is quoted from memory). On Ampere mma.sync is the native instruction.
 
 use serde::Serialize;
 
-/// The rates and limits of a GPU that predictions are made from.
+/// Rates and limits of one GPU.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Gpu {
-    /// As `--gpu` takes it.
+    /// Its value for `--gpu`.
     pub name: &'static str,
     /// The product's full name, with its memory.
     pub title: &'static str,
@@ -27,34 +24,34 @@ pub struct Gpu {
     pub processors: usize,
     /// Hertz, under load.
     pub clock: f64,
-    /// Bytes a second between the device's memory and L2.
+    /// Bytes per second between the device's memory and L2.
     pub memory_bandwidth: f64,
-    /// Bytes a clock between L2 and all multiprocessors together.
+    /// Bytes per clock between L2 and all multiprocessors together.
     pub l2_bytes: f64,
-    /// Bytes a clock between L2 and one multiprocessor.
+    /// Bytes per clock between L2 and one multiprocessor.
     pub l2_bytes_of_one: f64,
-    /// The rest is of one multiprocessor. bf16 flops a clock of its tensor cores, sums in f32, by
-    /// any instruction.
+    /// This and all fields below are per multiprocessor. bf16 flops per clock of its tensor cores,
+    /// with sums in f32, by the fastest instruction.
     pub tensor_flops: f64,
     /// The fraction of `tensor_flops` that mma.sync reaches.
     pub mma_sync: f64,
-    /// Additions, multiplications or multiply-adds a clock.
+    /// Additions, multiplications or multiply-adds per clock.
     pub f32: f64,
-    /// The same in f64, where kernels fuse no product with a sum.
+    /// The same in f64, where kernels do not fuse products with sums.
     pub f64: f64,
-    /// Exponentials, reciprocals, roots a clock.
+    /// Exponentials, reciprocals and roots per clock.
     pub special: f64,
-    /// Instructions of one thread a clock: one warp's from each of four schedulers.
+    /// Thread instructions per clock: one warp's from each of four schedulers.
     pub instructions: f64,
-    /// Bytes a clock of shared memory: 32 banks of 4.
+    /// Bytes per clock of shared memory: 32 banks of 4.
     pub shared_bytes: f64,
-    /// Threads that it holds at once.
+    /// Maximum resident threads.
     pub most_threads: u32,
-    /// Blocks that it holds at once.
+    /// Maximum resident blocks.
     pub most_blocks: u32,
-    /// 32-bit registers that it has.
+    /// 32-bit registers.
     pub most_registers: u32,
-    /// Bytes of shared memory that its blocks have together.
+    /// Bytes of shared memory of all resident blocks together.
     pub most_shared: u32,
 }
 
@@ -79,7 +76,7 @@ const H100: Gpu = Gpu {
     most_shared: 228 << 10,
 };
 
-/// The GPUs that can be predicted.
+/// The known GPUs.
 pub static GPUS: [Gpu; 3] = [
     H100,
     // The same chip with faster memory.
@@ -101,18 +98,18 @@ pub static GPUS: [Gpu; 3] = [
 ];
 
 impl Gpu {
-    /// By its name in the table.
+    /// The GPU with this name.
     pub fn named(name: &str) -> Option<&'static Gpu> {
         GPUS.iter().find(|gpu| gpu.name == name)
     }
 
-    /// Flops a second of dense bf16 products, the peak that MFU is a fraction of.
+    /// Flops per second of dense bf16 products: the peak that MFU refers to.
     pub fn peak(&self) -> f64 {
         self.processors as f64 * self.tensor_flops * self.clock
     }
 
-    /// Blocks side by side on one multiprocessor. A warp takes registers in units of 256, and one
-    /// KB of each block's shared memory is the system's.
+    /// Resident blocks per multiprocessor. Registers are allocated to warps in units of 256, and
+    /// the system reserves one KB of shared memory per block.
     pub fn resident(&self, block: u32, registers: u32, shared: u32) -> u32 {
         let warps = block.div_ceil(32);
         let limits = [

@@ -1,5 +1,5 @@
-//! Predicted times of every row of `stockpot bench`, without a GPU. Rows go to stderr as they
-//! come, all of them to stdout.
+//! Predicted times of every row of `stockpot bench`, without a GPU. Rows go to stderr as soon as
+//! they are predicted, all of them to stdout at the end.
 //!
 //! ```text
 //! cargo bench --bench predict -- [gemm|attention|train|merge|eval ...] [--gpu h100|h200|a100] [--json]
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 fn print() -> Result<()> {
     let text = Arguments::parse().text()?;
     match writeln!(std::io::stdout(), "{text}") {
-        // A reader that stopped reading (as `head` does) has what it wanted.
+        // A reader that closes the pipe early (such as `head`) is not an error.
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("write to", "stdout", &e)),
         _ => Ok(()),
     }

@@ -1,7 +1,7 @@
-//! Predicted times of kernels on GPUs. Each formula can be checked by hand, and each constant has a
-//! reason; where a timing disagrees, one of them is wrong, and the disagreement shows which.
+//! Predicted times of kernels on GPUs. Each formula can be checked by hand and each constant has a
+//! stated reason. If a timing disagrees, one of them is wrong, and the disagreement shows which.
 //!
-//! A launch takes LAUNCH, and then as long as the slowest of these, each as if it were alone:
+//! A launch takes LAUNCH plus the slowest of these limits, each computed as if it were alone:
 //!
 //! ```text
 //! memory        memory bytes / (bandwidth x MEMORY_REACHED)
@@ -15,19 +15,19 @@
 //! instructions  busiest x instructions / (instructions a clock x clock)                                (/ SUSTAINED)
 //! ```
 //!
-//! where `busiest` = ceil(blocks / multiprocessors) / blocks: the part of all blocks that the
-//! busiest multiprocessor gets. It is 1 / multiprocessors for a full grid, and 1 for one block.
-//! Blocks are taken to be equal; attention's are not, but begin with the long ones, so that the
-//! last block takes about the mean.
+//! where `busiest` = ceil(blocks / multiprocessors) / blocks: the fraction of all blocks that the
+//! busiest multiprocessor runs. It is 1 / multiprocessors for a full grid, and 1 for one block.
+//! Blocks are assumed to be equal. Attention's are not, but the long ones start first, so the last
+//! block takes about the mean time.
 //!
-//! Attention's warps alternate between products and softmax. Of W warps of a scheduler one waits
-//! whenever its own unit is taken, so 1/W of what is not the slowest of tensor, shared, special and
-//! instructions shows beside it: slowest + (sum - slowest) / W. A product's loop reads fragments
-//! ahead of their use and hides them within a warp.
+//! Attention's warps alternate between products and softmax. Of a scheduler's W warps, one waits
+//! whenever its unit is busy. So of tensor, shared, special and instructions, 1/W of the time of
+//! those that are not the slowest is added to it: slowest + (sum - slowest) / W. A product's loop
+//! prefetches fragments and hides these times within a warp.
 //!
-//! Left out: what is still in L2 from the launch before (small models will be faster for it),
-//! clocks under a power limit, bank conflicts, blocks that wait for their first tile, the copy of
-//! tokens to the device.
+//! Not modelled: data still in L2 from the previous launch (which makes small models faster),
+//! clocks under a power limit, bank conflicts, blocks that wait for their first tile, and the copy
+//! of tokens to the device.
 
 use super::gpus::Gpu;
 use super::work::{LaunchWork, matrices, product_shape, registers};
@@ -35,22 +35,22 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use stockpot::engine::device::{Launch, Op};
 
-/// Of the memory's bandwidth: 3.0 of 3.35 TB/s is what plans for H100 reckon with where a kernel
-/// reads and writes. A sum that only reads was measured at 3.24 (pranjalssh/fast.cu).
+/// Achievable fraction of the memory's bandwidth: plans for H100 assume 3.0 of 3.35 TB/s for
+/// kernels that read and write. A sum that only reads was measured at 3.24 (pranjalssh/fast.cu).
 pub const MEMORY_REACHED: f64 = 0.90;
-/// Of every rate within the chip, over a whole kernel: barriers, addresses, waits. It is what
-/// cuBLAS reaches of the tensor cores' peak: 795 of 989 TFLOP/s on H100 (fast.cu, 8192 cubed), 240
-/// to 250 of 312 on A100 (NVIDIA/cutlass issue 105).
+/// Achievable fraction of every rate within the chip over a whole kernel, with barriers, addresses
+/// and waits. cuBLAS reaches this fraction of the tensor cores' peak: 795 of 989 TFLOP/s on H100
+/// (fast.cu, 8192 cubed), 240 to 250 of 312 on A100 (NVIDIA/cutlass issue 105).
 pub const SUSTAINED: f64 = 0.80;
-/// Seconds from the last block of one kernel to the next one's first result, in a graph or a queue
-/// that does not run dry: about 1 microsecond to drain and start, two latencies of memory of 0.5.
+/// Seconds from the last block of one kernel to the first result of the next, in a graph or a queue
+/// that never runs empty: about 1 microsecond to drain and start, plus two memory latencies of 0.5.
 /// An estimate, not a measurement.
 pub const LAUNCH: f64 = 2e-6;
-/// Seconds of the CPU to queue one launch outside of a graph: 4 to 6 microseconds have been
-/// measured on a GeForce (susun-blog.com, pegainfer 3), of which no row here comes near.
+/// CPU seconds to queue one launch outside a graph: 4 to 6 microseconds were measured on a GeForce
+/// (susun-blog.com, pegainfer 3). No row here comes near this limit.
 pub const HOST_LAUNCH: f64 = 5e-6;
 
-/// What bounds a launch.
+/// The limit that bounds a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Limit {
@@ -85,29 +85,30 @@ pub struct Prediction {
     pub grid: [u32; 3],
     /// Threads of a block.
     pub block: u32,
-    /// Dynamic, of a block.
+    /// Dynamic shared memory of a block.
     pub shared: u32,
-    /// Assumed, of a thread.
+    /// Assumed registers per thread.
     pub registers: u32,
-    /// Blocks side by side on one multiprocessor.
+    /// Resident blocks per multiprocessor.
     pub resident: u32,
     /// Blocks / (multiprocessors x resident).
     pub waves: f64,
-    /// Mean over busiest multiprocessor: what the last wave leaves of the device.
+    /// Mean load divided by the busiest multiprocessor's load: below 1 if the last wave does not
+    /// fill the device.
     pub balance: f64,
-    /// What the launch has to do.
+    /// The work of the launch.
     #[serde(flatten)]
     pub work: LaunchWork,
-    /// Seconds of each limit alone, where there is work for it.
+    /// Seconds of each limit alone, if there is work for it.
     pub limits: BTreeMap<Limit, f64>,
-    /// Which is the slowest, or LAUNCH where that takes longer.
+    /// The slowest limit, or `Launch` if LAUNCH takes longer.
     pub limit: Limit,
-    /// Of the whole launch, LAUNCH included.
+    /// Seconds of the whole launch, including LAUNCH.
     pub seconds: f64,
 }
 
 impl Prediction {
-    /// Of launch number `index` of `op`.
+    /// Predicts launch number `index` of `op`.
     pub fn of(gpu: &Gpu, op: &dyn Op, index: usize, launch: &Launch) -> Prediction {
         let work = LaunchWork::of(op, index, launch);
         let registers = registers(launch);
@@ -144,12 +145,12 @@ impl Prediction {
 }
 
 impl Limit {
-    /// Whether the warps of a multiprocessor take turns at it.
+    /// Whether the warps of a multiprocessor share it in turns.
     fn of_a_warp(self) -> bool {
         matches!(self, Limit::Tensor | Limit::Shared | Limit::Special | Limit::Instructions)
     }
 
-    /// As tables show it.
+    /// Its name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Limit::Launch => "launch",
@@ -189,8 +190,8 @@ fn limits(gpu: &Gpu, work: &LaunchWork, busiest: f64) -> BTreeMap<Limit, f64> {
     limits
 }
 
-/// Such as `gemm 32768x2304x768 A B^T tile 128x256`, or a kernel and the rows and columns of its
-/// first operand that has many.
+/// A launch's name, such as `gemm 32768x2304x768 A B^T tile 128x256`, or a kernel with the rows and
+/// columns of its largest operand.
 fn name(launch: &Launch) -> String {
     if let Some((m, n, k)) = product_shape(launch) {
         let of = |name: &str| &launch.defines.iter().find(|(n, _)| *n == name).expect("a define of products").1;

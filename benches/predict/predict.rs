@@ -1,5 +1,5 @@
 //! Predictions of the rows that `stockpot bench` times. The same code runs on a device without
-//! memory that writes down what it is asked to launch, and `model.rs` says how long that takes.
+//! memory that logs its launches, and `model.rs` predicts their times.
 
 use super::gpus::Gpu;
 use super::model::{HOST_LAUNCH, LAUNCH, MEMORY_REACHED, Prediction, SUSTAINED};
@@ -17,15 +17,15 @@ use stockpot::error::Result;
 pub struct Predictions {
     /// The GPU that the rows are predicted for.
     pub gpu: &'static Gpu,
-    /// Dense bf16 flops a second, which MFU is a fraction of.
+    /// Dense bf16 flops per second; MFU is a fraction of this.
     pub peak: f64,
-    /// The constants that the predictions depend on.
+    /// The model's constants.
     pub assumed: Assumed,
-    /// In the order in which `bench` times them.
+    /// The rows, in the order in which `bench` times them.
     pub rows: Vec<PredictedRow>,
 }
 
-/// The constants of the model that are no property of a GPU; `model.rs` has their reasons.
+/// The constants of the model that are not properties of a GPU; `model.rs` gives their reasons.
 #[derive(Debug, Serialize)]
 pub struct Assumed {
     /// The fraction of the memory's bandwidth that a kernel reaches.
@@ -34,62 +34,61 @@ pub struct Assumed {
     pub sustained: f64,
     /// Seconds from the last block of one kernel to the first result of the next.
     pub launch_seconds: f64,
-    /// Seconds of the CPU to queue one launch outside of a graph.
+    /// CPU seconds to queue one launch outside a graph.
     pub host_launch_seconds: f64,
 }
 
-/// A row as `bench` times it, with the same name.
+/// The prediction of a row of `bench`, with the same name.
 #[derive(Debug, Serialize)]
 pub struct PredictedRow {
-    /// What the row is a prediction of.
+    /// The subject of the row.
     pub subject: BenchSubject,
-    /// What, at which shape.
+    /// The operation and its shape.
     pub name: String,
-    /// Of one repetition.
+    /// Predicted seconds of one repetition.
     pub seconds: f64,
     /// Flops of one repetition.
     pub flops: f64,
-    /// Bytes that one repetition has to move, each operand touched once; 0 where they are not
-    /// counted.
+    /// Bytes that one repetition must move, each operand touched once; 0 if not counted.
     pub bytes: f64,
     /// Tokens of one repetition in training and scoring; else 0.
     pub tokens: f64,
-    /// flops / seconds / peak, where tensor cores compute: of a training step, with 6N + 6LCT flops
-    /// a token, its MFU.
+    /// flops / seconds / peak, if tensor cores are used. For a training step, with 6N + 6LCT flops
+    /// per token, this is its MFU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub of_peak: Option<f64>,
-    /// Whether the launches are one CUDA graph; else the CPU queues them, each in
+    /// Whether the launches are one CUDA graph; otherwise the CPU queues each in
     /// `host_launch_seconds`.
     pub graph: bool,
     /// Launches of one repetition.
     pub launches: usize,
-    /// What the launches take together on the GPU; `seconds` is more where the CPU queues them more
+    /// Total seconds of the launches on the GPU; `seconds` is larger if the CPU queues them more
     /// slowly.
     pub gpu_seconds: f64,
-    /// The distinct launches, those that take longest first.
+    /// The distinct launches, in order of decreasing time.
     pub kernels: Vec<Kernel>,
 }
 
-/// The launches of a row that have one name, grid and time.
+/// The launches of a row with equal name, grid and time.
 #[derive(Debug, Serialize)]
 pub struct Kernel {
-    /// How many there are in one repetition.
+    /// Number of launches in one repetition.
     pub calls: usize,
-    /// Of the row's time on the GPU.
+    /// Fraction of the row's time on the GPU.
     pub share: f64,
-    /// One call.
+    /// The prediction of one launch.
     #[serde(flatten)]
     pub call: Prediction,
 }
 
-/// Predicts the rows of `subjects` on `gpu`; `progress` is told of each.
+/// Predicts the rows of `subjects` on `gpu` and passes each to `progress`.
 pub fn predict(
     gpu: &'static Gpu,
     subjects: &[BenchSubject],
     progress: &mut dyn FnMut(&PredictedRow),
 ) -> Result<Predictions> {
-    let (mut device, record) = device(gpu);
-    let mut predictor = Predictor { gpu, record, rows: vec![], progress };
+    let (mut device, log) = device(gpu);
+    let mut predictor = Predictor { gpu, log, rows: vec![], progress };
     subjects.iter().try_for_each(|&subject| measure(&mut device, subject, &mut predictor))?;
     let assumed = Assumed {
         memory_reached: MEMORY_REACHED,
@@ -100,25 +99,25 @@ pub fn predict(
     Ok(Predictions { gpu, peak: gpu.peak(), assumed, rows: predictor.rows })
 }
 
-/// A device that predicts what it is asked to launch, and where it writes that down.
-pub(super) fn device(gpu: &'static Gpu) -> (Device, Arc<Mutex<Record>>) {
-    let record = Arc::new(Mutex::new(Record::default()));
-    let recorder = Recorder { gpu, record: record.clone(), next: 0 };
-    (Device::with_executor(&format!("model of {}", gpu.name), Box::new(recorder), DType::Bf16), record)
+/// A device that predicts its launches, and the log of them.
+pub(super) fn device(gpu: &'static Gpu) -> (Device, Arc<Mutex<LaunchLog>>) {
+    let log = Arc::new(Mutex::new(LaunchLog::default()));
+    let executor = LoggingExecutor { gpu, log: log.clone(), next: 0 };
+    (Device::with_executor(&format!("model of {}", gpu.name), Box::new(executor), DType::Bf16), log)
 }
 
-/// What takes the place of the clock.
+/// The meter that predicts instead of timing.
 struct Predictor<'a> {
     gpu: &'static Gpu,
-    record: Arc<Mutex<Record>>,
+    log: Arc<Mutex<LaunchLog>>,
     rows: Vec<PredictedRow>,
     progress: &'a mut dyn FnMut(&PredictedRow),
 }
 
 impl Predictor<'_> {
-    /// What was launched since it was last taken.
-    fn take(&self) -> Record {
-        std::mem::take(&mut *self.record.lock().expect("no prediction panics"))
+    /// Takes the launches since the last call.
+    fn take(&self) -> LaunchLog {
+        std::mem::take(&mut *self.log.lock().expect("no prediction panics"))
     }
 }
 
@@ -127,7 +126,7 @@ impl Meter for Predictor<'_> {
         false
     }
 
-    /// Predicts the second repetition, which is the first that a device records.
+    /// Predicts the second repetition, which is the first that a device captures.
     fn row(
         &mut self,
         device: &mut Device,
@@ -138,7 +137,7 @@ impl Meter for Predictor<'_> {
         work(device)?;
         self.take();
         work(device)?;
-        let Record { launches, graph } = self.take();
+        let LaunchLog { launches, graph } = self.take();
         let gpu_seconds: f64 = launches.iter().map(|launch| launch.seconds).sum();
         let queued = if graph { 0.0 } else { launches.len() as f64 * HOST_LAUNCH };
         let seconds = gpu_seconds.max(queued);
@@ -163,7 +162,7 @@ impl Meter for Predictor<'_> {
     }
 }
 
-/// Launches of one name, grid and time are one kernel.
+/// Groups launches of equal name, grid and time into one kernel.
 fn distinct(launches: Vec<Prediction>, seconds: f64) -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = vec![];
     for call in launches {
@@ -179,22 +178,22 @@ fn distinct(launches: Vec<Prediction>, seconds: f64) -> Vec<Kernel> {
     kernels
 }
 
-/// The launches since it was last taken.
+/// The log of launches since it was last taken.
 #[derive(Default)]
-pub(super) struct Record {
+pub(super) struct LaunchLog {
     launches: Vec<Prediction>,
-    /// Whether they were recorded as a graph.
+    /// Whether they were captured as a graph.
     graph: bool,
 }
 
-/// Predicts every launch and computes nothing; its memory is addresses alone.
-struct Recorder {
+/// Predicts every launch and computes nothing. Its memory is only addresses.
+struct LoggingExecutor {
     gpu: &'static Gpu,
-    record: Arc<Mutex<Record>>,
+    log: Arc<Mutex<LaunchLog>>,
     next: u64,
 }
 
-impl Executor for Recorder {
+impl Executor for LoggingExecutor {
     fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)> {
         self.next = (self.next + 256).next_multiple_of(256);
         let address = self.next;
@@ -204,7 +203,7 @@ impl Executor for Recorder {
     fn run(&mut self, op: &dyn Op) -> Result<()> {
         let launches = op.launches();
         let predicted = launches.iter().enumerate().map(|(i, launch)| Prediction::of(self.gpu, op, i, launch));
-        self.record.lock().expect("no prediction panics").launches.extend(predicted);
+        self.log.lock().expect("no prediction panics").launches.extend(predicted);
         Ok(())
     }
     fn launch(&mut self, _: &Launch) -> Result<()> {
@@ -217,18 +216,18 @@ impl Executor for Recorder {
         unreachable!("nothing is computed")
     }
     fn begin_capture(&mut self) -> Result<bool> {
-        self.record.lock().expect("no prediction panics").graph = true;
+        self.log.lock().expect("no prediction panics").graph = true;
         Ok(true)
     }
     fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
-        Ok(Box::new(Nothing))
+        Ok(Box::new(EmptyGraph))
     }
 }
 
-/// A graph whose launches have been predicted already.
-struct Nothing;
+/// A graph whose launches are already predicted.
+struct EmptyGraph;
 
-impl CapturedGraph for Nothing {
+impl CapturedGraph for EmptyGraph {
     fn launch(&mut self) -> Result<()> {
         Ok(())
     }
@@ -239,7 +238,7 @@ fn word(subject: BenchSubject) -> String {
     subject.to_possible_value().expect("no subject is hidden").get_name().into()
 }
 
-/// Rows of a step's table.
+/// Maximum number of kernels in a row's table.
 const SHOWN: usize = 14;
 
 impl fmt::Display for PredictedRow {

@@ -1,44 +1,44 @@
-//! Work of one launch: bytes by the level that they pass, flops by the unit that does them.
-//! Products and attention are counted from their tiles; every other kernel from its op's operands
-//! and flops, with a few stated exceptions.
+//! The work of one launch: bytes by memory level, flops by execution unit. Products and attention
+//! are counted from their tiles, every other kernel from its op's operands and flops, with a few
+//! stated exceptions.
 
 use serde::Serialize;
 use stockpot::engine::device::{Access, Arg, DType, Launch, Matrix, Op};
 use stockpot::engine::ops::{GEMM_TILES, GemmTile};
 
-/// Of all blocks of a launch together.
+/// The work of all blocks of a launch together.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct LaunchWork {
-    /// Bytes between memory and L2: each operand once, twice where it is read and written. Nothing
-    /// that an earlier launch left in L2 is counted on, and what blocks read again comes from L2.
+    /// Bytes between memory and L2: each operand once, or twice if it is read and written. Data
+    /// that an earlier launch left in L2 is not assumed; data that blocks read again comes from L2.
     pub memory_bytes: f64,
     /// Bytes between L2 and the multiprocessors.
     pub l2_bytes: f64,
     /// Bytes between shared memory and registers, and into shared memory. 0 for products, see
     /// `product`.
     pub shared_bytes: f64,
-    /// Whole tiles; what a causal mask hides within a tile is computed too.
+    /// Flops of the tensor cores in whole tiles, including masked scores within a tile.
     pub tensor_flops: f64,
-    /// Operations in f32 outside of the tensor cores.
+    /// Operations in f32 outside the tensor cores.
     pub f32_flops: f64,
     /// Operations in f64.
     pub f64_flops: f64,
     /// Exponentials, reciprocals and roots.
     pub special: f64,
-    /// Instructions of one thread, the tensor cores' 32nd parts included. 0 for products, whose
-    /// loop has few beside mma.
+    /// Thread instructions. A warp's tensor core instruction counts as one per thread. 0 for
+    /// products, whose loop has few instructions besides mma.
     pub instructions: f64,
-    /// A product's tile and (M, N, K): `GemmTile::time` has its tensor cores and shared memory.
+    /// A product's tile and (M, N, K); `GemmTile::time` models its tensor cores and shared memory.
     #[serde(skip)]
     pub product: Option<(&'static GemmTile, (usize, usize, usize))>,
-    /// Whether a warp's products and its other work take turns.
+    /// Whether a warp alternates between products and other work.
     #[serde(skip)]
     pub alternates: bool,
 }
 
-/// Registers of a thread on sm_90a, the most over the configurations in tests/nvrtc/table.md; a
-/// test holds the two together by the occupancy that follows. A row is a kernel, a define it is
-/// launched with ("" for any) and the number.
+/// Registers per thread on sm_90a: the maximum over the configurations in tests/nvrtc/table.md. A
+/// test checks that they give the table's occupancy. A row is a kernel, a define of its launch (""
+/// for any) and the number.
 const REGISTERS: [(&str, &str, u32); 18] = [
     ("gemm", "WARP_M=64", 234),
     ("gemm", "WARP_N=64", 156),
@@ -59,23 +59,24 @@ const REGISTERS: [(&str, &str, u32); 18] = [
     ("embedding_backward", "", 48),
     ("swiglu_backward", "", 40),
 ];
-/// Of a kernel without a row: so few that threads bound the occupancy, not registers.
+/// Registers of a kernel without a row: few enough that threads, not registers, limit the
+/// occupancy.
 const FEW_REGISTERS: u32 = 32;
 
-/// Special functions for each element of a kernel's first operand: exponentials, which are one
-/// instruction, and IEEE divisions and roots, which are about IEEE_INSTRUCTIONS around one.
+/// Special functions per element of a kernel's first operand: exponentials, one instruction each,
+/// and IEEE divisions and roots, which add about IEEE_INSTRUCTIONS to one special instruction.
 const SPECIAL: [(&str, &str, [f64; 2]); 5] = [
     ("cross_entropy", "GRADIENT=0", [1.0, 0.0]),
     ("cross_entropy", "GRADIENT=1", [2.0, 0.0]),
-    // The first operand is (R, 2F), one sigmoid for two of its elements.
+    // The first operand is (R, 2F): one sigmoid for two of its elements.
     ("swiglu_forward", "", [0.5, 0.5]),
     ("swiglu_backward", "", [0.5, 0.5]),
     ("adamw", "", [0.0, 3.0]),
 ];
 const IEEE_INSTRUCTIONS: f64 = 8.0;
 
-/// Threads of a warp; flops of one mma.sync of m16n8k16; bytes that one ldmatrix.x4 reads: each an
-/// instruction of a warp.
+/// Threads of a warp, flops of one mma.sync m16n8k16, bytes read by one ldmatrix.x4. Both are one
+/// instruction per warp.
 const WARP: f64 = 32.0;
 const MMA_FLOPS: f64 = 4096.0;
 const LDMATRIX_BYTES: f64 = 512.0;
@@ -103,7 +104,7 @@ fn counts(launch: &Launch) -> Vec<usize> {
     launch.args.iter().filter_map(|arg| if let Arg::U32(n) = arg { Some(*n as usize) } else { None }).collect()
 }
 
-/// Registers of a thread, assumed from the table above; few for a kernel that has no row.
+/// Registers per thread, from the table above; few for a kernel without a row.
 pub fn registers(launch: &Launch) -> u32 {
     let row = REGISTERS.iter().find(|(kernel, define, _)| *kernel == launch.kernel && has(launch, define));
     row.map_or(FEW_REGISTERS, |row| row.2)
@@ -114,19 +115,19 @@ pub fn product_shape(launch: &Launch) -> Option<(usize, usize, usize)> {
     (launch.kernel == "gemm").then(|| (counts(launch)[0], counts(launch)[1], counts(launch)[2]))
 }
 
-/// What differs between the kernels of attention.
+/// The differences between the attention kernels.
 struct AttentionKernel {
     owned: &'static str,
     streamed: &'static str,
     owns_queries: bool,
-    /// Tiles that a block owns, products of a tile: each reads a streamed tile, and as many as
-    /// there are owned tiles read the band's own rows too.
+    /// Tiles that a block owns, and products per tile. Each product reads a streamed tile; as many
+    /// of them as there are owned tiles also read the band's own rows.
     tiles: usize,
     products: usize,
-    /// Of the two operands that are streamed, among the launch's.
+    /// Indices of the two streamed operands among the launch's operands.
     operands: [usize; 2],
-    /// Instructions for a score: forward: maximum, multiply-add, exponential, sum, half a
-    /// conversion; kv: multiply-add, exponential, difference, product, two halves; q: the same with
+    /// Instructions per score. Forward: maximum, multiply-add, exponential, sum, half a conversion;
+    /// kv: multiply-add, exponential, difference, product, two half conversions; q: the same with
     /// one half.
     per_score: f64,
 }
@@ -166,7 +167,7 @@ impl AttentionKernel {
 }
 
 impl LaunchWork {
-    /// Of launch number `index` of `op`.
+    /// The work of launch number `index` of `op`.
     pub fn of(op: &dyn Op, index: usize, launch: &Launch) -> LaunchWork {
         let operands = op.operands();
         let updated = |m: &Matrix| operands.iter().any(|(o, a)| *a == Access::Update && o.address() == m.address());
@@ -174,7 +175,7 @@ impl LaunchWork {
         let touched = matrices(launch);
         let elements: f64 = touched.iter().map(|m| m.elements() as f64 * touches(m)).sum();
         let bytes: f64 = touched.iter().map(|m| m.bytes() as f64 * touches(m)).sum();
-        // A second launch adds up what the first left.
+        // A second launch adds up the partial sums of the first.
         let flops = if index == 0 { op.flops() as f64 } else { elements };
         let is_f64 = |arg: &Arg| match arg {
             Arg::Matrix(m) => m.dtype() == DType::F64,
@@ -190,22 +191,22 @@ impl LaunchWork {
             f32_flops,
             f64_flops,
             special: exponentials + ieee,
-            // An element is converted or moved once, and no multiplication is taken to be fused
-            // with an addition.
+            // Each element is converted or moved once. Multiplications are assumed not to be fused
+            // with additions.
             instructions: flops + elements + exponentials + IEEE_INSTRUCTIONS * ieee,
             ..LaunchWork::default()
         };
         match launch.kernel {
             "gemm" => work.gemm(launch, &touched),
             "attention_forward" | "attention_backward_kv" | "attention_backward_q" => work.attention(launch, &touched),
-            // A product and a sum for each element of `out`; the op's other flops are of its other
-            // launches.
+            // One product and one sum per element of `out`; the op's other flops belong to its
+            // other launches.
             "attention_delta" => {
                 let f32_flops = 2.0 * touched[0].elements() as f64;
                 LaunchWork { f32_flops, instructions: f32_flops + elements, ..work }
             }
             "embedding_forward" | "embedding_backward" => work.embedding(launch, &touched),
-            // Every row is read again for its gradient, from L2.
+            // Every row is read again from L2 for its gradient.
             "cross_entropy" if has(launch, "GRADIENT=1") => {
                 LaunchWork { l2_bytes: bytes + touched[0].bytes() as f64, ..work }
             }
@@ -213,7 +214,7 @@ impl LaunchWork {
         }
     }
 
-    /// A is read once for each column of tiles, B once for each row of them.
+    /// A is read once per column of tiles, B once per row of tiles.
     fn gemm(self, launch: &Launch, operands: &[&Matrix]) -> LaunchWork {
         let (m, n, k) = product_shape(launch).expect("a product");
         let sizes = ["TILE_M", "TILE_N", "WARP_M", "WARP_N"].map(|name| number(launch, name));
@@ -229,16 +230,16 @@ impl LaunchWork {
         }
     }
 
-    /// See the head of kernels/attention.cu: a block owns rows, a band of them to each warp, and
-    /// streams tiles past them.
+    /// See the head of kernels/attention.cu: a block owns rows, one band per warp, and streams
+    /// tiles past them.
     fn attention(self, launch: &Launch, operands: &[&Matrix]) -> LaunchWork {
         let kernel = AttentionKernel::of(launch);
         let (owned, streamed) = (number(launch, kernel.owned), number(launch, kernel.streamed));
         let (band, t) = (owned / number(launch, "WARPS"), counts(launch)[1]);
         let heads = (counts(launch)[0] * counts(launch)[2]) as f64;
-        // A head takes the room of 16, 32, 64 or 128 columns.
+        // A head is padded to 16, 32, 64 or 128 columns.
         let width = number(launch, "HEAD_WIDTH").next_power_of_two().max(16);
-        // Tiles of the other side that rows first .. first + rows see.
+        // Tiles of the other side that are visible to rows first .. first + rows.
         let seen = |first: usize, rows: usize| {
             if kernel.owns_queries {
                 (first + rows).min(t).div_ceil(streamed)
@@ -254,7 +255,7 @@ impl LaunchWork {
         let read = computed * (kernel.tiles * band + kernel.products * streamed) as f64 * row;
         let copied = loaded * (2 * streamed) as f64 * row;
         let given: f64 = kernel.operands.iter().map(|&i| operands[i].bytes() as f64).sum();
-        // The forward's sums shrink when a maximum grows: D of them for each row of a tile.
+        // Forward rescales its sums when a maximum grows: D per row of a tile.
         let per_score = kernel.per_score + if kernel.products == 2 { width as f64 / streamed as f64 } else { 0.0 };
         LaunchWork {
             memory_bytes: self.memory_bytes,
@@ -269,7 +270,7 @@ impl LaunchWork {
         }
     }
 
-    /// Of the (V, C) table only rows of tokens that occur are touched; all tokens are taken to
+    /// Only the rows of occurring tokens of the (V, C) table are touched. All tokens are assumed to
     /// differ, as in the timings.
     fn embedding(self, launch: &Launch, operands: &[&Matrix]) -> LaunchWork {
         let backward = launch.kernel == "embedding_backward";
@@ -277,7 +278,7 @@ impl LaunchWork {
         let rows = operands[0].elements().min(table.rows());
         let touches = if backward { 2.0 } else { 1.0 };
         let unused = touches * table.bytes() as f64 * (1.0 - rows as f64 / table.rows() as f64);
-        // Every block of the backward looks through all tokens: load, compare, vote, count.
+        // Every block of the backward pass scans all tokens: load, compare, vote, count.
         let blocks: f64 = launch.grid.iter().map(|&n| n as f64).product();
         let looked = if backward { blocks * operands[0].elements() as f64 } else { 0.0 };
         LaunchWork {

@@ -55,11 +55,11 @@ pub struct BenchRow {
     pub fastest: f64,
     /// Seconds of one repetition in the slowest sample.
     pub slowest: f64,
-    /// Of one repetition.
+    /// Flops of one repetition.
     pub flops: f64,
     /// Bytes that one repetition must move, each operand touched once; 0 if not counted.
     pub bytes: f64,
-    /// In training and scoring.
+    /// Tokens of one repetition in training and scoring; else 0.
     pub tokens: f64,
     /// Bytes per second as a fraction of a memory copy's in the same run, for merges on the CPU.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,7 +81,7 @@ pub struct Repetition<'a> {
     pub subject: BenchSubject,
     /// The operation and its shape.
     pub name: String,
-    /// Of one repetition.
+    /// Flops of one repetition.
     pub flops: f64,
     /// Bytes that it must move, each operand touched once; 0 if not counted.
     pub bytes: f64,
