@@ -106,7 +106,7 @@ pub trait Meter {
 
 /// Times `subjects` on `device` and passes each row to `progress`.
 pub fn run(device: &mut Device, subjects: &[BenchSubject], progress: &mut dyn FnMut(&BenchRow)) -> Result<Timings> {
-    let mut clock = Clock { rows: vec![], progress };
+    let mut clock = WallClock { rows: vec![], progress };
     for &subject in subjects {
         // On the CPU, merges read files.
         if subject == BenchSubject::Merge && !device.is_asynchronous() {
@@ -131,19 +131,19 @@ pub fn measure(device: &mut Device, subject: BenchSubject, meter: &mut dyn Meter
 }
 
 /// The meter that times rows.
-struct Clock<'a> {
+struct WallClock<'a> {
     rows: Vec<BenchRow>,
     progress: &'a mut dyn FnMut(&BenchRow),
 }
 
-impl Clock<'_> {
+impl WallClock<'_> {
     fn push(&mut self, row: BenchRow) {
         (self.progress)(&row);
         self.rows.push(row);
     }
 }
 
-impl Meter for Clock<'_> {
+impl Meter for WallClock<'_> {
     fn needs_values(&self) -> bool {
         true
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// The position of norms in a layer and the names of its parameters, both as in `transformers`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
     /// `Olmo2ForCausalLM`: RMSNorm after attention and after the MLP, RMSNorm of queries and keys

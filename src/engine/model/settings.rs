@@ -1,31 +1,32 @@
-//! A model's sizes as a settings file gives them.
+//! Model sizes as written in a settings file.
 
 use super::{Architecture, Config};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// A preset, any of whose sizes can be overridden.
+/// A preset and the sizes that override it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModelSettings {
-    /// `olmo2` by default.
+    /// `olmo2` or `llama`. Default: `olmo2`.
     #[serde(default = "olmo2")]
     pub architecture: Architecture,
-    /// `tiny`, `30m`, `130m` or `1b`; see [`Config::preset`].
+    /// `tiny`, `30m`, `130m` or `1b`. Required.
     pub preset: String,
-    /// C; the preset's by default.
+    /// Model width C. Default: the preset's.
     pub width: Option<usize>,
-    /// L; the preset's by default.
+    /// Number of layers L. Default: the preset's.
     pub layers: Option<usize>,
-    /// H; the preset's by default. Divides C, and D = C/H.
+    /// Number of heads H; divides C. Default: the preset's.
     pub heads: Option<usize>,
-    /// Key/value heads; H by default.
+    /// Number of key/value heads. Default: H.
     pub kv_heads: Option<usize>,
-    /// F; by default 8C/3 rounded up to a multiple of 64.
+    /// Feed-forward width F. Default: 8C/3, rounded up to a multiple of 64.
     pub feed_forward: Option<usize>,
-    /// T; the preset's by default.
+    /// Context length T in tokens. Default: the preset's.
     pub context: Option<usize>,
-    /// Output weights are the embedding table; by default only in `llama`.
+    /// Whether the output weights are the embedding table. Default: true in `llama`, false in `olmo2`.
     pub tied: Option<bool>,
 }
 

@@ -1,13 +1,14 @@
-//! Settings of one training, as written in study files and in TRAIN.toml, and the learning rate they give each step.
+//! Settings of one training, as written in study files and in TRAIN.toml, and the learning rate of each step.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The learning rate after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// The learning rate stays.
+    /// Keeps the learning rate.
     Constant,
     /// Falls along a half cosine to `final_fraction` of the learning rate.
     Cosine,
@@ -15,44 +16,47 @@ pub enum Schedule {
     Linear,
 }
 
-/// Defaults are those of the published 130M runs, but for sizes.
+/// Settings of one training. Defaults are those of the published 130M runs, except sizes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Optimizer steps; steps * batch is at most 2^32 windows.
+    /// Optimizer steps; steps * batch is at most 2^32 windows. Required.
     pub steps: u64,
-    /// Windows of one context length per step.
+    /// Windows of one context length per step. Required.
     pub batch: usize,
-    /// Windows per forward and backward pass; divides `batch`. The default is all of them.
+    /// Windows per forward and backward pass; divides `batch`. Default: `batch`.
     pub micro_batch: Option<usize>,
-    /// Computes each layer's activations again in the backward pass instead of keeping them. The results have the same
-    /// bits, so this is no part of what names them.
+    /// Recomputes each layer's activations in the backward pass instead of keeping them: less
+    /// memory, a third more work, the same bits (so it is not part of a result's name). Default:
+    /// false.
     #[serde(default, skip_serializing)]
     pub recompute: bool,
-    /// The highest rate, reached at the end of warm-up. Above 0.
+    /// The peak learning rate, reached at the end of warm-up; above 0. Required.
     pub learning_rate: f64,
-    /// `constant` by default.
+    /// Course of the learning rate after warm-up: `constant`, `cosine` or `linear`. Default:
+    /// `constant`.
     #[serde(default = "constant")]
     pub schedule: Schedule,
-    /// Steps over which the learning rate rises from 0.
+    /// Steps over which the learning rate rises from 0. Default: 0.
     #[serde(default)]
     pub warmup_steps: u64,
-    /// The last step's rate as a share of `learning_rate`; 0.1 by default. No effect on `constant`.
+    /// The last step's rate as a share of `learning_rate`; no effect on `constant`. Default: 0.1.
     #[serde(default = "tenth")]
     pub final_fraction: f64,
-    /// Decoupled, on all parameters.
+    /// Decoupled weight decay on all parameters. Default: 0.1.
     #[serde(default = "tenth")]
     pub weight_decay: f64,
-    /// Decay of AdamW's first moment, below 1; 0.9 by default.
+    /// Decay of AdamW's first moment, below 1. Default: 0.9.
     #[serde(default = "beta1")]
     pub beta1: f64,
-    /// Decay of AdamW's second moment, below 1; 0.95 by default.
+    /// Decay of AdamW's second moment, below 1. Default: 0.95.
     #[serde(default = "beta2")]
     pub beta2: f64,
-    /// Added to the square root in AdamW's denominator, above 0; 1e-8 by default.
+    /// Added to the square root in AdamW's denominator; above 0. Default: 1e-8.
     #[serde(default = "epsilon")]
     pub epsilon: f64,
-    /// Largest global L2 norm of the gradient.
+    /// Maximum global L2 norm of the gradient; larger gradients are scaled down to it. Default: 1.
     #[serde(default = "one")]
     pub clip: f64,
 }

@@ -1,4 +1,4 @@
-//! What a study file may not say, each with the key that is to be corrected.
+//! Checks of a study file; each error names the key to correct.
 
 use super::*;
 use crate::engine::data::SplitRule;
@@ -189,7 +189,7 @@ impl Study {
     }
 }
 
-/// Averages over a field's domains are called so.
+/// Whether the name could be that of an average over a field's domains.
 fn is_reserved(name: &str) -> bool {
     name.starts_with("field:")
 }

@@ -1,6 +1,9 @@
-//! A study file: what to train on, what to score on, which mixtures to verify.
+//! The study file: what to train on, what to score on, which mixtures to verify by SEQ. The doc comments of the keys
+//! are the reference in docs/study.md.
 
 mod check;
+#[cfg(test)]
+mod reference;
 
 use crate::engine::data::Tokenizer;
 use crate::engine::model::ModelSettings;
@@ -11,95 +14,92 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A study file. Paths in it are relative to its directory, except that of `out`; unknown keys are
-/// errors.
+/// A study file. Paths are relative to its directory, except `out`. Unknown keys are errors.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Study {
-    /// The study's name, in the report and in the default of `out`. Required.
+    /// The study's name, used in the report and in the default of `out`. Required.
     pub name: String,
-    /// Where results go, from the current directory; `runs/<name>` unless given here or by --out.
+    /// Directory of the results, relative to the current directory; `--out` overrides it. Default:
+    /// `runs/<name>`.
     pub out: Option<PathBuf>,
-    /// Decides initial weights, the order of training windows and which mixtures are sampled.
-    /// Default: 0.
+    /// Seed of the random numbers for initial weights, the order of training windows and the
+    /// sample of mixtures. Default: 0.
     #[serde(default)]
     pub random_seed: u64,
-    /// Steps of a training between the checkpoints that a run which was stopped goes on from.
-    /// Default: 200.
+    /// Steps between the checkpoints from which an interrupted training resumes. Default: 200.
     #[serde(default = "checkpoint_every")]
     pub checkpoint_every: u64,
-    /// The small model: a preset, and the sizes that replace the preset's.
-    /// Needed unless the seed is a given checkpoint.
+    /// The small model: a preset, and sizes that override the preset's. Required unless
+    /// `seed.checkpoint` is given.
     pub model: Option<ModelSettings>,
-    /// Where the tokenizer comes from.
-    /// Needed unless the seed is a given checkpoint.
+    /// The tokenizer: trained here, or a given file. Required unless `seed.checkpoint` is given.
     pub tokenizer: Option<TokenizerSettings>,
-    /// How documents are split, and cleaned of evaluation text.
+    /// Splits of the documents, and decontamination.
     #[serde(default)]
     pub data: DataSettings,
-    /// The model that modules and SEQ start from. Required.
+    /// The seed model, from which modules and SEQ start. Required.
     pub seed: SeedSettings,
     /// The training of modules and of SEQ. Required.
     pub module: ModuleSettings,
-    /// The partitions, a `[[partition]]` table for each; at least one. The held-out text of each is
-    /// an in-distribution evaluation set.
+    /// The partitions. The held-out documents of each are an in-distribution (ID) domain. Required:
+    /// at least one.
     pub partition: Vec<Source>,
-    /// Evaluation sets that are never trained on.
-    /// A table for each. Default: none.
+    /// Out-of-distribution (OOD) domains, which are never trained on. Default: none.
     #[serde(default)]
     pub ood: Vec<Source>,
-    /// How much text of each evaluation set is scored.
+    /// The amount of text that is scored in each domain.
     #[serde(default)]
     pub evaluation: EvaluationSettings,
-    /// Which mixtures are verified by SEQ, and how often each is trained.
+    /// The mixtures that are verified by SEQ, and the number of trainings of each.
     #[serde(default)]
     pub mixtures: MixtureSettings,
-    /// Mixtures given one by one.
-    /// A `[[mixture]]` table for each; one that equals another mixture of the study is left out.
-    /// Default: none.
+    /// Mixtures given one by one, beside those of `[mixtures]`. A mixture that occurs twice in the
+    /// study counts once. Default: none.
     #[serde(default)]
     pub mixture: Vec<GivenMixture>,
     /// Scaled merges and mixing laws, the proxies beside MERGED and IND.
     #[serde(default)]
     pub proxies: ProxySettings,
-    /// Losses along straight lines in weight space between modules. Default: none are scored.
+    /// Losses along straight lines in weight space between modules. Default: none.
     #[serde(default)]
     pub connectivity: ConnectivitySettings,
-    /// A larger model, whose SEQ the pool is to predict.
-    /// Needs a seed that is trained, not a given checkpoint. Default: none.
+    /// A larger model, whose SEQ scores the small modules should predict. Not allowed with
+    /// `seed.checkpoint`. Default: none.
     pub target: Option<TargetSettings>,
 }
 
-/// The tokenizer; exactly one of its keys is given.
+/// The tokenizer; exactly one of the two keys is given.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TokenizerSettings {
-    /// Train a byte-level BPE of this size on the seed's text.
-    /// At least 257 tokens: 256 bytes and the end of text.
+    /// Trains a byte-level BPE with this number of tokens on the seed's text. At least 257: 256
+    /// bytes and the end of text.
     pub vocabulary: Option<usize>,
-    /// Or use this `tokenizer.json`.
+    /// Uses this `tokenizer.json`.
     pub file: Option<PathBuf>,
 }
 
-/// How documents are split, and which are dropped. A document's split depends on its id alone.
+/// Splits and decontamination. The split of a document depends only on its id.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct DataSettings {
-    /// Documents whose ids agree before this are pieces of one original and stay in one split.
-    /// With `"#"`, those are `book7#1` and `book7#2`. Default: none, each id is one original.
+    /// Documents whose ids agree up to this text are pieces of one original and stay in one split.
+    /// With `"#"`, `book7#1` and `book7#2` are such pieces. Default: none, every id is separate.
     pub separator: Option<String>,
-    /// Share of each partition held out for validation.
-    /// It is neither trained on nor scored. Default: 0.
+    /// Share of each partition held out for validation: neither trained on nor scored. Default: 0.
     pub validation: f64,
-    /// Share of each partition held out for scoring.
-    /// Default: 0.1.
+    /// Share of each partition held out for scoring. Default: 0.1.
     pub test: f64,
-    /// Training documents that share this many words in a row with an evaluation document are dropped; 0 keeps all.
-    /// Default: 13.
+    /// Drops each training document that shares this many consecutive words with an evaluation
+    /// document; 0 drops none. Default: 13.
     pub decontaminate: usize,
-    /// The field of a document's metadata that holds its year or date, for `years` of partitions.
-    /// A year is a whole number, or a string that begins with four digits ("1999-05-01") or has
-    /// eight ("19990501"). Default: `"year"`.
+    /// The metadata field with a document's year or date, for `years` of partitions. A year is an
+    /// integer, or a string that begins with four digits ("1999-05-01") or has eight ("19990501").
+    /// Default: `"year"`.
     pub year: String,
 }
 
@@ -109,64 +109,64 @@ impl Default for DataSettings {
     }
 }
 
-/// The seed: either trained on `files`, or a given `checkpoint`.
+/// The seed model: trained on `files`, or a given `checkpoint`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SeedSettings {
-    /// General text that the seed model (and the tokenizer) is trained on.
-    /// Files, directories or patterns. Needed unless `checkpoint` is given; not allowed beside it.
+    /// General text for the training of the seed and of the tokenizer: files, directories or
+    /// patterns. Required unless `checkpoint` is given.
     #[serde(default)]
     pub files: Vec<String>,
-    /// Or start from this checkpoint, as it is, with its own tokenizer.
-    /// A Hugging Face directory of an `Olmo2ForCausalLM` or `LlamaForCausalLM`.
+    /// A checkpoint to use as the seed, unchanged and with its tokenizer: a Hugging Face directory
+    /// of an `Olmo2ForCausalLM` or `LlamaForCausalLM`. Excludes `files`, `[seed.training]`,
+    /// `[model]` and `[tokenizer]`.
     pub checkpoint: Option<PathBuf>,
-    /// Train and score at this context length, where it is to be shorter than the checkpoint's.
-    /// In tokens; only beside `checkpoint`. Default: the checkpoint's.
+    /// Context length in tokens for training and scoring, if shorter than the checkpoint's. Only
+    /// with `checkpoint`. Default: the checkpoint's.
     pub context: Option<usize>,
-    /// Steps, batch and learning rate of the seed's training. Needed with `files`; not allowed
-    /// beside `checkpoint`.
+    /// The training of the seed. Required with `files`.
     pub training: Option<train::Settings>,
 }
 
-/// The training of modules, from which that of SEQ follows.
+/// The training of modules and SEQ.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ModuleSettings {
-    /// Of one base unit. A module on a partition of u units, and SEQ on mixtures of u units in all, run u times the steps.
-    /// Steps, batch and learning rate; `steps` is at least 1.
+    /// The training of a module on one base unit. A module on a partition of u units, and SEQ on a
+    /// mixture of u units in total, run u times as many steps. Required; `steps` is at least 1.
     pub training: train::Settings,
 }
 
-/// A partition (`[[partition]]`), or an evaluation set that is never trained on (`[[ood]]`).
+/// A partition (`[[partition]]`), or a domain that is never trained on (`[[ood]]`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// Its name in mixtures, in the report and in files: unique, without `+`, `/`, `\` and commas;
-    /// not `id`, `ood`, `members` or `seed`, and not beginning with `field:`. Required.
+    /// Name in mixtures, in the report and in files. Unique; without `+`, `/`, `\` and commas; not
+    /// `id`, `ood`, `members` or `seed`; not beginning with `field:`. Required.
     pub name: String,
-    /// Files, directories or patterns, from the study file's directory.
-    /// Read are `.jsonl` (also `.gz` and `.zst`), `.parquet` and `.txt`. Required.
+    /// Files, directories or patterns, relative to the study file: `.jsonl` (also `.gz` and
+    /// `.zst`), `.parquet`, `.txt`. Required.
     pub files: Vec<String>,
-    /// Base units, each of one module's budget; a partition of several has a module for each and one for the whole.
-    /// For partitions only. Default: 1.
+    /// Number of base units, each with the budget of one module. A partition of several units has
+    /// a module for each unit and one for the whole. Partitions only. Default: 1.
     pub units: Option<u64>,
-    /// The collection that it is a part of, for mixtures across sources.
-    /// For partitions only. Default: none.
+    /// The collection that the partition belongs to, for `mixtures.across_sources`. Partitions
+    /// only. Default: none.
     pub source: Option<String>,
-    /// The field of study; the report has an average over each field's domains.
-    /// Default: none.
+    /// Field of study; the report averages over the domains of each field. Default: none.
     pub field: Option<String>,
-    /// Came after models were trained on what is there: where its held-out text is in theirs, it is not scored on that,
-    /// instead of them being cleaned of it and trained anew.
-    /// Default: false.
+    /// Added after the other models were trained. Held-out documents that overlap their training
+    /// text are not scored, so nothing is retrained. Default: false.
     #[serde(default)]
     pub late: bool,
-    /// Only documents whose year lies between these, both included.
-    /// Such as `[2000, 2009]`; `data.year` names the field that holds the year. Default: all
-    /// documents.
+    /// First and last year of the documents to use, such as `[2000, 2009]`; `data.year` names the
+    /// metadata field. Default: all documents.
     pub years: Option<[i64; 2]>,
-    /// Only documents whose metadata (or `source`) has these values.
-    /// Such as `where = { lang = "en" }`, of strings, numbers or booleans. Default: all documents.
+    /// Metadata values (or the `source`) of the documents to use, such as `{ lang = "en" }`:
+    /// strings, numbers or booleans. Default: all documents.
     #[serde(default, rename = "where")]
     pub only: BTreeMap<String, serde_json::Value>,
 }
@@ -178,15 +178,15 @@ impl Source {
     }
 }
 
-/// How much of each evaluation set is scored.
+/// The amount of text that is scored in each domain.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationSettings {
-    /// Most documents of a domain; which ones is decided by a hash of their ids.
-    /// Default: 1000.
+    /// Maximum number of documents per domain, chosen by a hash of their ids. Default: 1000.
     pub documents: usize,
-    /// Documents are taken until they hold this many tokens.
-    /// They are whole ones, so the last may go beyond it. Default: no limit.
+    /// Maximum number of tokens per domain. Documents are scored whole, so the last may exceed it.
+    /// Default: no limit.
     pub tokens: u64,
 }
 
@@ -196,18 +196,19 @@ impl Default for EvaluationSettings {
     }
 }
 
-/// How many mixtures of a size are verified by SEQ.
+/// A number of mixtures, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged, expecting = "expected a number of mixtures, or \"all\"")]
 pub enum Count {
-    /// So many, or all where there are fewer.
+    /// This number, or all if there are fewer.
     Number(usize),
     /// `"all"`
     All(All),
 }
 
 impl Count {
-    /// Of `all` mixtures.
+    /// The number out of `all` mixtures.
     pub fn of(self, all: usize) -> usize {
         match self {
             Count::All(_) => all,
@@ -218,36 +219,33 @@ impl Count {
 
 /// The word `all`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum All {
-    /// Every one there is.
+    /// `"all"`
     All,
 }
 
-/// Which mixtures are verified by SEQ, beside those given one by one, and how often each is
-/// trained.
+/// The mixtures that are verified by SEQ, beside those given one by one, and the number of trainings
+/// of each.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct MixtureSettings {
-    /// Uniform mixtures of two partitions: a number of them, or "all".
-    /// Default: none.
+    /// Number of uniform mixtures of two partitions, or `"all"`. Default: none.
     pub pairs: Option<Count>,
-    /// Of three.
-    /// A number of them, or "all". Default: none.
+    /// Number of uniform mixtures of three partitions, or `"all"`. Default: none.
     pub triples: Option<Count>,
-    /// Pairs of two partitions of different sources, in a group of their own.
-    /// A number of them, or "all"; `pairs` then has none of these. Partitions name their `source`.
-    /// Default: none.
+    /// Number of pairs from two different sources, or `"all"`: a separate group, whose pairs
+    /// `pairs` then leaves out. Partitions name their `source`. Default: none.
     pub across_sources: Option<Count>,
-    /// Whether members of few base units are repeated in whole copies until all weigh the same; else each weighs as many
-    /// units as it has.
-    /// Default: true.
+    /// Whether small members are repeated in whole copies until all members have the same number of
+    /// base units. If false, each member's weight is its number of units. Default: true.
     pub upsample: bool,
-    /// Trainings of one mixture, and of the modules in it, each under another order and choice of windows.
-    /// From 1 to 100. Default: 1.
+    /// Trainings of each mixture and of its modules, each with another order and choice of
+    /// windows: 1 to 100. Default: 1.
     pub repeats: u64,
-    /// How many mixtures of each group are repeated.
-    /// A number, or "all". Default: `"all"`.
+    /// Number of mixtures of each group that are repeated, or `"all"`. Default: `"all"`.
     pub repeated: Count,
 }
 
@@ -260,27 +258,29 @@ impl Default for MixtureSettings {
 
 /// Proxies beyond MERGED and IND.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ProxySettings {
-    /// Scaled merges `seed + lambda (average - seed)` that are scored.
-    /// Lambdas above 0, up to 100; 1 is MERGED. Default: none.
+    /// Lambdas of the scaled merges `seed + lambda (average - seed)` that are scored: above 0, up
+    /// to 100; 1 is MERGED. Default: none.
     pub lambdas: Vec<f64>,
-    /// The one of them that the proxy `scaled` is; calibrated, each mixture without itself, unless given.
+    /// The lambda of the proxy `scaled`, one of `lambdas`. Default: calibrated for each mixture on
+    /// the other mixtures.
     pub lambda: Option<f64>,
-    /// Merges under random weights that mixing laws are fitted to; 0 for no laws.
-    /// At least 2p + 4 of them for p partitions, of which there must be three or more. Default: 0.
+    /// Number of merges under random weights to fit mixing laws to: 0 for no laws, otherwise at
+    /// least 2p + 4 for p partitions, and p at least 3. Default: 0.
     pub laws: usize,
 }
 
-/// Segments in weight space along which losses are taken.
+/// Segments in weight space along which losses are measured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ConnectivitySettings {
-    /// Pairs of modules, and each of their modules with the seed.
-    /// A number of pairs, or "all". Default: 0.
+    /// Number of pairs of modules, or `"all"`; each of their modules is also paired with the seed.
+    /// Default: 0.
     pub pairs: Count,
-    /// Points on a segment, its ends included.
-    /// From 3 to 101. Default: 9.
+    /// Points per segment, both ends included: 3 to 101. Default: 9.
     pub points: usize,
 }
 
@@ -290,33 +290,33 @@ impl Default for ConnectivitySettings {
     }
 }
 
-/// A larger model in the same study, on the same shards.
+/// A larger model on the same shards.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TargetSettings {
-    /// A preset, and the sizes that replace the preset's; the vocabulary is the small model's.
+    /// A preset, and sizes that override the preset's; the vocabulary is the small model's.
     /// Required.
     pub model: ModelSettings,
-    /// The training of its own seed, on the text of `seed.files`. Required.
+    /// The training of the larger model's seed, on `seed.files`. Required.
     pub seed: TargetTraining,
-    /// Of SEQ, and of modules if there are any; as `module` is for the small model.
+    /// The training of the larger model's SEQ and modules, as `[module]` for the small model.
     /// Required.
     pub module: TargetTraining,
-    /// How many mixtures of each group it is trained on.
-    /// A number, or "all". Default: `"all"`.
+    /// Number of mixtures of each group to train it on, or `"all"`. Default: `"all"`.
     #[serde(default = "all")]
     pub mixtures: Count,
-    /// Whether it has modules of its own, so that MERGED is known at its scale too.
-    /// Default: false.
+    /// Whether to train modules of the larger model too, for MERGED at its scale. Default: false.
     #[serde(default)]
     pub modules: bool,
 }
 
-/// The table that holds a training's settings.
+/// The table of a training's settings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TargetTraining {
-    /// Steps, batch and learning rate.
+    /// The training. Required.
     pub training: train::Settings,
 }
 
@@ -324,12 +324,13 @@ fn all() -> Count {
     Count::All(All::All)
 }
 
-/// A mixture under given weights.
+/// A mixture with given weights.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GivenMixture {
-    /// Weights of partitions, summing to 1.
-    /// By partition, each above 0; they are never rescaled. Required.
+    /// Weight of each partition, such as `{ law = 0.7, physics = 0.3 }`: above 0, with the sum 1;
+    /// they are never rescaled. Required.
     pub members: BTreeMap<String, f64>,
 }
 
@@ -360,7 +361,7 @@ impl Study {
         self.partition.iter().find(|p| p.name == partition).map_or(1, Source::units)
     }
 
-    /// Both tables, which a study without a seed checkpoint has.
+    /// `[model]` and `[tokenizer]`, which a study without a seed checkpoint has.
     pub fn model_and_tokenizer(&self) -> Result<(&ModelSettings, &TokenizerSettings)> {
         match (&self.model, &self.tokenizer) {
             (Some(model), Some(tokenizer)) => Ok((model, tokenizer)),

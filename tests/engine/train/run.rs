@@ -92,7 +92,7 @@ fn init_continues_from_weights_and_moments() {
     assert_eq!(third[0].grad_norm, second[0].grad_norm);
     assert_ne!(third[29].loss, second[29].loss);
 
-    train(dir.path(), "first.toml", "x", &["--init", "first"]).fails(2, &["first.toml", "leave [model] out"]);
+    train(dir.path(), "first.toml", "x", &["--init", "first"]).fails(2, &["first.toml", "remove [model]"]);
     train(dir.path(), "second.toml", "x", &[]).fails(2, &["second.toml", "[model] is missing"]);
     train(dir.path(), "second.toml", "x", &["--init", "nowhere"]).fails(1, &["nowhere/config.json"]);
     assert!(!names(dir.path()).iter().any(|name| name.starts_with('x')), "{:?}", names(dir.path()));
