@@ -154,10 +154,10 @@ impl Prepared {
 
 /// The manifest of the study's current files and settings, if it exists.
 pub fn find(study: &Study, store: &Store) -> Result<Option<Prepared>> {
-    found(study, store, &StudyInputs::new(study)?.key)
+    existing_manifest(study, store, &StudyInputs::new(study)?.key)
 }
 
-fn found(study: &Study, store: &Store, key: &str) -> Result<Option<Prepared>> {
+fn existing_manifest(study: &Study, store: &Store, key: &str) -> Result<Option<Prepared>> {
     let path = manifest_path(store, key);
     if !path.exists() {
         return Ok(None);
@@ -175,7 +175,7 @@ fn manifest_path(store: &Store, key: &str) -> PathBuf {
 /// Finds the manifest and its shards, or makes them.
 pub fn prepare(study: &Study, store: &Store, progress: &Progress) -> Result<Prepared> {
     let inputs = StudyInputs::new(study)?;
-    if let Some(prepared) = found(study, store, &inputs.key)? {
+    if let Some(prepared) = existing_manifest(study, store, &inputs.key)? {
         // Batch and context are not part of the manifest's name, so they may have changed since it
         // was made.
         check_budgets(study, &prepared, progress)?;

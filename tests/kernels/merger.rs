@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stockpot::engine::device::{Buffer, DType, Device, Executor, Launch};
-use stockpot::engine::merge::{Merger, memory_set_aside};
+use stockpot::engine::merge::{Merger, memory_for_pool};
 use stockpot::engine::model::{Model, Table};
 use stockpot::error::Result;
 
@@ -63,9 +63,9 @@ impl Executor for Watched {
     fn fork_uploads(&mut self) -> Result<()> {
         if self.forgets == Forgets::Fork { Ok(()) } else { self.inner.fork_uploads() }
     }
-    fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+    fn upload_on_side_stream(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.uploaded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        self.inner.upload_aside(to, bytes)
+        self.inner.upload_on_side_stream(to, bytes)
     }
     fn join_uploads(&mut self) -> Result<()> {
         if self.forgets == Forgets::Join { Ok(()) } else { self.inner.join_uploads() }
@@ -127,8 +127,8 @@ fn memory_stays_within_the_budget_and_checkpoints_are_copied_as_rarely_as_possib
     let (mut device, allocated, _) = Watched::device(Mode::FORWARD, Forgets::Nothing);
     Merger::new(&mut device, &pool, &all, 1_000_000).expect("memory");
     assert!((990_000..=1_000_000 + 100).contains(&allocated.load(Ordering::Relaxed)), "streaming takes no more");
-    assert_eq!(memory_set_aside(&device), (3 << 30) - (512 << 20));
-    assert_eq!(memory_set_aside(&Device::cpu()), u64::MAX);
+    assert_eq!(memory_for_pool(&device), (3 << 30) - (512 << 20));
+    assert_eq!(memory_for_pool(&Device::cpu()), u64::MAX);
 }
 
 #[test]

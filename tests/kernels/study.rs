@@ -93,8 +93,8 @@ impl Executor for Losing {
     fn fork_uploads(&mut self) -> Result<()> {
         self.inner.fork_uploads()
     }
-    fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
-        self.inner.upload_aside(to, bytes)
+    fn upload_on_side_stream(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+        self.inner.upload_on_side_stream(to, bytes)
     }
     fn join_uploads(&mut self) -> Result<()> {
         self.inner.join_uploads()

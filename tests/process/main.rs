@@ -2,6 +2,7 @@
 
 mod command_line;
 mod disk;
+mod docs;
 mod doctor;
 mod eval;
 mod kills;

@@ -244,7 +244,7 @@ impl Executor for Simt {
         self.not_capturing("a fork");
         self.catch_up()
     }
-    fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+    fn upload_on_side_stream(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.not_capturing("an upload on the side stream");
         if self.runner.mode.late {
             self.write(to, &vec![POISON; bytes.len()]);

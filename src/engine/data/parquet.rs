@@ -45,7 +45,7 @@ enum Scalar {
 
 /// The destination of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Place {
+enum Destination {
     /// A field of the document: `text`, `id`, `source`.
     Document,
     /// A JSON object as text, in `metadata`.
@@ -63,7 +63,7 @@ struct Column {
     leaf: usize,
     /// Names from the root, such as `metadata`, `year`.
     path: Vec<String>,
-    place: Place,
+    place: Destination,
     scalar: Scalar,
     /// The definition level of a value that is not null.
     level: i16,
@@ -123,16 +123,16 @@ fn object<'a>(path: &Path, row: u64, values: impl Iterator<Item = (&'a Column, V
     let (mut object, mut metadata, mut beside) = (Map::new(), Map::new(), Map::new());
     for (column, value) in values {
         match column.place {
-            Place::Document => {
+            Destination::Document => {
                 object.insert(column.path[0].clone(), value);
             }
-            Place::Json => {
+            Destination::Json => {
                 if let Some(text) = value.as_str().filter(|text| !text.is_empty()) {
                     metadata = json_object(path, row, text)?;
                 }
             }
-            Place::Metadata => insert(&mut metadata, &column.path[1..], value),
-            Place::Beside => insert(&mut beside, &column.path, value),
+            Destination::Metadata => insert(&mut metadata, &column.path[1..], value),
+            Destination::Beside => insert(&mut beside, &column.path, value),
         }
     }
     for (name, value) in beside {
@@ -194,7 +194,7 @@ fn columns(path: &Path, schema: &SchemaDescriptor) -> Result<Vec<Column>> {
 
 /// The destination of a column's values; `None` if it is skipped. `root` is the top-level column
 /// that it belongs to.
-fn place(path: &Path, root: &Type, column: &ColumnDescriptor) -> Result<Option<Place>> {
+fn place(path: &Path, root: &Type, column: &ColumnDescriptor) -> Result<Option<Destination>> {
     let scalar = scalar(column);
     let name = root.name();
     let refuse = |expected: &str| {
@@ -205,14 +205,14 @@ fn place(path: &Path, root: &Type, column: &ColumnDescriptor) -> Result<Option<P
         ("text", found) if !root.is_primitive() || found != Some(Scalar::Text) => refuse("strings"),
         ("source", found) if !root.is_primitive() || found != Some(Scalar::Text) => refuse("strings"),
         ("id", Some(Scalar::Text | Scalar::Signed | Scalar::Unsigned)) if root.is_primitive() => {
-            Ok(Some(Place::Document))
+            Ok(Some(Destination::Document))
         }
         ("id", _) => refuse("strings or integers"),
-        ("text" | "source", _) => Ok(Some(Place::Document)),
-        ("metadata", Some(Scalar::Text)) if root.is_primitive() => Ok(Some(Place::Json)),
+        ("text" | "source", _) => Ok(Some(Destination::Document)),
+        ("metadata", Some(Scalar::Text)) if root.is_primitive() => Ok(Some(Destination::Json)),
         ("metadata", _) if !is_struct(root) => refuse("a struct, or strings that hold a JSON object"),
-        ("metadata", found) => Ok(found.map(|_| Place::Metadata)),
-        (_, found) => Ok(found.filter(|_| root.is_primitive()).map(|_| Place::Beside)),
+        ("metadata", found) => Ok(found.map(|_| Destination::Metadata)),
+        (_, found) => Ok(found.filter(|_| root.is_primitive()).map(|_| Destination::Beside)),
     }
 }
 

@@ -237,7 +237,7 @@ impl Executor for Cuda {
         self.side_stream()?.fork(&stream)
     }
 
-    fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+    fn upload_on_side_stream(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.side_stream()?.upload(to, bytes)
     }
 

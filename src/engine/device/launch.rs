@@ -74,7 +74,7 @@ pub trait Executor: Send {
     /// Queues a copy to the device on the side stream, concurrent with launches queued after the
     /// last `fork_uploads`; `bytes` may be reused at once. The executor keeps the memory of `to`
     /// until the next `join_uploads`. An executor with a single queue runs the copy in queue order.
-    fn upload_aside(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
+    fn upload_on_side_stream(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.upload(to, bytes)
     }
     /// Everything queued from now on waits for the uploads on the side stream so far.

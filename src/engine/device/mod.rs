@@ -143,12 +143,12 @@ impl Device {
     /// Three rules hold: work queued after the last [`Device::fork_uploads`] does not use that
     /// memory (earlier work may, and the memory is allocated before the fork too); nothing uses it
     /// before [`Device::join_uploads`]; uploads on the side stream keep their order.
-    pub fn upload_aside<T: Element>(&mut self, to: &Buffer, from: &[T]) -> Result<()> {
+    pub fn upload_on_side_stream<T: Element>(&mut self, to: &Buffer, from: &[T]) -> Result<()> {
         assert!(to.dtype() == T::DTYPE && from.len() <= to.len(), "upload of the wrong type or size");
         assert_eq!(to.slab.device, self.id, "the buffer is on another device");
         match &mut self.backend {
             Backend::Cpu => self.upload(to, from),
-            Backend::Kernels(executor) => executor.upload_aside(to, bytemuck::cast_slice(from)),
+            Backend::Kernels(executor) => executor.upload_on_side_stream(to, bytemuck::cast_slice(from)),
         }
     }
 

@@ -6,7 +6,7 @@ use super::perplexity::{DomainScore, rows, score};
 use crate::engine::checkpoint::read_weights;
 use crate::engine::data::Shard;
 use crate::engine::device::{Device, DeviceSpec};
-use crate::engine::merge::{Merger, Pool, WeightedSum, memory_set_aside};
+use crate::engine::merge::{Merger, Pool, WeightedSum, memory_for_pool};
 use crate::engine::model::{Activations, Config, Model};
 use crate::error::Result;
 use std::path::Path;
@@ -31,7 +31,7 @@ impl<'a> Scorer<'a> {
         let model = Model::without_weights(&mut device, config)?;
         let rows = rows(config.context, device.compute_dtype());
         let acts = Activations::for_evaluation(&mut device, config, rows)?;
-        let budget = memory_set_aside(&device);
+        let budget = memory_for_pool(&device);
         let merger = merges.map(|(pool, sums)| Merger::new(&mut device, pool, sums, budget)).transpose()?;
         Ok(Scorer { device, model, acts, merger })
     }

@@ -33,7 +33,7 @@ const RESERVE: u64 = 512 << 20;
 /// Bytes of device memory that a [`Merger`] may take once everything else is allocated: the free
 /// memory less a reserve, or all that the checkpoints need if the device cannot report its free
 /// memory.
-pub fn memory_set_aside(device: &Device) -> u64 {
+pub fn memory_for_pool(device: &Device) -> u64 {
     device.free_memory().map_or(u64::MAX, |free| free.saturating_sub(RESERVE).max(free / 2))
 }
 
@@ -47,7 +47,7 @@ pub struct Merger<'a> {
 }
 
 impl<'a> Merger<'a> {
-    /// For these sums, in at most `budget` bytes of the device's memory: see [`memory_set_aside`].
+    /// For these sums, in at most `budget` bytes of the device's memory: see [`memory_for_pool`].
     pub fn new(device: &mut Device, pool: &'a Pool, sums: &'a [WeightedSum], budget: u64) -> Result<Merger<'a>> {
         if !device.is_asynchronous() {
             return Ok(Merger { pool, sums, order: (0..sums.len()).collect(), kernels: None });

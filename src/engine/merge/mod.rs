@@ -17,7 +17,7 @@ mod weighted_sum;
 mod weights;
 mod write;
 
-pub use merger::{Merger, memory_set_aside};
+pub use merger::{Merger, memory_for_pool};
 pub use pool::Pool;
 pub use recipe::Recipe;
 pub use schedule::schedule;

@@ -154,12 +154,12 @@ impl Resident {
             let found = if self.memory.dtype() == DType::Bf16 {
                 let block: &mut [u16] = &mut bytemuck::cast_slice_mut(&mut self.block)[..part.len()];
                 let found = read_bf16(reader, part.start, block)?;
-                device.upload_aside::<bf16>(&target, bytemuck::cast_slice(block))?;
+                device.upload_on_side_stream::<bf16>(&target, bytemuck::cast_slice(block))?;
                 found
             } else {
                 let block = &mut self.block[..part.len()];
                 let found = read_f32(reader, part.start, block)?;
-                device.upload_aside(&target, block)?;
+                device.upload_on_side_stream(&target, block)?;
                 found
             };
             if !found.is_finite() {

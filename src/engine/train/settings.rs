@@ -1,4 +1,5 @@
-//! Settings of one training, as written in study files and in TRAIN.toml, and the learning rate of each step.
+//! Settings of one training, as written in study files and in TRAIN.toml, and the learning rate of
+//! each step.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};

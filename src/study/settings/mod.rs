@@ -1,5 +1,5 @@
-//! The study file: what to train on, what to score on, which mixtures to verify by SEQ. The doc comments of the keys
-//! are the reference in docs/study.md.
+//! The study file: what to train on, what to score on, which mixtures to verify by SEQ. The doc
+//! comments of the keys are the reference in docs/study.md.
 
 mod check;
 #[cfg(test)]
@@ -226,8 +226,8 @@ pub enum All {
     All,
 }
 
-/// The mixtures that are verified by SEQ, beside those given one by one, and the number of trainings
-/// of each.
+/// The mixtures that are verified by SEQ, beside those given one by one, and the number of
+/// trainings of each.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]

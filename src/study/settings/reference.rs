@@ -42,7 +42,8 @@ impl<'a> Sections<'a> {
     /// The section of the table at `path`, then those of the tables in it.
     fn push(&mut self, path: &str, list: bool, table: &'a Value) {
         let dot = if path.is_empty() { String::new() } else { format!("{path}.") };
-        let required: Vec<&str> = table["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let required: Vec<&str> =
+            table["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let heading = match (path, list) {
             ("", _) => "Top level".to_string(),
             (_, true) => format!("`[[{path}]]`"),
@@ -73,8 +74,8 @@ impl<'a> Sections<'a> {
         }
     }
 
-    /// The type of a key in words. If it is a table or a list of tables: the table's definition, and whether it is a
-    /// list.
+    /// The type of a key in words. If it is a table or a list of tables: the table's definition,
+    /// and whether it is a list.
     fn kind(&self, schema: &'a Value) -> (String, Option<(&'a str, bool)>) {
         if let Some(name) = schema["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")) {
             let definition = &self.definitions[name];
