@@ -129,7 +129,7 @@ pub struct SeedSettings {
     pub training: Option<train::Settings>,
 }
 
-/// The training of modules and SEQ.
+/// The training of modules and of SEQ.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
