@@ -6,8 +6,9 @@
 
 #if defined(KERNEL_adamw_step)
 
-// Counts the update and computes its constants {1 - rate weight_decay, rate / (1 - beta1^t), sqrt(1
-// - beta2^t)}, each in f64 and rounded once. Grid: one warp, of which one thread works.
+// Counts the update and computes its constants {1 - rate weight_decay, rate / (1 - beta1^t),
+// sqrt(1 - beta2^t)}, each in f64 and rounded once.
+// Grid: one warp, of which one thread works.
 extern "C" __global__ void __launch_bounds__(32)
     adamw_step(const float* norm /* (3), see grad_norm.cu */, const float* rate /* (1) */, u32* updates /* (1) */,
                float* constants /* (3) */, float beta1, float beta2, float weight_decay) {
@@ -44,10 +45,12 @@ template <int N> DEVICE void update(const Constants& c, float* params, const flo
   store(params, p), store(m, mean), store(v, square);
 }
 
-// m += (1 - beta1) (g - m), v = beta2 v + (1 - beta2) g^2, p = decay p - step_size m / (sqrt(v) /
-// correction + epsilon) with g = gradient x clip; `copy` is the new p in the device's compute type.
-// Grid: ceil(P / (8 BLOCK)) blocks of BLOCK; a thread updates 8 neighbours. No shared memory. Moves
-// 28P bytes and those of the copy, 14P flops. VECTOR 8 needs every array on a 16-byte boundary.
+// m += (1 - beta1) (g - m), v = beta2 v + (1 - beta2) g^2,
+// p = decay p - step_size m / (sqrt(v) / correction + epsilon), with g = gradient x clip; `copy` is
+// the new p in the device's compute type.
+// Grid: ceil(P / (8 BLOCK)) blocks of BLOCK; a thread updates 8 neighbours. No shared memory.
+// Moves 28P bytes and those of the copy, 14P flops. VECTOR 8 needs every array on a 16-byte
+// boundary.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     adamw(float* params /* (P) */, const float* grads /* (P) */, float* m /* (P) */, float* v /* (P) */,
           const float* norm /* (3) */, const float* constants /* (3) */,

@@ -1,8 +1,8 @@
 // Causal attention with grouped query heads, forward and backward, without a T x T matrix
 // (FlashAttention-2: Dao 2023, arXiv 2307.08691). Query head h uses key/value head h / (H / Hkv).
 // Rows are (b, t) in row-major order, columns (head, d). Products take bf16 and sum in f32
-// (mma.sync), softmax is f32 in base 2: exp(scale * s - lse) = exp2(c * s - lse * log2(e)) with c =
-// scale * log2(e).
+// (mma.sync), softmax is f32 in base 2:
+// exp(scale * s - lse) = exp2(c * s - lse * log2(e)) with c = scale * log2(e).
 //
 // In every kernel, each block owns one tile of rows, held in shared memory and divided among the
 // warps in bands of 16 M rows, and streams the other side's tiles past it, double-buffered with
@@ -263,8 +263,8 @@ DEVICE void normalize(float (&out)[M][D / 8][4], const Softmax<M>& rows, float* 
 // Grid: (ceil(T / FORWARD_QUERIES), H, B); the last tile of queries, which has the most keys,
 // first. Block: WARPS warps, 16 M queries each. Shared: FORWARD_QUERIES + 4 FORWARD_KEYS rows of 2D
 // bytes. Keys ascend, so a row's first tile always holds a key it sees. Reads q once, k and v about
-// T / FORWARD_QUERIES / 2 times (from L2), writes out and lse once; flops: 2 products of 2 D T (T +
-// 1) / 2 for each head and sequence.
+// T / FORWARD_QUERIES / 2 times (from L2), writes out and lse once; flops: 2 products of
+// 2 D T (T + 1) / 2 for each head and sequence.
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention_forward(const bf16* q, const bf16* k, const bf16* v, bf16* out, float* lse, u32 B, u32 T, u32 H, u32 Hkv,
                       u32 stride_q, u32 stride_k, u32 stride_v, u32 stride_out, u32 stride_lse, float scale) {
@@ -443,9 +443,9 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 #elif defined(KERNEL_attention_backward_q)
 
-// dq += dS k for one tile of keys, with dS = P * (dout v^T - delta) and P = exp2(c * scores -
-// lse2). The band's own rows are at `queries` and `douts`, with their lse2 = lse * log2(e) and
-// delta; the tile is `keys` and `values`; they begin at `query` and `key`.
+// dq += dS k for one tile of keys, with dS = P * (dout v^T - delta) and
+// P = exp2(c * scores - lse2). The band's own rows are at `queries` and `douts`, with their
+// lse2 = lse * log2(e) and delta; the tile is `keys` and `values`; they begin at `query` and `key`.
 template <u32 N, u32 M>
 DEVICE void add_tile_q(float (&dq)[M][D / 8][4], u32 queries, u32 douts, const u8* keys, const u8* values,
                        const float (&lse2)[M][2], const float (&delta)[M][2], u32 query, u32 key, float c) {

@@ -5,9 +5,10 @@
 // thread, the largest logit so far and the sum of exponentials relative to it (Milakov and
 // Gimelshein 2018, arXiv 1805.02867); the second reads the row again, from L2, and overwrites it.
 // Moves 4RV bytes of bf16 logits (2RV without a gradient). VECTOR 8 needs logits and stride on
-// 16-byte boundaries; V may be anything. Same bits: threads sum their columns in order, then in the
-// order of block_sum. A NaN logit makes the sum NaN, and so the loss and every gradient of the row.
-// Exponentials e^(x - top) have a relative error below 2^-22 + |x - top| 2^-23.
+// 16-byte boundaries; V may be anything.
+// Same bits: threads sum their columns in order, then in the order of block_sum. A NaN logit makes
+// the sum NaN, and so the loss and every gradient of the row. Exponentials e^(x - top) have a
+// relative error below 2^-22 + |x - top| 2^-23.
 #include "common.cuh"
 
 static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");

@@ -6,8 +6,10 @@ static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
 
 #if defined(KERNEL_embedding_forward)
 
-// out[r] = weight[tokens[r]]. Grid: ceil(R / (BLOCK / 32)) blocks of BLOCK, a warp for each row, a
-// lane VECTOR neighbours at a time. No shared memory. Moves 2RC elements of TYPE.
+// out[r] = weight[tokens[r]].
+// Grid: ceil(R / (BLOCK / 32)) blocks of BLOCK, a warp for each row, a lane VECTOR neighbours at a
+// time. No shared memory.
+// Moves 2RC elements of TYPE.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     embedding_forward(const u32* tokens /* (R), each below V */, const TYPE* weight /* (V, C) */,
                       TYPE* out /* (R, C) */, u32 R, u32 C, u32 stride_weight, u32 stride_out) {
@@ -63,13 +65,15 @@ DEVICE u32 find_matches(const u32* tokens /* (R) */, u32 R, u32 base, u32 first,
   return total;
 }
 
-// dweight[tokens[r]] += dout[r] for every row r. Grid: (ceil(V / TOKENS), ceil(C / (8 BLOCK)))
-// blocks of BLOCK. A block owns TOKENS neighbouring rows of dweight, a thread 8 neighbouring
-// columns of them; the block searches all R tokens for its own. Shared: a match for each row of a
-// segment, a count for each warp. Moves RC elements of TYPE, 8C bytes for each token that occurs,
-// and R V / TOKENS tokens from L2. RC flops. Same bits: rows are added in ascending order.
-// Neighbouring matches of one token are summed in registers before they are added to dweight, so a
-// token that fills the batch does not wait for memory at every row.
+// dweight[tokens[r]] += dout[r] for every row r.
+// Grid: (ceil(V / TOKENS), ceil(C / (8 BLOCK))) blocks of BLOCK. A block owns TOKENS neighbouring
+// rows of dweight, a thread 8 neighbouring columns of them; the block searches all R tokens for its
+// own. Shared: a match for each row of a segment, a count for each warp.
+// Moves RC elements of TYPE, 8C bytes for each token that occurs, and R V / TOKENS tokens from L2.
+// RC flops.
+// Same bits: rows are added in ascending order. Neighbouring matches of one token are summed in
+// registers before they are added to dweight, so a token that fills the batch does not wait for
+// memory at every row.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     embedding_backward(const u32* tokens /* (R) */, const TYPE* dout /* (R, C) */, float* dweight /* (V, C) */, u32 R,
                        u32 C, u32 V, u32 stride_dout, u32 stride_dweight) {

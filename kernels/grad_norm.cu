@@ -1,9 +1,9 @@
 // The L2 norm of all P gradients and the factor that clips it.
 //
 // Squares are summed in f64: those of finite f32 values cannot overflow it, so the sum is finite
-// exactly when every gradient is. Same bits: a thread adds its elements in order, a block its
-// threads in the order of block_sum, and the second kernel the blocks' sums likewise; the number of
-// blocks depends on P alone.
+// exactly when every gradient is.
+// Same bits: a thread adds its elements in order, a block its threads in the order of block_sum,
+// and the second kernel the blocks' sums likewise; the number of blocks depends on P alone.
 #include "common.cuh"
 
 static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
@@ -11,7 +11,8 @@ static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
 #if defined(KERNEL_grad_norm_partial)
 
 // Grid: BLOCKS blocks of BLOCK; the grid strides over the gradients, VECTOR elements a thread at a
-// time. Shared: a double for each warp. Moves 4P bytes, 2P flops (f64).
+// time. Shared: a double for each warp.
+// Moves 4P bytes, 2P flops (f64).
 extern "C" __global__ void __launch_bounds__(BLOCK)
     grad_norm_partial(const float* grads /* (P) */, double* partial /* (BLOCKS) */, u32 P) {
   __shared__ double parts[BLOCK / 32];
@@ -33,8 +34,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #elif defined(KERNEL_grad_norm)
 
 // out = norm, clip factor min(1, max_norm / (norm + 1e-6)) as in PyTorch's clip_grad_norm_ (0 when
-// the norm is not finite), 1 if every gradient is finite else 0. Grid: one block of BLOCK. Shared:
-// a double for each warp.
+// the norm is not finite), 1 if every gradient is finite else 0.
+// Grid: one block of BLOCK. Shared: a double for each warp.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     grad_norm(const double* partial /* (BLOCKS) */, float* out /* (3) */, u32 BLOCKS, float max_norm) {
   __shared__ double parts[BLOCK / 32];

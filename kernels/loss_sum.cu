@@ -1,7 +1,9 @@
 // out[b] = [out[b] +] the sum of row b of the losses, in f64.
 //
-// Grid: B blocks of BLOCK, one a row. Shared: a double for each warp. Moves 4BT bytes. Same bits:
-// thread t adds columns t, t + BLOCK, ... in order; then threads in the order of block_sum.
+// Grid: B blocks of BLOCK, one a row. Shared: a double for each warp.
+// Moves 4BT bytes.
+// Same bits: thread t adds columns t, t + BLOCK, ... in order; then threads in the order of
+// block_sum.
 #include "common.cuh"
 
 #if defined(KERNEL_loss_sum)

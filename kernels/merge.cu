@@ -47,10 +47,11 @@ template <int N> DEVICE void merged(const POOL_TYPE* pool, const u32* rows, cons
 
 #if defined(KERNEL_merge)
 
-// `copy` is out in the device's compute type, rounded again. Grid: ceil(P / (8 BLOCK)) blocks of
-// BLOCK; a thread computes 8 neighbours. No shared memory. Moves each term's row once (2P or 4P
-// bytes), 4P bytes of out and those of the copy; 2 TERMS P flops (f64). VECTOR 8 needs every row,
-// out and copy on 16-byte boundaries; the end of a row may be an incomplete vector.
+// `copy` is out in the device's compute type, rounded again.
+// Grid: ceil(P / (8 BLOCK)) blocks of BLOCK; a thread computes 8 neighbours. No shared memory.
+// Moves each term's row once (2P or 4P bytes), 4P bytes of out and those of the copy; 2 TERMS P
+// flops (f64). VECTOR 8 needs every row, out and copy on 16-byte boundaries; the end of a row may
+// be an incomplete vector.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     merge(const POOL_TYPE* pool /* (slots, P) */, const u32* rows /* (TERMS) */, const double* weights /* (TERMS) */,
           float* out /* (P) */,

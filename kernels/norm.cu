@@ -4,8 +4,9 @@
 // A row of x (R, C) belongs to ROW_THREADS neighbouring threads: a warp for narrow rows, the block
 // for wide ones. Thread t of a row owns the columns [t VECTOR, t VECTOR + VECTOR) and the same
 // columns every ROW_THREADS VECTOR further. The first KEPT of these vectors stay in registers
-// between the two passes over the row; any others are read again (L2). Same bits: every sum runs
-// over a thread's columns in order, then over threads in the order of warp_sum or block_sum.
+// between the two passes over the row; any others are read again (L2).
+// Same bits: every sum runs over a thread's columns in order, then over threads in the order of
+// warp_sum or block_sum.
 #include "common.cuh"
 
 static_assert(BLOCK % 32 == 0, "whole warps");
@@ -53,9 +54,10 @@ DEVICE float squares(const float (&x)[VECTOR]) {
   return sum;
 }
 
-// out = [residual +] x rstd weight, rstd = 1 / sqrt(mean(x^2) + epsilon). Grid: ceil(R /
-// BLOCK_ROWS) blocks of BLOCK, three to a multiprocessor (80 registers). Shared: a float for each
-// warp. Moves 2RC elements of TYPE (3RC with a residual), 4RC flops.
+// out = [residual +] x rstd weight, rstd = 1 / sqrt(mean(x^2) + epsilon).
+// Grid: ceil(R / BLOCK_ROWS) blocks of BLOCK, three to a multiprocessor (80 registers). Shared: a
+// float for each warp.
+// Moves 2RC elements of TYPE (3RC with a residual), 4RC flops.
 extern "C" __global__ void __launch_bounds__(BLOCK, 3)
     rms_norm_forward(const TYPE* x /* (R, C) */, const float* weight /* (C) */, TYPE* out /* (R, C) */,
                      float* rstd /* (R) */,
@@ -115,11 +117,12 @@ extern "C" __global__ void __launch_bounds__(BLOCK, 3)
 
 #elif defined(KERNEL_rms_norm_backward)
 
-// dx [+]= rstd (g - x rstd^2 mean(g x)) with g = dout weight; row b of `partial` is the sum of dout
-// x rstd over the rows of block b, which are BLOCK_ROWS rows from b BLOCK_ROWS on, repeated every
-// gridDim.x BLOCK_ROWS rows. Grid: as many blocks of BLOCK as `partial` has rows. Shared (dynamic):
-// sums of dweight, BLOCK_ROWS C floats; only the owning thread adds to a column, in the order of
-// its rows. Moves 3RC elements of TYPE (4RC with ACCUMULATE), 9RC flops.
+// dx [+]= rstd (g - x rstd^2 mean(g x)) with g = dout weight; row b of `partial` is the sum of
+// dout x rstd over the rows of block b, which are BLOCK_ROWS rows from b BLOCK_ROWS on, repeated
+// every gridDim.x BLOCK_ROWS rows.
+// Grid: as many blocks of BLOCK as `partial` has rows. Shared (dynamic): sums of dweight,
+// BLOCK_ROWS C floats; only the owning thread adds to a column, in the order of its rows.
+// Moves 3RC elements of TYPE (4RC with ACCUMULATE), 9RC flops.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     rms_norm_backward(const TYPE* x /* (R, C) */, const float* weight /* (C) */, const float* rstd /* (R) */,
                       const TYPE* dout /* (R, C) */, TYPE* dx /* (R, C) */, float* partial /* (gridDim.x, C) */, u32 R,
@@ -196,8 +199,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
 #elif defined(KERNEL_rms_norm_backward_weight)
 
 // dweight += the sum of the rows of `partial`, warp w the rows w, w + WARPS, ... in order, then
-// warps in order. Grid: ceil(C / 32) blocks of BLOCK; a lane owns a column. Shared: a float for
-// each thread. Moves 4 BLOCKS C bytes, from L2.
+// warps in order.
+// Grid: ceil(C / 32) blocks of BLOCK; a lane owns a column. Shared: a float for each thread.
+// Moves 4 BLOCKS C bytes, from L2.
 extern "C" __global__ void __launch_bounds__(BLOCK)
     rms_norm_backward_weight(const float* partial /* (BLOCKS, C) */, float* dweight /* (C) */, u32 BLOCKS, u32 C) {
   constexpr u32 WARPS = BLOCK / 32;

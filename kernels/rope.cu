@@ -3,8 +3,9 @@
 // INVERSE rotates back: the gradient.
 //
 // Grid: ceil(R / (BLOCK / 32)) blocks of BLOCK, a warp for each row; a lane rotates VECTOR
-// neighbouring pairs at a time. No shared memory. Moves 2 R cols elements of TYPE (the table stays
-// in L2), 3 R cols flops. Pairs are independent of one another.
+// neighbouring pairs at a time. No shared memory.
+// Moves 2 R cols elements of TYPE (the table stays in L2), 3 R cols flops. Pairs are independent of
+// one another.
 #include "common.cuh"
 
 constexpr u32 PAIRS = HEAD_WIDTH / 2;

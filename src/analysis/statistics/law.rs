@@ -227,8 +227,8 @@ impl Curve {
     }
 }
 
-/// The starting points: for limits c at several distances below all losses (and above them, for k <
-/// 0), the line fitted to `ln |L - c|`, which is exact if that c is.
+/// The starting points: for limits c at several distances below all losses (and above them, for
+/// `k < 0`), the line fitted to `ln |L - c|`, which is exact if that c is.
 fn starts(data: &Centred) -> Vec<Curve> {
     let p = data.mean_weights.len();
     let free: Vec<Vec<f64>> = data.weights.iter().map(|w| w[..p - 1].to_vec()).collect();

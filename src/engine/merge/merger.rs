@@ -31,8 +31,8 @@ const PARTS: usize = 32;
 const RESERVE: u64 = 512 << 20;
 
 /// Bytes of device memory that a [`Merger`] may take once everything else is allocated: the free
-/// memory less a reserve, or all that the checkpoints need if the device cannot report its free
-/// memory.
+/// memory less a reserve, but at least half of it; all that the checkpoints need if the device
+/// cannot report its free memory.
 pub fn memory_for_pool(device: &Device) -> u64 {
     device.free_memory().map_or(u64::MAX, |free| free.saturating_sub(RESERVE).max(free / 2))
 }

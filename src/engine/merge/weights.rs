@@ -113,8 +113,8 @@ pub struct MergeMember {
 
 impl Weights {
     /// Given weights must sum to 1, unless they are to be normalized; those of the other schemes
-    /// always do. A scaled merge multiplies all weights by lambda and puts the seed, with weight 1
-    /// - lambda, before them.
+    /// always do. A scaled merge multiplies all weights by lambda and puts the seed before them,
+    /// with the weight `1 - lambda`.
     pub fn new(
         partitions: &[MergePartition],
         scheme: &Scheme,

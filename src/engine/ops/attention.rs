@@ -48,9 +48,9 @@ pub struct Attention {
     pub lse: Matrix,
 }
 
-/// Gradients of [`Attention`] with respect to q, k and v. The weights are recomputed as P = exp(S -
-/// lse), with S the scaled scores; dS = P (dout v^T - delta) / sqrt(D), dq = dS k, dk = dS^T q, dv
-/// = P^T dout.
+/// Gradients of [`Attention`] with respect to q, k and v. The weights are recomputed as
+/// `P = exp(S - lse)`, with S the scaled scores; then `dS = P (dout v^T - delta) / sqrt(D)`,
+/// `dq = dS k`, `dk = dS^T q` and `dv = P^T dout`.
 pub struct AttentionBackward {
     /// Sizes of all operands below.
     pub shape: AttentionShape,

@@ -54,7 +54,7 @@ impl<'a> Sections<'a> {
         let _ = writeln!(self.text, "| key | type | meaning |\n| --- | --- | --- |");
         for (key, value) in object(&table["properties"]) {
             let (kind, _) = self.kind(value);
-            // A default of serde's is none that the parser requires.
+            // A key that the parser requires says so.
             assert!(!required.contains(&key.as_str()) || text(value).contains("equired"), "{path}.{key} is required");
             let _ = writeln!(self.text, "| `{key}` | {kind} | {} |", text(value));
         }
