@@ -63,6 +63,23 @@ pub fn dot3(x: &[f32], y: &[f32], z: &[f32]) -> f32 {
     fold(lanes)
 }
 
+/// Sum of x * y in f64, in which each product is exact.
+#[inline(always)]
+pub fn dot_f64(x: &[f32], y: &[f32]) -> f64 {
+    const WIDE: usize = 16;
+    let mut lanes = [0.0f64; WIDE];
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<WIDE>(), y[..x.len()].as_chunks::<WIDE>());
+    for (x, y) in x.iter().zip(y) {
+        for ((sum, &x), &y) in lanes.iter_mut().zip(x).zip(y) {
+            *sum += x as f64 * y as f64;
+        }
+    }
+    for ((sum, &x), &y) in lanes.iter_mut().zip(x_rest).zip(y_rest) {
+        *sum += x as f64 * y as f64;
+    }
+    lanes.iter().sum()
+}
+
 /// Sum of squares in f64.
 #[inline(always)]
 pub fn sum_of_squares(x: &[f32]) -> f64 {
