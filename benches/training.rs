@@ -61,7 +61,7 @@ fn bench(c: &mut Criterion) {
                     optimizer.zero_gradients(&mut device).expect("zeros");
                     let scale = 1.0 / shape.rows() as f32;
                     model
-                        .accumulate_gradient(&mut device, &acts, &optimizer.arena, shape, &inputs, scale)
+                        .accumulate_gradient(&mut device, &acts, &optimizer.arena.grads, shape, &inputs, scale)
                         .expect("gradients");
                     optimizer.update(&mut device, &model, &settings).expect("an update")
                 });

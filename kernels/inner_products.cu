@@ -3,7 +3,7 @@
 //
 // The product of two f32 is exact in f64, so a fused multiply-add has the bits of a product and a
 // sum.
-// Same bits: P is cut into parts that depend on P alone. Within a part, thread t adds vectors t,
+// Same bits: P is cut into parts of PART elements. Within a part, thread t adds vectors t,
 // t + BLOCK, ... in order, then the last elements; then threads in the order of block_sum; the
 // second kernel adds the parts in order.
 #include "common.cuh"
@@ -72,10 +72,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK)
                    u32 stride_out) {
   const u32 i = blockIdx.x * BLOCK + threadIdx.x;
   if (i >= D * K) return;
-  double sum = 0;
-  for (u32 part = 0; part < PARTS; part++) sum += partial[(size_t)part * D * K + i];
   double* at = out + (size_t)(i / K) * stride_out + i % K;
-  *at = ACCUMULATE ? *at + sum : sum;
+  double sum = ACCUMULATE ? *at : 0;
+  for (u32 part = 0; part < PARTS; part++) sum += partial[(size_t)part * D * K + i];
+  *at = sum;
 }
 
 #else

@@ -13,5 +13,6 @@ pub mod files;
 pub mod lock;
 pub mod progress;
 pub mod report;
+pub mod search;
 pub mod settings_file;
 pub mod study;

@@ -295,7 +295,7 @@ impl Bench<'_> {
             self.meter.row(self.device, repetition, &mut |device| {
                 device.repeat(&mut repeat, |device| {
                     optimizer.zero_gradients(device)?;
-                    model.accumulate_gradient(device, &acts, &optimizer.arena, batch, &inputs, scale)?;
+                    model.accumulate_gradient(device, &acts, &optimizer.arena.grads, batch, &inputs, scale)?;
                     optimizer.update(device, &model, &settings)
                 })
             })?;

@@ -5,6 +5,7 @@ mod bench;
 mod doctor;
 mod eval;
 mod merge;
+mod search;
 mod study;
 mod tokenize;
 mod train;
@@ -34,6 +35,8 @@ enum Command {
     Status(study::ShowArgs),
     /// Print a finished study's report; writes report.html, report.json and scores.csv
     Report(study::ShowArgs),
+    /// Find the best of all mixtures; writes search.json and recipe.toml
+    Search(search::SearchArgs),
     /// Tokenize documents into a shard
     Tokenize(tokenize::TokenizeArgs),
     /// Train one model
@@ -106,6 +109,7 @@ pub fn main() -> Result<()> {
         Command::Plan(args) => args.run(),
         Command::Status(args) => args.status(),
         Command::Report(args) => args.report(),
+        Command::Search(args) => args.run(threads),
         // Run inside the pool: every op called from outside would pay for entering it.
         Command::Tokenize(args) => rayon::scope(|_| args.run()),
         Command::Train(args) => rayon::scope(|_| args.run()),

@@ -8,8 +8,9 @@ use crate::study::{self, Phase, Study};
 use clap::Args;
 use std::path::PathBuf;
 
+/// A study file, the directory of its results, and the form of the output.
 #[derive(Args)]
-struct StudyArgs {
+pub(super) struct StudyArgs {
     /// The study file
     #[arg(value_name = "STUDY.toml")]
     study: PathBuf,
@@ -18,11 +19,11 @@ struct StudyArgs {
     out: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl StudyArgs {
-    fn read(&self) -> Result<(Study, PathBuf)> {
+    pub(super) fn read(&self) -> Result<(Study, PathBuf)> {
         let study = Study::read(&self.study)?;
         let default = || study.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&study.name));
         let out = self.out.clone().unwrap_or_else(default);

@@ -1,15 +1,19 @@
 //! The mixtures that a study verifies by training SEQ on them.
 
 use super::settings::{Count, Study};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Exp1};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A mixture that a study verifies by training SEQ on it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Mixture {
-    /// Members joined by `+`, with their weights if these are not uniform.
+    /// Members joined by `+`, with their weights if these are not uniform, and the budget if it is
+    /// given.
     pub id: String,
-    /// `pairs`, `triples`, `across_sources` or `given`
+    /// `pairs`, `triples`, `across_sources`, `given`, or `budget <n>`
     pub group: String,
     /// Partition -> weight; weights sum to 1.
     pub members: BTreeMap<String, f64>,
@@ -17,6 +21,9 @@ pub struct Mixture {
     /// weights, which determine the number of windows themselves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copies: Option<BTreeMap<String, u64>>,
+    /// Base units that SEQ is trained on, if not those of its members.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<u64>,
     /// Number of trainings on it, each with a different order and choice of windows.
     pub repeats: u64,
     /// Whether the study's larger model is trained on it.
@@ -24,7 +31,10 @@ pub struct Mixture {
     pub target: bool,
 }
 
-/// All pairs, triples and given mixtures, each once in its group. A sample of a group is the
+/// Makes the mixtures of `search.calibrate` differ from the samples of mixing laws.
+const CALIBRATION: u64 = 0xca11_b8a7_e000;
+
+/// All pairs, triples and given mixtures, each once in its group, and those of `search.calibrate`. A sample of a group is the
 /// mixtures with the lowest hashes of (random_seed, names), so adding a partition does not change
 /// the order of the existing mixtures. Mixtures to repeat and mixtures of the larger model are
 /// chosen in the same way.
@@ -49,9 +59,16 @@ pub fn mixtures(study: &Study) -> Vec<Mixture> {
         all.extend(chosen(study, subsets, count).iter().map(|members| of_units(study, group, members)));
     }
     for given in &study.mixture {
-        if !all.iter().any(|m| m.members == given.members) {
-            all.push(Mixture::new("given", given.members.clone(), None));
+        if !all.iter().any(|m| m.members == given.members && m.budget == given.budget) {
+            all.push(match given.budget {
+                None => Mixture::new("given", given.members.clone(), None),
+                Some(budget) => Mixture::of_budget(given.members.clone(), budget),
+            });
         }
+    }
+    for number in 0..study.search.calibrate {
+        let members = random_weights(&names, study.random_seed ^ CALIBRATION, number as u64);
+        all.push(Mixture::of_budget(members, study.search.budget));
     }
     name_apart(&mut all);
     for (group, count) in counts(&all, study.mixtures.repeated) {
@@ -77,11 +94,18 @@ impl Mixture {
 
     /// Base units that SEQ is trained on, copies included.
     pub fn units(&self, study: &Study) -> u64 {
-        self.members.keys().map(|name| self.copies_of(name) * study.units(name)).sum()
+        let of_members = || self.members.keys().map(|name| self.copies_of(name) * study.units(name)).sum();
+        self.budget.unwrap_or_else(of_members)
+    }
+
+    /// A mixture on which SEQ is trained with the budget of `budget` base units.
+    pub fn of_budget(members: BTreeMap<String, f64>, budget: u64) -> Mixture {
+        let id = format!("{} @{budget}", id(&members));
+        Mixture { id, group: format!("budget {budget}"), budget: Some(budget), ..Mixture::new("", members, None) }
     }
 
     fn new(group: &str, members: BTreeMap<String, f64>, copies: Option<BTreeMap<String, u64>>) -> Mixture {
-        Mixture { id: id(&members), group: group.into(), members, copies, repeats: 1, target: false }
+        Mixture { id: id(&members), group: group.into(), members, copies, budget: None, repeats: 1, target: false }
     }
 }
 
@@ -148,8 +172,9 @@ fn name_apart(all: &mut [Mixture]) {
         all.iter().for_each(|m| *times.entry(m.id.clone()).or_default() += 1);
         for (number, mixture) in all.iter_mut().enumerate().filter(|(_, m)| times[&m.id] > 1) {
             let exact = || mixture.members.iter().map(|(name, weight)| format!("{weight} {name}"));
+            let budget = mixture.budget.map_or(String::new(), |budget| format!(" @{budget}"));
             mixture.id = match all_digits {
-                true => exact().collect::<Vec<_>>().join("+"),
+                true => exact().collect::<Vec<_>>().join("+") + &budget,
                 false => format!("{} ({})", mixture.id, number + 1),
             };
         }
@@ -164,6 +189,22 @@ fn id(members: &BTreeMap<String, f64>) -> String {
         short => format!("{short} {name}"),
     };
     members.iter().map(part).collect::<Vec<_>>().join("+")
+}
+
+/// Random weights: the number of partitions is drawn uniformly from two to all, then a set of that
+/// size, then weights uniform on the simplex. The same number gives the same weights.
+pub fn random_weights(names: &[&str], seed: u64, number: u64) -> BTreeMap<String, f64> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(number);
+    let mut members = names.to_vec();
+    let size = random.random_range(2..=members.len() as u32) as usize;
+    for i in 0..size {
+        members.swap(i, random.random_range(i as u32..names.len() as u32) as usize);
+    }
+    // Exponential variables divided by their sum are uniform on the simplex.
+    let parts: Vec<f64> = (0..size).map(|_| Exp1.sample(&mut random)).collect();
+    let sum: f64 = parts.iter().sum();
+    members.iter().zip(&parts).map(|(name, part): (&&str, &f64)| (name.to_string(), part / sum)).collect()
 }
 
 /// Sort key of a set of partitions in the order that samples are taken from.

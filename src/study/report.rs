@@ -152,7 +152,8 @@ fn fill_scores(graph: &Graph, report: &mut Report) -> Result<()> {
             domains.iter().enumerate().map(of).collect()
         };
         match role {
-            Role::Seed | Role::Unit { .. } => {}
+            // Merges of a search are added after the report's graph is made.
+            Role::Seed | Role::Unit { .. } | Role::Candidate(_) => {}
             Role::Module { partition, repeat } => {
                 modules.insert((*scale, partition.clone(), *repeat), read()?);
             }

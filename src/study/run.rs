@@ -66,36 +66,14 @@ pub struct Options {
 
 /// Runs everything missing up to `options.until`. Returns the report if that is reached.
 pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Result<Option<Report>> {
-    let (begun, progress) = (Instant::now(), Progress::new());
-    let store = Store { root: root.to_path_buf() };
-    let _lock = Lock::take(root)?;
-    open_store(&store, &options.spec, &progress)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
-    let pool = pool.map_err(|e| Error::new(Kind::Io, format!("cannot start threads: {e}")))?;
-    let prepared = pool.install(|| prepare::prepare(study, &store, &progress))?;
-    progress.line(&prepared.summary());
-    let graph = Graph::new(study, store, prepared, options.spec.name())?;
-    let clock = Clock::open(&graph.store)?;
-    let prior = history::note(&graph)?;
-    if prior == PriorModels::NotReusable {
-        progress.line(
-            "No existing model can be reused: the seed's text, the tokenizer or the settings changed. If \
-             decontaminating against a new partition changed the seed's text (see above), set `late = true` on that \
-             partition to keep the seed.",
-        );
-    }
-    // Plans use the CPU's speed, so only CPU runs record one.
-    if prior != PriorModels::SameStudy && options.spec.name() == "cpu" {
-        let plan = pool.install(|| Plan::of(study, &graph))?;
-        clock.planned(history::name(&graph), plan.hours)?;
-    }
-    let resources = Resources { threads: options.threads, spec: &options.spec, progress: &progress, clock: &clock };
-    let run = Run { graph: &graph, resources: &resources };
+    let begun = Instant::now();
+    let (open, graph) = OpenStudy::new(study, root, options.threads, &options.spec)?;
+    let resources = open.resources();
     for settings in &graph.scales {
         for stage in Stage::ALL.into_iter().filter(|stage| Phase::of(*stage) <= options.until) {
             match stage {
                 Stage::Scoring => score_all(&graph, settings.scale, &resources)?,
-                _ => run.train_all(settings, stage)?,
+                _ => train_stage(&graph, &resources, settings, stage)?,
             }
         }
     }
@@ -103,8 +81,58 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
         return Ok(None);
     }
     let report = report::write(study, settings, &graph)?;
-    progress.line(&format!("done in {:.0} s", begun.elapsed().as_secs_f64()));
+    open.progress.line(&format!("done in {:.0} s", begun.elapsed().as_secs_f64()));
     Ok(Some(report))
+}
+
+/// A study whose text is tokenized and whose directory is locked, ready for its tasks.
+pub struct OpenStudy<'a> {
+    /// The output to the user.
+    pub progress: Progress,
+    clock: Clock,
+    threads: usize,
+    spec: &'a DeviceSpec,
+    _lock: Lock,
+}
+
+impl<'a> OpenStudy<'a> {
+    /// Locks the directory, tokenizes what is not tokenized yet, and lists all tasks.
+    pub fn new(study: &Study, root: &Path, threads: usize, spec: &'a DeviceSpec) -> Result<(OpenStudy<'a>, Graph)> {
+        let progress = Progress::new();
+        let store = Store { root: root.to_path_buf() };
+        let lock = Lock::take(root)?;
+        open_store(&store, spec, &progress)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|e| Error::new(Kind::Io, format!("cannot start threads: {e}")))?;
+        let prepared = pool.install(|| prepare::prepare(study, &store, &progress))?;
+        progress.line(&prepared.summary());
+        let graph = Graph::new(study, store, prepared, spec.name())?;
+        let clock = Clock::open(&graph.store)?;
+        let prior = history::note(&graph)?;
+        if prior == PriorModels::NotReusable {
+            progress.line(
+                "No existing model can be reused: the seed's text, the tokenizer or the settings changed. If \
+                 decontaminating against a new partition changed the seed's text (see above), set `late = true` on \
+                 that partition to keep the seed.",
+            );
+        }
+        // Plans use the CPU's speed, so only CPU runs record one.
+        if prior != PriorModels::SameStudy && spec.name() == "cpu" {
+            let plan = pool.install(|| Plan::of(study, &graph))?;
+            clock.planned(history::name(&graph), plan.hours)?;
+        }
+        Ok((OpenStudy { progress, clock, threads, spec, _lock: lock }, graph))
+    }
+
+    /// What its tasks are run with.
+    pub fn resources(&self) -> Resources<'_> {
+        Resources { threads: self.threads, spec: self.spec, progress: &self.progress, clock: &self.clock }
+    }
+}
+
+/// Runs the missing trainings of a stage of one scale.
+pub fn train_stage(graph: &Graph, resources: &Resources, scale: &ScaleSettings, stage: Stage) -> Result<()> {
+    Run { graph, resources }.train_all(scale, stage)
 }
 
 /// Creates a study's directories, removes what killed runs left and records the kind of device.

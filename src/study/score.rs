@@ -1,7 +1,7 @@
 //! Scoring: every model and merge of a scale, on each domain that has no score of it yet.
 
 use super::clock::SpentWork;
-use super::graph::{Graph, Stage, SubjectWeights, Task, Work, stage_name};
+use super::graph::{Graph, Stage, Subject, SubjectWeights, Task, Work, stage_name};
 use super::scale::Scale;
 use super::workers::Resources;
 use crate::engine::data::Shard;
@@ -16,8 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// A model to score, and the domains without a score of it.
-struct Missing<'a> {
-    task: &'a Task,
+struct Missing {
     subject: usize,
     domains: Vec<usize>,
 }
@@ -31,7 +30,17 @@ enum ScoreJob {
 
 /// Scores every model of a scale on each domain that has no score of it yet.
 pub fn score_all(graph: &Graph, scale: Scale, resources: &Resources) -> Result<()> {
-    let missing = missing(graph, scale);
+    let subject = |task: &Task| match task.work {
+        Work::Score(subject) => Some(subject),
+        Work::Train(_) => None,
+    };
+    let subjects: Vec<usize> = graph.stage(scale, Stage::Scoring).filter_map(subject).collect();
+    score_models(graph, scale, &subjects, resources)
+}
+
+/// Scores these models of a scale on each domain that has no score of them yet.
+pub fn score_models(graph: &Graph, scale: Scale, subjects: &[usize], resources: &Resources) -> Result<()> {
+    let missing = missing(graph, subjects);
     if missing.is_empty() {
         return Ok(());
     }
@@ -49,23 +58,24 @@ pub fn score_all(graph: &Graph, scale: Scale, resources: &Resources) -> Result<(
     let begin = || Scorer::new(resources.spec, config, pool.as_ref().map(|(pool, sums)| (pool, &sums[..])));
     workers.run(&jobs, begin, |scorer, job| {
         let begun = Instant::now();
-        let Missing { task: scoring, subject, domains: unscored } = match job {
+        let Missing { subject, domains: unscored } = match job {
             ScoreJob::Merge(position) => &missing[merged[scorer.load_merge(*position)?]],
             ScoreJob::Checkpoint(i) => &missing[*i],
         };
-        if let SubjectWeights::Checkpoint(directory) = &graph.subjects[*subject].weights {
+        let Subject { name, key, weights, .. } = &graph.subjects[*subject];
+        if let SubjectWeights::Checkpoint(directory) = weights {
             scorer.load_checkpoint(directory)?;
         }
         let mut tokens = 0;
         for &d in unscored {
             let score = scorer
                 .score(&shards[d], &mut |_, _| {})
-                .map_err(|e| Error::numeric(format!("scoring {} on {}: {e}", scoring.name, domains[d].name)))?;
+                .map_err(|e| Error::numeric(format!("scoring {name} on {}: {e}", domains[d].name)))?;
             tokens += score.tokens;
             let json = serde_json::to_vec(&score).expect("a struct of numbers");
             files::write_atomic(&graph.score_path(*subject, d), |f| f.write_all(&json))?;
         }
-        let (stage, key) = (stage_name(scale, Stage::Scoring), scoring.key.clone());
+        let (stage, key) = (stage_name(scale, Stage::Scoring), key.clone());
         let seconds = begun.elapsed().as_secs_f64() / workers.workers as f64;
         resources.clock.spent(SpentWork {
             stage,
@@ -73,26 +83,25 @@ pub fn score_all(graph: &Graph, scale: Scale, resources: &Resources) -> Result<(
             seconds,
             flops: tokens as f64 * config.forward_flops_per_token(),
         })?;
-        task.update(done.fetch_add(1, Ordering::Relaxed) + 1, &scoring.name);
+        task.update(done.fetch_add(1, Ordering::Relaxed) + 1, name);
         Ok(())
     })?;
     task.finish(&format!("{} models on {} domains", jobs.len(), domains.len()));
     Ok(())
 }
 
-fn missing<'a>(graph: &'a Graph, scale: Scale) -> Vec<Missing<'a>> {
-    let of = |task: &'a Task| {
-        let Work::Score(subject) = task.work else { return None };
-        let results = graph.results(task);
-        let domains: Vec<usize> = (0..results.len()).filter(|&d| !results[d].exists()).collect();
-        (!domains.is_empty()).then_some(Missing { task, subject, domains })
+fn missing(graph: &Graph, subjects: &[usize]) -> Vec<Missing> {
+    let of = |&subject: &usize| {
+        let all = 0..graph.prepared.manifest.domains.len();
+        let domains: Vec<usize> = all.filter(|&d| !graph.score_path(subject, d).exists()).collect();
+        (!domains.is_empty()).then_some(Missing { subject, domains })
     };
-    graph.stage(scale, Stage::Scoring).filter_map(of).collect()
+    subjects.iter().filter_map(of).collect()
 }
 
 /// The checkpoints of these merges, each opened once, and the merges as weighted sums of them;
 /// `None` without merges.
-fn pool_of(graph: &Graph, merges: impl Iterator<Item = usize>) -> Result<Option<(Pool, Vec<WeightedSum>)>> {
+pub fn pool_of(graph: &Graph, merges: impl Iterator<Item = usize>) -> Result<Option<(Pool, Vec<WeightedSum>)>> {
     let (mut paths, mut positions) = (Vec::<PathBuf>::new(), BTreeMap::new());
     let mut sums = Vec::new();
     for merge in merges {

@@ -28,7 +28,7 @@ pub fn training_rate(config: &Config) -> Result<f64> {
     let (since, mut best) = (Instant::now(), f64::INFINITY);
     while best == f64::INFINITY || since.elapsed().as_secs_f64() < SECONDS {
         let begun = Instant::now();
-        model.accumulate_gradient(device, &acts, &arena, shape, &inputs, 1.0)?;
+        model.accumulate_gradient(device, &acts, &arena.grads, shape, &inputs, 1.0)?;
         best = best.min(begun.elapsed().as_secs_f64());
     }
     Ok(shape.rows() as f64 * config.training_flops_per_token() / best)

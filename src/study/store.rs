@@ -55,6 +55,10 @@ impl Store {
     pub fn score(&self, key: &str) -> PathBuf {
         self.scores().join(format!("{key}.json"))
     }
+    /// The file of one merge's losses and gradients.
+    pub fn gradient(&self, key: &str) -> PathBuf {
+        self.root.join("gradients").join(format!("{key}.json"))
+    }
     /// The file of times; see `clock.rs`.
     pub fn clock(&self) -> PathBuf {
         self.root.join("clock.jsonl")
@@ -81,8 +85,8 @@ impl Store {
         self.root.join("device")
     }
     /// The directories that a run creates.
-    pub fn directories(&self) -> [PathBuf; 5] {
-        ["data", "shards", "tokenizers", "models", "scores"].map(|d| self.root.join(d))
+    pub fn directories(&self) -> [PathBuf; 6] {
+        ["data", "shards", "tokenizers", "models", "scores", "gradients"].map(|d| self.root.join(d))
     }
 
     /// Removes what killed runs left, so that a study ends with the same files however often it was

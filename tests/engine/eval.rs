@@ -30,7 +30,7 @@ fn scored(shard: &Shard, config: &Config, weights: &[f32], rows: usize) -> Resul
     let model = Model::new(&mut device, config, weights)?;
     let acts = Activations::for_evaluation(&mut device, config, rows)?;
     let mut said = Vec::new();
-    let score = score(&mut device, &model, &acts, shard, &mut |_, done, all| said.push((done, all)))?;
+    let score = score(&mut device, &model, &acts, shard, None, &mut |_, done, all| said.push((done, all)))?;
     Ok((score, said))
 }
 

@@ -121,7 +121,7 @@ fn step(device: &mut Device, config: &Config) -> Result<()> {
         let acts = Activations::for_training(device, config, rows, recompute)?;
         optimizer.zero_gradients(device)?;
         for accumulate in [false, true] {
-            model.accumulate_gradient(device, &acts, &optimizer.arena, shape, &inputs, 0.1)?;
+            model.accumulate_gradient(device, &acts, &optimizer.arena.grads, shape, &inputs, 0.1)?;
             device.run(&LossSum { losses: acts.losses(rows).vector(), out: nats.vector(), accumulate })?;
         }
         optimizer.set_learning_rate(device, 1e-3)?;

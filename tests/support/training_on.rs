@@ -44,7 +44,7 @@ pub fn trained(mut device: Device, config: &Config, recompute: bool) -> Trained 
     for step in 0..3 {
         optimizer.zero_gradients(device).expect("zeros");
         let scale = 1.0 / rows as f32;
-        model.accumulate_gradient(device, &acts, &optimizer.arena, SHAPE, &inputs, scale).expect("gradients");
+        model.accumulate_gradient(device, &acts, &optimizer.arena.grads, SHAPE, &inputs, scale).expect("gradients");
         if step == 0 {
             losses = device.to_vec(&acts.losses(SHAPE.rows())).expect("losses");
             gradient = device.to_vec(&optimizer.arena.grads).expect("gradients");
@@ -71,7 +71,7 @@ pub fn a_gradient_that_is_not_finite_changes_nothing(mut device: Device) {
     let inputs = Inputs::new(device, SHAPE.rows()).expect("memory");
     let tokens: Vec<u32> = (0..SHAPE.rows() as u32).collect();
     inputs.upload(device, &tokens, &tokens).expect("upload");
-    model.accumulate_gradient(device, &acts, &optimizer.arena, SHAPE, &inputs, f32::INFINITY).expect("gradients");
+    model.accumulate_gradient(device, &acts, &optimizer.arena.grads, SHAPE, &inputs, f32::INFINITY).expect("gradients");
     optimizer.update(device, &model, &settings).expect("an update");
     assert!(Update::of(&device.to_vec::<f32>(&optimizer.arena.norm).expect("the norm")).skipped);
     assert_eq!(optimizer.updates(device).expect("a count"), 0);

@@ -49,14 +49,16 @@ pub fn rows(context: usize, compute: DType) -> usize {
 }
 
 /// Scores every document of `shard`. Batches hold windows of similar length; each window is summed
-/// in token order, and the windows' sums are added in document order. `after_pass` is called after
-/// each pass is queued, while the device may still compute it, with the device, the number of
-/// windows that are done or queued, and the total.
+/// in token order, and the windows' sums are added in document order. With `gradient`, (P) f32, the
+/// gradient of the sum of all nats is added to it; `acts` are then made for training. `after_pass`
+/// is called after each pass is queued, while the device may still compute it, with the device, the
+/// number of windows that are done or queued, and the total.
 pub fn score(
     device: &mut Device,
     model: &Model,
     acts: &Activations,
     shard: &Shard,
+    gradient: Option<&Buffer>,
     after_pass: &mut dyn FnMut(&mut Device, u64, u64),
 ) -> Result<DomainScore> {
     let windows = windows(shard, model.config.context);
@@ -75,7 +77,7 @@ pub fn score(
         let count = (acts.rows() / context).clamp(1, rest.len());
         let (now, later) = rest.split_at(count);
         let pass = ScoringPass { windows: now.iter().map(|&i| windows[i].clone()).collect(), context };
-        pass.queue(device, model, acts, shard, &inputs, &sums)?;
+        pass.queue(device, model, acts, shard, gradient, &inputs, &sums)?;
         queued.push_back((now, device.fetch(&sums.slice(0..count))?));
         rest = later;
         // One pass is computed while the next is prepared.
@@ -106,12 +108,14 @@ fn windows(shard: &Shard, context: usize) -> Vec<Range<u64>> {
 
 impl ScoringPass {
     /// Queues the pass; the nats of each window end up in `sums`.
+    #[allow(clippy::too_many_arguments)] // those of `score`, and its memory
     fn queue(
         &self,
         device: &mut Device,
         model: &Model,
         acts: &Activations,
         shard: &Shard,
+        gradient: Option<&Buffer>,
         on_device: &Inputs,
         sums: &Buffer,
     ) -> Result<()> {
@@ -124,7 +128,10 @@ impl ScoringPass {
             fill_eval_window(&tokens, 0..tokens.len(), model.config.eos, inputs, targets);
         }
         on_device.upload(device, &inputs, &targets)?;
-        model.losses(device, acts, shape, on_device)?;
+        match gradient {
+            None => model.losses(device, acts, shape, on_device)?,
+            Some(gradient) => model.accumulate_gradient(device, acts, gradient, shape, on_device, 1.0)?,
+        }
         let losses = acts.losses(shape.rows()).matrix(shape.batch, shape.context);
         device.run(&LossSum { losses, out: sums.slice(0..shape.batch).vector(), accumulate: false })
     }

@@ -60,6 +60,6 @@ impl<'a> Scorer<'a> {
             }
             after_pass(done, total);
         };
-        device.range("score", |device| score(device, model, acts, shard, &mut after_pass))
+        device.range("score", |device| score(device, model, acts, shard, None, &mut after_pass))
     }
 }

@@ -15,8 +15,11 @@ use super::weighted_sum::WeightedSum;
 use crate::engine::device::{Buffer, DType, Device, Matrix};
 use crate::engine::model::Model;
 use crate::engine::ops::merge::Merge;
-use crate::engine::ops::{GRAD_NORM_OUT, GRAD_NORM_PARTS, GradNorm};
-use crate::error::Result;
+use crate::engine::ops::{
+    GRAD_NORM_OUT, GRAD_NORM_PARTS, GradNorm, INNER_PRODUCT_PART, INNER_PRODUCT_PARTS, InnerProducts,
+};
+use crate::error::{Error, Kind, Result};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Elements that the CPU merges at a time: they are divided among the threads, and there is no
@@ -27,6 +30,8 @@ const BLOCK: usize = 1 << 22;
 /// of every 32nd weight, takes 5 ps per weight on PCIe and 20 ps on a host thread. So copies end
 /// within the pass, and a million tokens (61 passes) leave time for nearly two checkpoints.
 const PARTS: usize = 32;
+/// Checkpoints whose elements the CPU reads together for inner products.
+const ROWS: usize = 16;
 /// Device memory kept free for inputs and for kernels that are loaded later.
 const RESERVE: u64 = 512 << 20;
 
@@ -49,15 +54,38 @@ pub struct Merger<'a> {
 impl<'a> Merger<'a> {
     /// For these sums, in at most `budget` bytes of the device's memory: see [`memory_for_pool`].
     pub fn new(device: &mut Device, pool: &'a Pool, sums: &'a [WeightedSum], budget: u64) -> Result<Merger<'a>> {
+        let mut used: Vec<usize> = sums.iter().flat_map(members).collect();
+        used.sort_unstable();
+        used.dedup();
+        let widest = sums.iter().map(|sum| members(sum).len()).max().unwrap_or(0);
+        Merger::of_checkpoints(device, pool, sums, budget, &used, widest)
+    }
+
+    /// As [`Merger::new`], for [`Merger::inner_products`] too.
+    pub fn with_inner_products(
+        device: &mut Device,
+        pool: &'a Pool,
+        sums: &'a [WeightedSum],
+        budget: u64,
+    ) -> Result<Merger<'a>> {
+        let all: Vec<usize> = (0..pool.checkpoints().len()).collect();
+        Merger::of_checkpoints(device, pool, sums, budget, &all, all.len())
+    }
+
+    /// For weighted sums of at most `widest` of the `used` checkpoints.
+    fn of_checkpoints(
+        device: &mut Device,
+        pool: &'a Pool,
+        sums: &'a [WeightedSum],
+        budget: u64,
+        used: &[usize],
+        widest: usize,
+    ) -> Result<Merger<'a>> {
         if !device.is_asynchronous() {
             return Ok(Merger { pool, sums, order: (0..sums.len()).collect(), kernels: None });
         }
         let all: Vec<Vec<usize>> = sums.iter().map(members).collect();
-        let mut used: Vec<usize> = all.iter().flatten().copied().collect();
-        used.sort_unstable();
-        used.dedup();
-        let widest = all.iter().map(Vec::len).max().unwrap_or(0);
-        let resident = Resident::new(device, pool, &used, widest, budget)?;
+        let resident = Resident::new(device, pool, used, widest, budget)?;
         let order = schedule(sums, resident.slots.len());
         let in_order: Vec<Vec<usize>> = order.iter().map(|&m| all[m].clone()).collect();
         let terms = sums.iter().map(|m| m.terms.len()).max().unwrap_or(0);
@@ -101,6 +129,92 @@ impl<'a> Merger<'a> {
         {
             (kernels.next, kernels.ahead) = (None, None);
         }
+    }
+}
+
+impl Merger<'_> {
+    /// The inner products of each gradient, a row of `gradients` (D, P), with each of the K
+    /// checkpoints of the pool: D rows of K. Every checkpoint is read once. For mergers made by
+    /// [`Merger::with_inner_products`]. The bits depend neither on the threads nor on the memory.
+    pub fn inner_products(&mut self, device: &mut Device, gradients: &Matrix) -> Result<Vec<f64>> {
+        let (d, k) = (gradients.rows(), self.pool.checkpoints().len());
+        let products = InnerProductSums::new(device, gradients, k)?;
+        match &mut self.kernels {
+            None => products.on_cpu(device, self.pool)?,
+            Some(kernels) => kernels.inner_products(device, self.pool, &products)?,
+        }
+        let sums = device.to_vec::<f64>(&products.out)?;
+        // A device has them in the order of its slots.
+        let place = |checkpoint: usize| match &self.kernels {
+            Some(kernels) if kernels.resident.slots.len() >= k => kernels.resident.slots.of(checkpoint),
+            _ => Some(checkpoint),
+        };
+        let width = products.columns;
+        let at =
+            |row: usize, checkpoint: usize| sums[row * width + place(checkpoint).expect("all checkpoints are loaded")];
+        Ok((0..d).flat_map(|row| (0..k).map(move |checkpoint| (row, checkpoint))).map(|(r, c)| at(r, c)).collect())
+    }
+}
+
+/// Sums of inner products on a device, over ranges of elements.
+struct InnerProductSums {
+    /// (D, P) f32
+    gradients: Matrix,
+    /// (D, columns) f64
+    out: Buffer,
+    /// f64 scratch
+    parts: Buffer,
+    columns: usize,
+}
+
+impl InnerProductSums {
+    fn new(device: &mut Device, gradients: &Matrix, columns: usize) -> Result<InnerProductSums> {
+        let sums = gradients.rows() * columns;
+        let out = device.alloc(DType::F64, sums)?;
+        let parts = device.alloc(DType::F64, INNER_PRODUCT_PARTS * sums)?;
+        Ok(InnerProductSums { gradients: gradients.clone(), out, parts, columns })
+    }
+
+    /// Adds elements `range`, a column of `rows` for each, to the columns `columns` of the sums.
+    fn add(&self, device: &mut Device, rows: &Matrix, range: Range<usize>, columns: Range<usize>) -> Result<()> {
+        let d = self.gradients.rows();
+        let most = INNER_PRODUCT_PARTS * INNER_PRODUCT_PART;
+        for start in (0..range.len()).step_by(most) {
+            let now = start..range.len().min(start + most);
+            device.run(&InnerProducts {
+                gradients: self.gradients.col_range(range.start + now.start..range.start + now.end),
+                pool: rows.col_range(now.clone()),
+                out: self.out.matrix(d, self.columns).col_range(columns.clone()),
+                parts: self
+                    .parts
+                    .slice(0..INNER_PRODUCT_PARTS * d * columns.len())
+                    .matrix(INNER_PRODUCT_PARTS, d * columns.len()),
+                accumulate: range.start + start > 0,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Reads the checkpoints a few at a time, so that the memory does not grow with their number.
+    fn on_cpu(&self, device: &mut Device, pool: &Pool) -> Result<()> {
+        let (len, k) = (pool.table().len, self.columns);
+        let width = (32 * INNER_PRODUCT_PART).min(len.next_multiple_of(INNER_PRODUCT_PART));
+        let rows = device.alloc(DType::F32, ROWS.min(k) * width)?;
+        let mut block = vec![0.0f32; rows.len()];
+        for start in (0..len).step_by(width) {
+            let range = start..len.min(start + width);
+            for first in (0..k).step_by(ROWS) {
+                let group = first..k.min(first + ROWS);
+                block
+                    .par_chunks_mut(width)
+                    .zip(group.clone())
+                    .try_for_each(|(row, k)| pool.checkpoints()[k].chunk(range.clone(), &mut row[..range.len()]))?;
+                device.upload(&rows, &block)?;
+                let matrix = rows.matrix(ROWS.min(k), width).row_range(0..group.len()).col_range(0..range.len());
+                self.add(device, &matrix, range.clone(), group)?;
+            }
+        }
+        pool.check_unchanged()
     }
 }
 
@@ -211,6 +325,39 @@ impl Kernels {
             self.merge(device, sum, rows, range, model)?;
         }
         members.iter().try_for_each(|&k| pool.checkpoints()[k].check_unchanged())
+    }
+
+    /// The products with every checkpoint: those in the slots if all fit, else each streamed
+    /// through the memory.
+    fn inner_products(&mut self, device: &mut Device, pool: &Pool, products: &InnerProductSums) -> Result<()> {
+        let all: Vec<usize> = (0..pool.checkpoints().len()).collect();
+        let len = pool.table().len;
+        (self.next, self.ahead) = (None, None);
+        if all.len() <= self.resident.slots.len() {
+            while let Some(&checkpoint) = all.iter().find(|&&k| self.resident.slots.of(k).is_none()) {
+                let slot = self.resident.slots.free(&all, |_| 0);
+                let loading = self.resident.begin(checkpoint, slot);
+                self.resident.finish(device, pool, loading)?;
+            }
+            device.join_uploads()?;
+            products.add(device, &self.resident.matrix(), 0..len, 0..all.len())?;
+            return device.fork_uploads();
+        }
+        // Whole parts, so that the bits do not depend on the memory.
+        let chunk = self.resident.chunk(all.len()) / INNER_PRODUCT_PART * INNER_PRODUCT_PART;
+        if chunk == 0 {
+            return Err(Error::new(Kind::Io, "the device has too little memory for gradients of so many checkpoints")
+                .expected(format!("{} elements of each of {} checkpoints, twice", INNER_PRODUCT_PART, all.len()))
+                .fix("use a smaller context, or a device with more memory"));
+        }
+        for (i, start) in (0..len).step_by(chunk).enumerate() {
+            let range = start..len.min(start + chunk);
+            let rows = self.resident.stream(device, pool, &all, range.clone(), i % 2)?;
+            device.join_uploads()?;
+            device.fork_uploads()?;
+            products.add(device, &rows, range, 0..all.len())?;
+        }
+        pool.check_unchanged()
     }
 
     fn set_terms(&self, device: &mut Device, sum: &WeightedSum, row: impl Fn(usize) -> usize) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Forward with loss, and the backward pass: the forward's ops in reverse. Weight gradients are
 //! added to the arena, so micro-batches accumulate.
 
-use super::activations::{Activations, Backward, Inputs, Layer, OptimizerArena};
+use super::activations::{Activations, Backward, Inputs, Layer};
 use super::config::Architecture;
 use super::forward::{Batch, linear};
 use super::params::LayerOffsets;
@@ -44,13 +44,13 @@ impl BackwardPass<'_> {
 }
 
 impl Model {
-    /// Adds the gradient of `scale` * (sum of the targets' nats) to `arena.grads`; leaves the nats
-    /// of every target in [`Activations::losses`].
+    /// Adds the gradient of `scale` * (sum of the targets' nats) to `grads`, (P) f32; leaves the
+    /// nats of every target in [`Activations::losses`].
     pub fn accumulate_gradient(
         &self,
         device: &mut Device,
         acts: &Activations,
-        arena: &OptimizerArena,
+        grads: &Buffer,
         shape: Batch,
         inputs: &Inputs,
         scale: f32,
@@ -58,7 +58,7 @@ impl Model {
         let d = acts.backward.as_ref().expect("activations made by `for_training`");
         device.range("forward", |device| self.forward(device, acts, shape, inputs))?;
         let (rows, c, v) = (shape.rows(), self.config.width, self.config.vocabulary);
-        let dhead = arena.grads.slice(self.table.head.clone()).matrix(v, c);
+        let dhead = grads.slice(self.table.head.clone()).matrix(v, c);
         for start in (0..rows).step_by(acts.chunks.rows) {
             let chunk = start..rows.min(start + acts.chunks.rows);
             let logits = acts.chunks.matrix(&acts.logits, chunk.len());
@@ -81,7 +81,7 @@ impl Model {
             dout: d.inner.matrix(rows, c),
             dx: d.stream.matrix(rows, c),
             accumulate_dx: false,
-            dweight: arena.grads.slice(self.table.final_norm.clone()).vector(),
+            dweight: grads.slice(self.table.final_norm.clone()).vector(),
             parts: d.norm_parts.matrix(NORM_PARTS, c),
         })?;
         for (l, offsets) in self.table.layers.iter().enumerate().rev() {
@@ -89,7 +89,7 @@ impl Model {
                 self.layer(device, acts, shape, l)?;
             }
             let x = acts.stream(l).matrix(rows, c);
-            let pass = BackwardPass { shape, layer: acts.layer(l), offsets, d, grads: &arena.grads, x };
+            let pass = BackwardPass { shape, layer: acts.layer(l), offsets, d, grads, x };
             match self.config.architecture {
                 Architecture::Olmo2 => self.olmo2_backward(device, &pass)?,
                 Architecture::Llama => self.llama_backward(device, &pass)?,
@@ -98,7 +98,7 @@ impl Model {
         device.run(&EmbeddingBackward {
             tokens: inputs.tokens.slice(0..rows).vector(),
             dout: d.stream.matrix(rows, c),
-            dweight: arena.grads.slice(self.table.embedding.clone()).matrix(v, c),
+            dweight: grads.slice(self.table.embedding.clone()).matrix(v, c),
         })
     }
 

@@ -11,7 +11,8 @@ use half::slice::HalfFloatSliceExt;
 /// `out[d, k] = [out[d, k] +] sum_p gradients[d, p] pool[k, p]`: each product is exact in f64, and
 /// the sum is rounded to f64 at each addition.
 pub struct InnerProducts {
-    /// (D, P) f32
+    /// (D, P) f32; P is at most [`INNER_PRODUCT_PARTS`] times [`INNER_PRODUCT_PART`], so longer rows
+    /// take several of these ops, which accumulate
     pub gradients: Matrix,
     /// (K, P) bf16 or f32, one checkpoint per row
     pub pool: Matrix,
@@ -23,8 +24,10 @@ pub struct InnerProducts {
     pub accumulate: bool,
 }
 
-/// Maximum parts of P that are summed side by side on a device; each writes one sum for each
-/// product, and a second kernel adds them in order.
+/// Elements whose products are summed together; the sums of these parts are added in order. With
+/// ranges of columns that are multiples of it, the bits do not depend on the ranges.
+pub const INNER_PRODUCT_PART: usize = 1 << 14;
+/// Maximum parts of one op.
 pub const INNER_PRODUCT_PARTS: usize = 256;
 
 /// Threads of a block of the kernels.
@@ -32,13 +35,12 @@ const BLOCK: usize = 256;
 /// Gradients and checkpoints of a tile: a thread keeps the sums of all of their products in
 /// registers, and reads each element of a gradient once for every tile.
 const TILE: [usize; 2] = [4, 4];
-/// Minimum elements of a part: each thread reads eight vectors of each row.
-const PART_ELEMENTS: usize = 8 * 8 * BLOCK;
 
 impl InnerProducts {
     /// D, K, P
     fn sizes(&self) -> (usize, usize, usize) {
         let (d, k, p) = (self.gradients.rows(), self.pool.rows(), self.gradients.cols());
+        assert!(p <= INNER_PRODUCT_PARTS * INNER_PRODUCT_PART, "{p} elements in one op");
         expect_shape("pool", &self.pool, k, p);
         expect_shape("out", &self.out, d, k);
         expect_shape("parts", &self.parts, INNER_PRODUCT_PARTS, d * k);
@@ -84,8 +86,8 @@ impl Op for InnerProducts {
         let k = self.pool.rows();
         for d in 0..self.gradients.rows() {
             for (i, out) in out.row(d).iter_mut().enumerate() {
-                let sum: f64 = parts.iter().map(|part| part[d * k + i]).sum();
-                *out = if self.accumulate { *out + sum } else { sum };
+                let start = if self.accumulate { *out } else { 0.0 };
+                *out = parts.iter().fold(start, |sum, part| sum + part[d * k + i]);
             }
         }
     }
@@ -93,8 +95,7 @@ impl Op for InnerProducts {
     /// of parts, D, K and the stride of `out`.
     fn launches(&self) -> Vec<Launch> {
         let (d, k, p) = self.sizes();
-        let each = p.div_ceil(INNER_PRODUCT_PARTS).next_multiple_of(8 * BLOCK).max(PART_ELEMENTS);
-        let count = p.div_ceil(each).max(1);
+        let count = p.div_ceil(INNER_PRODUCT_PART).max(1);
         let parts = self.parts.row_range(0..count);
         let defines = vec![
             ("BLOCK", BLOCK.to_string()),
@@ -107,7 +108,7 @@ impl Op for InnerProducts {
         let layout = |grid| OperandLayout { grid, block: BLOCK as u32, shared: 0, defines: defines.clone() };
         let tiles = [d.div_ceil(TILE[0]) * k.div_ceil(TILE[1]), count, 1];
         let (g, x) = (&self.gradients, &self.pool);
-        let scalars = [number(d), number(k), number(p), stride(g), stride(x), number(each)];
+        let scalars = [number(d), number(k), number(p), stride(g), stride(x), number(INNER_PRODUCT_PART)];
         let last = [number(count), number(d), number(k), stride(&self.out)];
         vec![
             launch("inner_products", "inner_products_partial", layout(tiles), &[g, x, &parts], scalars),
@@ -122,7 +123,7 @@ impl Op for InnerProducts {
     }
 }
 
-/// The products of each chunk of P elements, (D, K). `read` copies elements of checkpoint k from
+/// The products of each part of P elements, (D, K). `read` copies elements of checkpoint k from
 /// `start` on.
 fn products(
     p: usize,
@@ -130,10 +131,9 @@ fn products(
     checkpoints: usize,
     read: impl Fn(usize, usize, &mut [f32]) + Sync,
 ) -> Vec<Vec<f64>> {
-    let size = parallel::rows_per_chunk(1);
-    let mut parts = vec![vec![0.0f64; gradients.rows() * checkpoints]; p.div_ceil(size)];
+    let mut parts = vec![vec![0.0f64; gradients.rows() * checkpoints]; p.div_ceil(INNER_PRODUCT_PART)];
     parallel::for_each(parts.iter_mut().enumerate().collect(), |(i, sums)| {
-        let range = i * size..p.min((i + 1) * size);
+        let range = i * INNER_PRODUCT_PART..p.min((i + 1) * INNER_PRODUCT_PART);
         parallel::with_scratch(range.len(), |values| {
             for k in 0..checkpoints {
                 read(k, range.start, values);

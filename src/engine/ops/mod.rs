@@ -30,7 +30,7 @@ pub use embedding::{Embedding, EmbeddingBackward};
 pub use fill::Fill;
 pub use gemm::{Epilogue, GEMM_TILES, Gemm, GemmTile};
 pub use grad_norm::{GRAD_NORM_OUT, GRAD_NORM_PARTS, GradNorm};
-pub use inner_products::{INNER_PRODUCT_PARTS, InnerProducts};
+pub use inner_products::{INNER_PRODUCT_PART, INNER_PRODUCT_PARTS, InnerProducts};
 pub use loss_sum::LossSum;
 pub use measure::matmul_rate;
 pub use norm::{NORM_PARTS, RmsNorm, RmsNormBackward};

@@ -255,7 +255,7 @@ fn one_step(
     optimizer.zero_gradients(device)?;
     for first in (0..batch).step_by(rows) {
         let inputs = inputs.rows(first..first + rows);
-        model.accumulate_gradient(device, acts, &optimizer.arena, micro, &inputs, 1.0 / batch as f32)?;
+        model.accumulate_gradient(device, acts, &optimizer.arena.grads, micro, &inputs, 1.0 / batch as f32)?;
         device.run(&LossSum { losses: acts.losses(rows).vector(), out: nats.vector(), accumulate: first > 0 })?;
     }
     device.range("update", |device| optimizer.update(device, model, run.settings))

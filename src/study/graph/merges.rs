@@ -3,14 +3,12 @@
 
 use super::{Graph, Role, SCORE_VERSION, SubjectWeights, WeightSegment};
 use crate::analysis::{MERGED, PROXIES, ProxySource};
-use crate::engine::merge::{PoolModel, Share, Terms, macro_merge};
-use crate::study::mixtures::rank;
+use crate::engine::merge::{PoolModel, Share, Terms, macro_merge, scaled_merge};
+use crate::error::{Error, Result};
+use crate::study::mixtures::{random_weights, rank};
 use crate::study::scale::Scale;
 use crate::study::settings::Study;
 use crate::study::store::key;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Exp1};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Graph {
@@ -91,6 +89,31 @@ impl Graph {
         }
     }
 
+    /// The small model's merge `seed + lambda (average - seed)` under these weights, which is added
+    /// if the study has no such model; without weights, the seed. Returns its index.
+    pub fn weighted_merge(&mut self, study: &Study, members: &BTreeMap<String, f64>, lambda: f64) -> Result<usize> {
+        let (scale, alone) = (Scale::Small, members.len() == 1 && lambda == 1.0);
+        let known = match members.first_key_value() {
+            None => self.subject(scale, &Role::Seed),
+            Some((name, _)) if alone => self.subject(scale, &Role::Module { partition: name.clone(), repeat: 0 }),
+            Some(_) => None,
+        };
+        if let Some(subject) = known {
+            return Ok(subject);
+        }
+        let role = Role::Candidate(self.candidates);
+        self.candidates += 1;
+        let terms = |shares: &[Share]| match lambda {
+            1.0 => Some(macro_merge(shares)),
+            _ => Some(scaled_merge(macro_merge(shares), lambda)),
+        };
+        self.add_merge(study, scale, role.clone(), members, 0, terms);
+        self.subject(scale, &role).ok_or_else(|| {
+            let names: Vec<&str> = members.keys().map(String::as_str).collect();
+            Error::usage(format!("the study has no module for one of {}", names.join(", ")))
+        })
+    }
+
     fn add_sum(&mut self, scale: Scale, role: Role, terms: Vec<(usize, f64)>) {
         let weights: Vec<(&str, f64)> = terms.iter().map(|(s, w)| (self.subjects[*s].key.as_str(), *w)).collect();
         let key = key("merge", SCORE_VERSION, &weights);
@@ -135,27 +158,13 @@ pub fn segments(study: &Study) -> Vec<WeightSegment> {
     between.chain(ends.iter().map(|end| segment(None, end))).collect()
 }
 
-/// Weights of the merges that mixing laws are fitted to. The number of partitions is drawn
-/// uniformly from two to all, then a set of that size, then weights uniform on the simplex. Samples
-/// thus cover small mixtures, which studies verify, as well as large ones, and coincide with a
-/// study's mixture with probability zero. The first n samples are the same for every n.
+/// Weights of the merges that mixing laws are fitted to: random mixtures that cover small ones,
+/// which studies verify, as well as large ones, and coincide with a study's mixture with
+/// probability zero. The first n samples are the same for every n.
 pub fn samples(study: &Study) -> Vec<BTreeMap<String, f64>> {
     let mut names: Vec<&str> = study.partition.iter().map(|p| p.name.as_str()).collect();
     names.sort_unstable();
-    let draw = |number: usize| {
-        let mut random = ChaCha8Rng::seed_from_u64(study.random_seed);
-        random.set_stream(number as u64);
-        let mut members = names.clone();
-        let size = random.random_range(2..=members.len() as u32) as usize;
-        for i in 0..size {
-            members.swap(i, random.random_range(i as u32..names.len() as u32) as usize);
-        }
-        // Exponential variables divided by their sum are uniform on the simplex.
-        let parts: Vec<f64> = (0..size).map(|_| Exp1.sample(&mut random)).collect();
-        let sum: f64 = parts.iter().sum();
-        members.iter().zip(&parts).map(|(name, part): (&&str, &f64)| (name.to_string(), part / sum)).collect()
-    };
-    (0..study.proxies.laws).map(draw).collect()
+    (0..study.proxies.laws as u64).map(|number| random_weights(&names, study.random_seed, number)).collect()
 }
 
 #[cfg(test)]

@@ -80,6 +80,8 @@ pub enum Role {
     Sample(usize),
     /// A model on a segment.
     Point { segment: usize, point: usize },
+    /// A merge that a search asked for.
+    Candidate(usize),
 }
 
 impl Role {
@@ -179,6 +181,8 @@ pub struct Graph {
     pub roles: Vec<(Scale, Role, usize)>,
     /// Every task, once, in an order in which they can run.
     pub tasks: Vec<Task>,
+    /// Merges that a search has added.
+    candidates: usize,
     subject_by_key: BTreeMap<String, usize>,
     subject_by_role: BTreeMap<(Scale, Role), usize>,
     training_by_key: BTreeMap<String, usize>,
@@ -201,6 +205,7 @@ impl Graph {
             subjects: vec![],
             roles: vec![],
             tasks: vec![],
+            candidates: 0,
             subject_by_key: BTreeMap::new(),
             subject_by_role: BTreeMap::new(),
             training_by_key: BTreeMap::new(),
@@ -281,6 +286,7 @@ impl Graph {
             }
             Role::Scaled { mixture, lambda } => format!("scaled {} {}", self.lambdas[*lambda], id(mixture)),
             Role::Sample(_) => "sampled merge".to_string(),
+            Role::Candidate(_) => "merge of the search".to_string(),
             Role::Point { segment, .. } => {
                 let WeightSegment { from, to, .. } = &self.segments[*segment];
                 format!("between {} and {to}", from.as_deref().unwrap_or("seed"))

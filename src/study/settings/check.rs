@@ -5,7 +5,8 @@ use crate::engine::data::SplitRule;
 use std::collections::BTreeSet;
 
 impl Study {
-    pub(super) fn check(&self) -> Result<()> {
+    /// Refuses settings that no run could use. Called by [`Study::read`]; call it again after a change.
+    pub fn check(&self) -> Result<()> {
         let fault = |what: String| Err(Error::usage(what));
         if self.partition.is_empty() {
             return fault("a study needs at least one [[partition]]".into());
@@ -54,6 +55,7 @@ impl Study {
         }
         self.check_mixtures()?;
         self.check_proxies()?;
+        self.check_search()?;
         self.check_target()
     }
 
@@ -65,6 +67,13 @@ impl Study {
         let longest = self.partition.iter().map(Source::units).fold(0u64, u64::saturating_add);
         if self.module.training.steps.saturating_mul(longest) > 1 << 32 {
             return fault("the partitions' `units` times `module.training.steps` are more than 2^32 steps");
+        }
+        for budget in self.mixture.iter().filter_map(|given| given.budget).chain([self.search.budget]) {
+            if budget == 0 || self.module.training.steps.saturating_mul(budget) > 1 << 32 {
+                return Err(Error::usage("the `budget` of a mixture or of [search] is out of range")
+                    .expected("1 or more, and at most 2^32 steps with `module.training.steps`")
+                    .got(budget.to_string()));
+            }
         }
         if self.mixtures.across_sources.is_some() {
             let sources: BTreeSet<_> = self.partition.iter().filter_map(|p| p.source.as_ref()).collect();
@@ -111,6 +120,34 @@ impl Study {
         }
         if !(3..=101).contains(&self.connectivity.points) {
             return fault("`connectivity.points` is the number of points on a segment: 3 to 101".into());
+        }
+        Ok(())
+    }
+
+    /// What does not depend on the amount of text; bounds are checked when it is known.
+    fn check_search(&self) -> Result<()> {
+        let search = &self.search;
+        let fault = |what: String| Err(Error::usage(what));
+        if self.search.calibrate > 0 && self.partition.len() < 2 {
+            return fault("`search.calibrate` needs at least two partitions".into());
+        }
+        if search.held_out < 8 {
+            return fault(format!("`search.held_out` is {}; expected 8 or more", search.held_out));
+        }
+        if search.listed == 0 || search.units == Some(0) || search.tokens == Some(0) {
+            return fault("`search.listed`, `search.units` and `search.tokens` are at least 1".into());
+        }
+        if !(search.max_epochs > 0.0) {
+            return fault(format!("`search.max_epochs` is {}; expected a number above 0", search.max_epochs));
+        }
+        if !(search.kl >= 0.0 && search.kl.is_finite()) {
+            return fault(format!("`search.kl` is {}; expected 0 or more", search.kl));
+        }
+        if search.no_worse.is_some_and(|share| !(share >= 0.0)) {
+            return fault("`search.no_worse` is a share of bits per byte, 0 or more: 0.01 allows 1%".into());
+        }
+        if search.lambda.is_some_and(|lambda| !(lambda > 0.0 && lambda <= 100.0)) {
+            return fault("`search.lambda` is above 0, up to 100".into());
         }
         Ok(())
     }

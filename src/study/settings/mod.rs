@@ -4,6 +4,9 @@
 mod check;
 #[cfg(test)]
 mod reference;
+mod search;
+
+pub use search::{DomainChoice, GroupSettings, SearchSettings, WeightLimits, WeightRange};
 
 use crate::engine::data::Tokenizer;
 use crate::engine::model::ModelSettings;
@@ -65,6 +68,9 @@ pub struct Study {
     /// Losses along straight lines in weight space between modules. Default: none.
     #[serde(default)]
     pub connectivity: ConnectivitySettings,
+    /// The search for the best of all mixtures, and the SEQ runs that it is calibrated on.
+    #[serde(default)]
+    pub search: SearchSettings,
     /// A larger model, whose SEQ scores the small modules should predict. Not allowed with
     /// `seed.checkpoint`. Default: none.
     pub target: Option<TargetSettings>,
@@ -332,6 +338,9 @@ pub struct GivenMixture {
     /// Weight of each partition, such as `{ law = 0.7, physics = 0.3 }`: above 0, with the sum 1;
     /// they are never rescaled. Required.
     pub members: BTreeMap<String, f64>,
+    /// Length of SEQ's training, in trainings of one base unit. Default: the sum of its members'
+    /// base units.
+    pub budget: Option<u64>,
 }
 
 fn checkpoint_every() -> u64 {

@@ -95,7 +95,7 @@ pub fn gradient(
     scale: f32,
 ) -> Vec<f32> {
     let inputs = on_device(device, tokens, targets);
-    model.accumulate_gradient(device, acts, &optimizer.arena, shape, &inputs, scale).expect("gradients");
+    model.accumulate_gradient(device, acts, &optimizer.arena.grads, shape, &inputs, scale).expect("gradients");
     device.to_vec(&acts.losses(shape.rows())).expect("losses")
 }
 

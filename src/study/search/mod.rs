@@ -1,0 +1,370 @@
+//! The search of a study: its modules as a pool of merges, its SEQ runs of the search's budget as
+//! the calibration, its text as caps; the result in `search.json` and `recipe.toml`.
+
+mod answer;
+mod merges;
+mod problem;
+mod recipe;
+
+pub use recipe::{ExpectedScores, MixtureRecipe};
+
+use super::graph::{Graph, Role, Stage};
+use super::mixtures::{Mixture, random_weights};
+use super::run::{OpenStudy, train_stage};
+use super::scale::Scale;
+use super::score::score_models;
+use super::settings::{GivenMixture, MixtureSettings, SearchSettings, Study};
+use super::store::{Store, key};
+use super::workers::Resources;
+use crate::engine::device::DeviceSpec;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::search::{self, Calibration, Candidate, FEWEST, Merges, Outcome, Target, Verified};
+use merges::StudyMerges;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Incremented when a code change alters what a search finds.
+const SEARCH_VERSION: u32 = 1;
+/// Lambdas that are tried, up to twice the budget.
+const LAMBDAS: [f64; 10] = [0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0];
+
+/// The extent of a search and its resources. What is searched for is the study's `[search]`.
+pub struct SearchOptions<'a> {
+    /// CPU threads, divided among the workers.
+    pub threads: usize,
+    /// The device to compute on.
+    pub spec: DeviceSpec,
+    /// SEQ runs to verify the search with, all together; 0 trains none.
+    pub verify: usize,
+    /// Mixtures whose score is asked for.
+    pub asked: &'a [BTreeMap<String, f64>],
+}
+
+/// The content of `search.json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SearchReport {
+    /// The study's name.
+    pub study: String,
+    /// Version of the program.
+    pub version: String,
+    /// The kind of device that computed.
+    pub device: String,
+    /// The settings of the search.
+    pub settings: SearchSettings,
+    /// Length of the SEQ runs that the answer is for, in trainings of one base unit.
+    pub budget: u64,
+    /// (n) Training tokens of each partition.
+    pub partition_tokens: Vec<u64>,
+    /// How merges follow SEQ runs of this budget; `None` with fewer than four of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// Whether lambda is the calibrated one; otherwise it was given, or is 1.
+    pub lambda_calibrated: bool,
+    /// The SEQ runs of this budget.
+    pub verified: Vec<Verified>,
+    /// What was found.
+    pub outcome: Outcome,
+    /// The mixtures that `--verify` trained, with what was predicted before.
+    pub verification: Vec<Verification>,
+    /// The chosen mixture.
+    pub recipe: MixtureRecipe,
+    /// Where it is.
+    #[serde(skip)]
+    pub recipe_path: String,
+}
+
+/// A mixture that a search chose to verify by SEQ. What is predicted was written before SEQ was
+/// trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// `best`, `natural`, ...
+    pub name: String,
+    /// Partition -> weight.
+    pub members: BTreeMap<String, f64>,
+    /// Length of SEQ, in trainings of one base unit.
+    pub budget: u64,
+    /// The objective, as the study file or the command line gives it.
+    pub objective: String,
+    /// Lambda of the merge.
+    pub lambda: f64,
+    /// The merge's objective; absent for random mixtures, which no merge was scored of.
+    pub merged: Option<f64>,
+    /// SEQ's expected objective, where SEQ runs calibrated it.
+    pub expected: Option<f64>,
+    /// Half of the 95% interval around it, for a single training.
+    pub plus_minus: Option<f64>,
+    /// What SEQ reached. Not kept in the file of predictions, but read from its scores.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<f64>,
+}
+
+/// Searches, and writes `search.json` and `recipe.toml`. Trains the seed and the modules if they
+/// are missing, and SEQ runs only for `verify`.
+pub fn search(study: &Study, root: &Path, options: &SearchOptions) -> Result<SearchReport> {
+    let (open, mut graph) = OpenStudy::new(study, root, options.threads, &options.spec)?;
+    let resources = open.resources();
+    // Names and bounds are refused before anything is trained.
+    let target = problem::target(study, &graph)?;
+    let asked = options.asked.iter().map(|members| problem::weights(study, members)).collect::<Result<Vec<_>>>()?;
+    let problem = problem::problem(study, &graph, 1.0, vec![])?;
+    problem.constraints.check(&problem.partitions, problem.total_tokens)?;
+    let small = graph.settings(Scale::Small).clone();
+    for stage in [Stage::Seed, Stage::Modules] {
+        train_stage(&graph, &resources, &small, stage)?;
+    }
+    let mut search = StudySearch { study, graph: &mut graph, resources: &resources, target, asked };
+    let mut report = search.once()?;
+    if options.verify > 0 {
+        let path = predictions_path(&search.graph.store);
+        let mut list = read_predictions(&path)?;
+        search.choose_verifications(&mut list, &report, options.verify);
+        // Predictions are on disk before SEQ is trained.
+        write_json(&path, &list)?;
+        search.train(&list)?;
+        report = search.once()?;
+    }
+    report.write(&search.graph.store)?;
+    Ok(report)
+}
+
+struct StudySearch<'a> {
+    study: &'a Study,
+    graph: &'a mut Graph,
+    resources: &'a Resources<'a>,
+    target: Target,
+    asked: Vec<Vec<f64>>,
+}
+
+impl StudySearch<'_> {
+    /// One search with everything that is known now.
+    fn once(&mut self) -> Result<SearchReport> {
+        let settings = self.study.search.clone();
+        let list = read_predictions(&predictions_path(&self.graph.store))?;
+        let verified = self.verified(&list)?;
+        let calibration = self.calibration(&verified)?;
+        let calibrated = settings.lambda.is_none() && calibration.as_ref().is_some_and(|c| c.pearson.is_some());
+        let lambda = match &calibration {
+            Some(c) => c.lambda,
+            None => settings.lambda.unwrap_or(1.0),
+        };
+        let asked = self.asked.iter().map(|weights| (String::new(), weights.clone())).collect();
+        let mut problem = problem::problem(self.study, self.graph, lambda, asked)?;
+        let names: Vec<String> = problem.asked.iter().map(|(_, weights)| problem.name_of(weights)).collect();
+        problem.asked.iter_mut().zip(names).for_each(|(asked, name)| asked.0 = name);
+        let mut merges = StudyMerges::new(self.study, self.graph, self.resources);
+        let outcome = search::search(&problem, &mut merges)?;
+        let verification = self.with_seq(list)?;
+        let expected = expected(&outcome, calibration.as_ref());
+        let recipe = MixtureRecipe {
+            study: self.study.name.clone(),
+            study_hash: self.hash(&settings),
+            objective: self.target.name.clone(),
+            budget: settings.budget,
+            lambda,
+            tokens: settings.tokens,
+            expected,
+            partition: recipe::partitions(self.study, &outcome, &problem.tokens),
+        };
+        Ok(SearchReport {
+            study: self.study.name.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            device: self.graph.device.clone(),
+            budget: settings.budget,
+            partition_tokens: problem.tokens.iter().map(|tokens| *tokens as u64).collect(),
+            settings,
+            calibration,
+            lambda_calibrated: calibrated,
+            verified,
+            outcome,
+            verification,
+            recipe,
+            recipe_path: self.graph.store.root.join("recipe.toml").display().to_string(),
+        })
+    }
+
+    /// Hash of the data, the models and the settings.
+    fn hash(&self, settings: &SearchSettings) -> String {
+        let modules = self.study.partition.iter().map(|p| Role::Module { partition: p.name.clone(), repeat: 0 });
+        let roles = std::iter::once(Role::Seed).chain(modules);
+        let keys: Vec<&str> = roles
+            .filter_map(|role| self.graph.subject(Scale::Small, &role))
+            .map(|subject| self.graph.subjects[subject].key.as_str())
+            .collect();
+        key("search", SEARCH_VERSION, &(&self.graph.prepared.key, keys, settings))
+    }
+
+    /// SEQ runs of the budget that are scored on every domain: those of the study, and those of
+    /// earlier verifications.
+    fn verified(&self, list: &[Verification]) -> Result<Vec<Verified>> {
+        let budget = self.study.search.budget;
+        let mut verified: Vec<Verified> = Vec::new();
+        let extended = self.extended(list)?;
+        for graph in [&*self.graph, &extended] {
+            for (i, mixture) in graph.mixtures.iter().enumerate().filter(|(_, m)| m.units(self.study) == budget) {
+                let Some(losses) = seq_losses(graph, i)? else { continue };
+                let weights = problem::weights(self.study, &mixture.members)?;
+                if !verified.iter().any(|v| v.weights == weights) {
+                    verified.push(Verified { name: mixture.id.clone(), weights, losses });
+                }
+            }
+        }
+        Ok(verified)
+    }
+
+    /// How merges follow SEQ: under the given lambda, or under that which follows it best.
+    fn calibration(&mut self, verified: &[Verified]) -> Result<Option<Calibration>> {
+        if verified.len() < FEWEST {
+            return Ok(None);
+        }
+        let search = &self.study.search;
+        let lambdas: Vec<f64> = match search.lambda {
+            Some(lambda) => vec![lambda],
+            None => LAMBDAS.into_iter().filter(|lambda| *lambda <= 2.0 * search.budget as f64).collect(),
+        };
+        let weights: Vec<Vec<f64>> = verified.iter().map(|v| v.weights.clone()).collect();
+        let mut merges = StudyMerges::new(self.study, self.graph, self.resources);
+        merges.say(&format!("merges of {} SEQ runs under {} lambdas", verified.len(), lambdas.len()));
+        let merged = lambdas.iter().map(|lambda| merges.losses(*lambda, &weights)).collect::<Result<Vec<_>>>()?;
+        Ok(Some(search::calibrate(&self.target, verified, &lambdas, &merged)))
+    }
+
+    /// The study with nothing but these mixtures to verify.
+    fn extended(&self, list: &[Verification]) -> Result<Graph> {
+        let study = self.verifying(list);
+        Graph::new(&study, self.graph.store.clone(), self.graph.prepared.clone(), &self.graph.device)
+    }
+
+    fn verifying(&self, list: &[Verification]) -> Study {
+        let given = |v: &Verification| GivenMixture { members: v.members.clone(), budget: Some(v.budget) };
+        let mut study = self.study.clone();
+        study.mixture = list.iter().map(given).collect();
+        (study.mixtures, study.target) = (MixtureSettings::default(), None);
+        study.search.calibrate = 0;
+        (study.proxies.laws, study.proxies.lambdas, study.connectivity.pairs) =
+            (0, vec![], super::settings::Count::Number(0));
+        study
+    }
+
+    /// Trains and scores the SEQ runs of these mixtures that are missing.
+    fn train(&self, list: &[Verification]) -> Result<()> {
+        let graph = self.extended(list)?;
+        let small = graph.settings(Scale::Small).clone();
+        train_stage(&graph, self.resources, &small, Stage::Seq)?;
+        let seq = graph.roles.iter().filter(|(_, role, _)| matches!(role, Role::Seq { .. }));
+        score_models(&graph, Scale::Small, &seq.map(|(.., subject)| *subject).collect::<Vec<_>>(), self.resources)
+    }
+
+    /// What SEQ reached, where it is trained.
+    fn with_seq(&self, list: Vec<Verification>) -> Result<Vec<Verification>> {
+        let graph = self.extended(&list)?;
+        let with = |mut v: Verification| {
+            let same = |m: &Mixture| m.members == v.members && m.budget == Some(v.budget);
+            let mixture = graph.mixtures.iter().position(same);
+            let losses = mixture.map(|i| seq_losses(&graph, i)).transpose()?.flatten();
+            v.seq = losses.map(|losses| self.target.of(&losses));
+            Ok(v)
+        };
+        list.into_iter().map(with).collect()
+    }
+
+    /// Adds mixtures to `list` until it has `wanted` of this budget: the best, baselines, the best of
+    /// other kinds, then random ones.
+    fn choose_verifications(&self, list: &mut Vec<Verification>, report: &SearchReport, wanted: usize) {
+        let budget = self.study.search.budget;
+        let outcome = &report.outcome;
+        let kinds = ["baseline", "subset", "unconstrained", "units", "front", "path"];
+        let named = |c: &Candidate| match c.kind.as_str() {
+            "baseline" => c.name.clone(),
+            kind => format!("{kind}: {}", c.name),
+        };
+        let mut options: Vec<(String, Vec<f64>, Option<f64>)> =
+            vec![("best".into(), outcome.best().weights.clone(), Some(outcome.best().merged))];
+        for kind in kinds {
+            let all = outcome.candidates.iter().filter(|c| c.kind == kind);
+            let all = all.take(if kind == "baseline" { usize::MAX } else { 1 });
+            options.extend(all.map(|c| (named(c), c.weights.clone(), Some(c.merged))));
+        }
+        let names: Vec<&str> = self.study.partition.iter().map(|p| p.name.as_str()).collect();
+        let count = |list: &[Verification]| list.iter().filter(|v| v.budget == budget).count();
+        let mut add = |name: String, members: BTreeMap<String, f64>, merged: Option<f64>| {
+            let is_new = !list.iter().any(|v| v.members == members && v.budget == budget);
+            if count(list) < wanted && is_new {
+                let calibration = report.calibration.as_ref();
+                let expected = calibration.zip(merged).and_then(|(c, merged)| c.expected(merged));
+                list.push(Verification {
+                    name,
+                    members,
+                    budget,
+                    objective: self.target.name.clone(),
+                    lambda: outcome.lambda,
+                    merged,
+                    expected,
+                    plus_minus: expected.and(calibration).and_then(|c| c.residual).map(|residual| 1.96 * residual),
+                    seq: None,
+                });
+            }
+        };
+        for (name, weights, merged) in options {
+            let members = names.iter().zip(&weights).filter(|(_, w)| **w > 0.0);
+            add(name, members.map(|(name, w)| (name.to_string(), *w)).collect(), merged);
+        }
+        for number in 0..wanted as u64 {
+            let members = random_weights(&names, self.study.random_seed ^ VERIFICATION, number);
+            add(format!("random {}", number + 1), members, None);
+        }
+    }
+}
+
+/// Makes random verifications differ from other random mixtures.
+const VERIFICATION: u64 = 0x7e51_f1ca_7100;
+
+/// The scores of SEQ on a mixture, if they exist, in bits per byte.
+fn seq_losses(graph: &Graph, mixture: usize) -> Result<Option<Vec<f64>>> {
+    let Some(seq) = graph.subject(Scale::Small, &Role::Seq { mixture, repeat: 0 }) else { return Ok(None) };
+    let domains = 0..graph.prepared.manifest.domains.len();
+    if !domains.clone().all(|d| graph.score_path(seq, d).exists()) {
+        return Ok(None);
+    }
+    domains.map(|d| Ok(graph.score(seq, d)?.bits_per_byte())).collect::<Result<Vec<f64>>>().map(Some)
+}
+
+fn expected(outcome: &Outcome, calibration: Option<&Calibration>) -> ExpectedScores {
+    let merged = outcome.best().merged;
+    let natural = outcome.find("baseline", "natural").map_or(merged, |c| c.merged);
+    let seq = calibration.filter(|c| c.is_informative()).and_then(|c| c.expected(merged).zip(c.residual));
+    ExpectedScores {
+        merged,
+        natural,
+        seq: seq.map(|(seq, _)| seq),
+        seq_low: seq.map(|(seq, residual)| seq - 1.96 * residual),
+        seq_high: seq.map(|(seq, residual)| seq + 1.96 * residual),
+    }
+}
+
+fn predictions_path(store: &Store) -> std::path::PathBuf {
+    store.root.join("predictions.json")
+}
+
+fn read_predictions(path: &Path) -> Result<Vec<Verification>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    serde_json::from_str(&files::read_to_string(path)?).map_err(|e| {
+        Error::input(format!("not the predictions of a search: {e}")).at(path).fix("remove this file and search again")
+    })
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_vec_pretty(value).expect("plain structs");
+    files::write_atomic(path, |f| f.write_all(&json))
+}
+
+impl SearchReport {
+    fn write(&self, store: &Store) -> Result<()> {
+        write_json(&store.root.join("search.json"), self)?;
+        let recipe = toml::to_string_pretty(&self.recipe).expect("a struct of strings and numbers");
+        files::write_atomic(&store.root.join("recipe.toml"), |f| f.write_all(recipe.as_bytes()))
+    }
+}
