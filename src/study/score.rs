@@ -35,16 +35,24 @@ pub fn score_all(graph: &Graph, scale: Scale, resources: &Resources) -> Result<(
         Work::Train(_) => None,
     };
     let subjects: Vec<usize> = graph.stage(scale, Stage::Scoring).filter_map(subject).collect();
-    score_models(graph, scale, &subjects, resources)
+    let domains: Vec<usize> = (0..graph.prepared.manifest.domains.len()).collect();
+    score_models(graph, scale, &subjects, &domains, resources)
 }
 
-/// Scores these models of a scale on each domain that has no score of them yet.
-pub fn score_models(graph: &Graph, scale: Scale, subjects: &[usize], resources: &Resources) -> Result<()> {
-    let missing = missing(graph, subjects);
+/// Scores these models of a scale on each of these domains that has no score of them yet.
+pub fn score_models(
+    graph: &Graph,
+    scale: Scale,
+    subjects: &[usize],
+    domains: &[usize],
+    resources: &Resources,
+) -> Result<()> {
+    let missing = missing(graph, subjects, domains);
     if missing.is_empty() {
         return Ok(());
     }
     let config = &graph.settings(scale).config;
+    let chosen = domains.len();
     let domains = &graph.prepared.manifest.domains;
     let shards: Vec<Shard> =
         domains.iter().map(|d| Shard::open(&graph.store.shard(&d.shard.hash))).collect::<Result<_>>()?;
@@ -86,14 +94,14 @@ pub fn score_models(graph: &Graph, scale: Scale, subjects: &[usize], resources: 
         task.update(done.fetch_add(1, Ordering::Relaxed) + 1, name);
         Ok(())
     })?;
-    task.finish(&format!("{} models on {} domains", jobs.len(), domains.len()));
+    task.finish(&format!("{} models on {chosen} domains", jobs.len()));
     Ok(())
 }
 
-fn missing(graph: &Graph, subjects: &[usize]) -> Vec<Missing> {
+fn missing(graph: &Graph, subjects: &[usize], domains: &[usize]) -> Vec<Missing> {
     let of = |&subject: &usize| {
-        let all = 0..graph.prepared.manifest.domains.len();
-        let domains: Vec<usize> = all.filter(|&d| !graph.score_path(subject, d).exists()).collect();
+        let domains = domains.iter().copied();
+        let domains: Vec<usize> = domains.filter(|&d| !graph.score_path(subject, d).exists()).collect();
         (!domains.is_empty()).then_some(Missing { subject, domains })
     };
     subjects.iter().filter_map(of).collect()

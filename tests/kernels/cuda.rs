@@ -173,6 +173,13 @@ fn merges_have_the_bits_of_the_cpu_whatever_the_memory() {
 }
 
 #[test]
+fn inner_products_do_not_depend_on_the_memory() {
+    if has_gpu() {
+        merging_on::inner_products_do_not_depend_on_the_memory(gpu);
+    }
+}
+
+#[test]
 fn captured_launches_do_the_same_as_queued_ones() {
     if !has_gpu() {
         return;

@@ -4,6 +4,7 @@
 mod cuda;
 mod executor;
 mod gemm;
+mod gradient;
 mod merger;
 mod mutations;
 mod ops;

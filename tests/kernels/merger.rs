@@ -23,6 +23,12 @@ fn merges_have_the_bits_of_the_cpu_when_copies_overtake_launches() {
     merges_have_the_bits_of_the_cpu(|| Simt::bf16(Mode::EARLY));
 }
 
+#[test]
+fn inner_products_do_not_depend_on_the_memory_or_on_copies_that_overtake_launches() {
+    inner_products_do_not_depend_on_the_memory(|| Simt::bf16(Mode::FORWARD));
+    inner_products_do_not_depend_on_the_memory(|| Simt::bf16(Mode::EARLY));
+}
+
 #[derive(Clone, Copy, PartialEq)]
 enum Forgets {
     Nothing,

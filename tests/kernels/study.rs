@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use stockpot::engine::device::{Buffer, CapturedGraph, DType, Device, DeviceSpec, Executor, Fetched, Launch};
 use stockpot::engine::model::{Architecture, Batch, Config, MemoryPlan};
 use stockpot::error::{Error, Result};
-use stockpot::study::{self, Options, Phase, Study};
+use stockpot::study::{self, Options, Phase, SearchOptions, Study};
 
 /// [`write_study`] with a model that the kernels support, and few steps.
 fn write_small_study(directory: &Path) {
@@ -70,6 +70,30 @@ fn a_study_runs_on_kernels_alone() {
         tree(&dir.path().join("cpu/models")).keys().collect::<Vec<_>>(),
         tree(&dir.path().join("kernels/models")).keys().collect::<Vec<_>>()
     );
+}
+
+/// A search through kernels finds what it finds on the CPU, with the same bits whatever the order of
+/// threads and blocks.
+#[test]
+fn a_search_runs_on_kernels_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    write_small_study(dir.path());
+    let path = dir.path().join("study.toml");
+    let mut study = Study::read(&path).expect("a study");
+    study.search.held_out = 8;
+    let search = |out: &str, spec: DeviceSpec| {
+        let options = SearchOptions { threads: 2, spec, verify: 0, asked: &[] };
+        study::search(&study, &dir.path().join(out), &options).expect("the search runs")
+    };
+    let spec = |mode| DeviceSpec::accelerator(move || Ok(Simt::bf16(mode))).expect("it opens");
+    let (cpu, kernels) = (search("cpu", DeviceSpec::cpu()), search("kernels", spec(Mode::FORWARD)));
+    let natural = |report: &study::SearchReport| report.outcome.find("baseline", "natural").expect("a baseline").merged;
+    assert!((natural(&kernels) / natural(&cpu) - 1.0).abs() < 5e-3);
+    // Gradients in bf16 lead to weights that are as good.
+    let (ours, theirs) = (kernels.outcome.best().merged, natural(&kernels));
+    assert!(ours < theirs + 1e-4, "{ours} {theirs}");
+    search("again", spec(Mode::REVERSE));
+    assert_same_tree(&tree(&dir.path().join("kernels")), &tree(&dir.path().join("again")));
 }
 
 /// A device that is lost at the `left`-th fetch of a result.

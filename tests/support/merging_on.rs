@@ -1,5 +1,6 @@
 //! Merges into a model on any device, for the host executor (tests/kernels/merger.rs) and a GPU
-//! (tests/kernels/cuda.rs), bit-identical to a plain f64 average and to the CPU.
+//! (tests/kernels/cuda.rs), bit-identical to a plain f64 average and to the CPU; inner products of
+//! gradients with the checkpoints of a pool, equal to plain sums.
 
 use rand::{Rng, SeedableRng};
 use std::fs;
@@ -135,5 +136,44 @@ pub fn merges_have_the_bits_of_the_cpu(device: impl Fn() -> Device) {
         let last = std::slice::from_ref(&sums[pairs]);
         let ours = merged(&mut device(), &pool, last, slot / 301, 1).expect("a merge");
         assert!(ours[0] == expected[pairs], "{dtypes:?}: streamed in very small chunks");
+    }
+}
+
+/// Inner products with checkpoints that stay in the device's memory, and streamed through it: the
+/// same bits, and those of a plain sum up to the order of the additions.
+pub fn inner_products_do_not_depend_on_the_memory(device: impl Fn() -> Device) {
+    for dtypes in [[BF16; 5], [F32, BF16, F16, F32, BF16]] {
+        let stored = Stored::new(&dtypes);
+        let pool = stored.pool();
+        let (len, stride) = (stored.weights[0].len(), stored.weights[0].len().next_multiple_of(8));
+        let gradients: Vec<f32> = (0..3 * stride).map(|i| ((i * 7919) % 1013) as f32 / 1013.0 - 0.4).collect();
+        let products = |device: &mut Device, budget: u64| -> Vec<f64> {
+            let buffer = device.alloc(stockpot::engine::device::DType::F32, 3 * stride).expect("memory");
+            device.upload(&buffer, &gradients).expect("gradients");
+            let sums = [sum(&[(1, 0.5), (3, 0.5)])];
+            let mut merger = Merger::with_inner_products(device, &pool, &sums, budget).expect("memory");
+            let model = Model::without_weights(device, pool.config()).expect("a model");
+            // Between loads, as a search does.
+            merger.load(device, 0, &model).expect("a merge");
+            let rows = buffer.matrix(3, stride).col_range(0..len);
+            let products = merger.inner_products(device, &rows).expect("products");
+            merger.load(device, 0, &model).expect("a merge");
+            assert_eq!(merger.inner_products(device, &rows).expect("products"), products);
+            products
+        };
+        let slot = stored.bytes() * if dtypes == [BF16; 5] { 1 } else { 2 };
+        let all = products(&mut device(), u64::MAX);
+        // Halves of two and three parts for each of five rows, and slots for two.
+        for budget in [slot * 5 / 2, slot * 9 / 5, slot * 5 - 1] {
+            assert_eq!(products(&mut device(), budget), all, "{dtypes:?}, {budget} bytes");
+        }
+        let cpu = products(&mut Device::cpu(), 0);
+        for (i, (ours, cpu)) in all.iter().zip(&cpu).enumerate() {
+            let (gradient, checkpoint) = (&gradients[i / 5 * stride..][..len], &stored.weights[i % 5]);
+            let product = |(g, x): (&f32, &f32)| f64::from(*g) * f64::from(*x);
+            let expected: f64 = gradient.iter().zip(checkpoint).map(product).sum();
+            let size: f64 = gradient.iter().zip(checkpoint).map(|p| product(p).abs()).sum();
+            assert!((ours - expected).abs() < 1e-13 * size && (cpu - expected).abs() < 1e-13 * size, "product {i}");
+        }
     }
 }

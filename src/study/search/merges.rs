@@ -1,5 +1,6 @@
-//! The real merges of a search: scored as every other merge of a study, and with gradients. Both are
-//! kept as files, so a search that is repeated or extended computes only what is new.
+//! The real merges of a search: scored as every other merge of a study, and with gradients, on the
+//! domains that the search needs. Both are kept as files, one per merge and domain, so a search
+//! that is repeated or changed computes only what is new.
 
 use crate::engine::data::Shard;
 use crate::engine::eval::{DomainScore, GradientScorer, MergeGradient};
@@ -27,14 +28,16 @@ pub struct StudyMerges<'a> {
     study: &'a Study,
     graph: &'a mut Graph,
     resources: &'a Resources<'a>,
+    /// Places of the domains in the study's list
+    domains: &'a [usize],
 }
 
-/// A gradient's file: the score on each domain, and the derivative of its nats in the weight of
-/// each checkpoint of the pool, the seed first.
+/// A gradient's file: the score of a merge on a domain, and the derivative of its nats in the
+/// weight of each checkpoint of the pool, the seed first.
 #[derive(Serialize, Deserialize)]
 struct StoredGradient {
-    scores: Vec<DomainScore>,
-    gradients: Vec<Vec<f64>>,
+    score: DomainScore,
+    gradient: Vec<f64>,
 }
 
 /// The seed and the modules of a study.
@@ -49,9 +52,14 @@ struct Modules {
 }
 
 impl<'a> StudyMerges<'a> {
-    /// Of a study whose modules are trained.
-    pub fn new(study: &'a Study, graph: &'a mut Graph, resources: &'a Resources<'a>) -> StudyMerges<'a> {
-        StudyMerges { study, graph, resources }
+    /// Of a study whose modules are trained, on these of its domains.
+    pub fn new(
+        study: &'a Study,
+        graph: &'a mut Graph,
+        resources: &'a Resources<'a>,
+        domains: &'a [usize],
+    ) -> StudyMerges<'a> {
+        StudyMerges { study, graph, resources, domains }
     }
 
     fn members(&self, weights: &[f64]) -> BTreeMap<String, f64> {
@@ -91,25 +99,30 @@ impl<'a> StudyMerges<'a> {
         Ok(modules)
     }
 
-    fn gradient_path(&self, subject: usize, modules: &Modules) -> PathBuf {
-        let domains: Vec<&str> = self.graph.prepared.manifest.domains.iter().map(|d| d.shard.hash.as_str()).collect();
+    fn gradient_path(&self, subject: usize, domain: usize, modules: &Modules) -> PathBuf {
+        let shard = &self.graph.prepared.manifest.domains[domain].shard.hash;
         let context = self.graph.settings(Scale::Small).config.context;
-        let inputs = (&self.graph.subjects[subject].key, &modules.keys, domains, context, &self.graph.device);
+        let inputs = (&self.graph.subjects[subject].key, &modules.keys, shard, context, &self.graph.device);
         self.graph.store.gradient(&key("gradient", GRADIENT_VERSION, &inputs))
     }
 
     /// Computes the gradients of these subjects that have no file yet.
     fn compute(&self, subjects: &[usize], modules: &Modules) -> Result<()> {
-        let missing: BTreeSet<usize> =
-            subjects.iter().copied().filter(|&s| !self.gradient_path(s, modules).exists()).collect();
-        let missing: Vec<usize> = missing.into_iter().collect();
+        let without = |subject: usize| -> Vec<usize> {
+            let all = self.domains.iter().copied();
+            all.filter(|&domain| !self.gradient_path(subject, domain, modules).exists()).collect()
+        };
+        let missing: BTreeMap<usize, Vec<usize>> =
+            subjects.iter().map(|&subject| (subject, without(subject))).collect();
+        let missing: Vec<(usize, Vec<usize>)> =
+            missing.into_iter().filter(|(_, domains)| !domains.is_empty()).collect();
         if missing.is_empty() {
             return Ok(());
         }
         let graph = &*self.graph;
         let term = |&(subject, weight): &(usize, f64)| (modules.place[&subject], weight);
-        let sum = |&subject: &usize| match &graph.subjects[subject].weights {
-            SubjectWeights::Checkpoint(_) => WeightedSum { terms: vec![(modules.place[&subject], 1.0)] },
+        let sum = |(subject, _): &(usize, Vec<usize>)| match &graph.subjects[*subject].weights {
+            SubjectWeights::Checkpoint(_) => WeightedSum { terms: vec![(modules.place[subject], 1.0)] },
             SubjectWeights::Merge(terms) => WeightedSum { terms: terms.iter().map(term).collect() },
         };
         let sums: Vec<WeightedSum> = missing.iter().map(sum).collect();
@@ -117,23 +130,39 @@ impl<'a> StudyMerges<'a> {
         let domains = &graph.prepared.manifest.domains;
         let shards: Vec<Shard> =
             domains.iter().map(|d| Shard::open(&graph.store.shard(&d.shard.hash))).collect::<Result<_>>()?;
-        let shards: Vec<&Shard> = shards.iter().collect();
         let config = &graph.settings(Scale::Small).config;
         let workers = self.resources.workers(missing.len(), Table::new(config).len);
         let (task, done) = (self.resources.progress.task("gradients", missing.len() as u64), AtomicU64::new(0));
-        let begin = || GradientScorer::new(self.resources.spec, config, &pool, &sums, shards.len());
+        let begin = || GradientScorer::new(self.resources.spec, config, &pool, &sums, self.domains.len());
         let positions: Vec<usize> = (0..missing.len()).collect();
         workers.run(&positions, begin, |scorer, &position| {
-            let subject = missing[scorer.load_merge(position)?];
-            let all: Vec<MergeGradient> = scorer.gradients(&shards)?;
-            let (scores, gradients) = all.into_iter().map(|g| (g.score, g.gradient)).unzip();
-            let json = serde_json::to_vec(&StoredGradient { scores, gradients }).expect("a struct of finite numbers");
-            files::write_atomic(&self.gradient_path(subject, modules), |f| f.write_all(&json))?;
+            let (subject, domains) = &missing[scorer.load_merge(position)?];
+            let texts: Vec<&Shard> = domains.iter().map(|&domain| &shards[domain]).collect();
+            for (&domain, MergeGradient { score, gradient }) in domains.iter().zip(scorer.gradients(&texts)?) {
+                let stored = StoredGradient { score, gradient };
+                let json = serde_json::to_vec(&stored).expect("a struct of finite numbers");
+                files::write_atomic(&self.gradient_path(*subject, domain, modules), |f| f.write_all(&json))?;
+            }
             task.update(done.fetch_add(1, Ordering::Relaxed) + 1, "merges");
             Ok(())
         })?;
-        task.finish(&format!("{} merges on {} domains", missing.len(), domains.len()));
+        task.finish(&format!("{} merges on {} domains", missing.len(), self.domains.len()));
         Ok(())
+    }
+
+    fn stored(&self, subject: usize, domain: usize, modules: &Modules) -> Result<StoredGradient> {
+        let path = self.gradient_path(subject, domain, modules);
+        let stored: StoredGradient = serde_json::from_str(&files::read_to_string(&path)?).map_err(|e| {
+            Error::input(format!("not the gradient of a merge: {e}")).at(&path).fix("remove this file and search again")
+        })?;
+        if stored.gradient.len() == modules.paths.len() {
+            return Ok(stored);
+        }
+        Err(Error::input("the gradient of a merge of another pool")
+            .at(&path)
+            .expected(format!("{} numbers", modules.paths.len()))
+            .got(stored.gradient.len().to_string())
+            .fix("remove this file and search again"))
     }
 }
 
@@ -141,10 +170,10 @@ impl Merges for StudyMerges<'_> {
     fn losses(&mut self, lambda: f64, mixtures: &[Vec<f64>]) -> Result<Vec<Vec<f64>>> {
         let subjects = self.subjects(lambda, mixtures)?;
         let distinct: BTreeSet<usize> = subjects.iter().copied().collect();
-        score_models(self.graph, Scale::Small, &distinct.into_iter().collect::<Vec<_>>(), self.resources)?;
-        let domains = 0..self.graph.prepared.manifest.domains.len();
+        let distinct: Vec<usize> = distinct.into_iter().collect();
+        score_models(self.graph, Scale::Small, &distinct, self.domains, self.resources)?;
         let losses = |&subject: &usize| -> Result<Vec<f64>> {
-            domains.clone().map(|d| Ok(self.graph.score(subject, d)?.bits_per_byte())).collect()
+            self.domains.iter().map(|&d| Ok(self.graph.score(subject, d)?.bits_per_byte())).collect()
         };
         subjects.iter().map(losses).collect()
     }
@@ -154,22 +183,16 @@ impl Merges for StudyMerges<'_> {
         let modules = self.modules()?;
         self.compute(&subjects, &modules)?;
         let point = |(weights, &subject): (&Vec<f64>, &usize)| -> Result<Point> {
-            let path = self.gradient_path(subject, &modules);
-            let stored: StoredGradient = serde_json::from_str(&files::read_to_string(&path)?).map_err(|e| {
-                Error::input(format!("not the gradients of a merge: {e}"))
-                    .at(&path)
-                    .fix("remove this file and search again")
-            })?;
-            // d/dw_i of the loss at seed + lambda sum_i w_i (module_i - seed), in bits per byte.
-            let of_domain = |(score, g): (&DomainScore, &Vec<f64>)| {
+            let (mut losses, mut gradients) = (Vec::new(), Vec::new());
+            for &domain in self.domains {
+                let StoredGradient { score, gradient } = self.stored(subject, domain, &modules)?;
+                // d/dw_i of the loss at seed + lambda sum_i w_i (module_i - seed), in bits per byte.
                 let factor = lambda / std::f64::consts::LN_2 / score.bytes as f64;
-                modules.of_partition.iter().map(|&module| factor * (g[module] - g[0])).collect()
-            };
-            Ok(Point {
-                weights: weights.clone(),
-                losses: stored.scores.iter().map(DomainScore::bits_per_byte).collect(),
-                gradients: stored.scores.iter().zip(&stored.gradients).map(of_domain).collect(),
-            })
+                let of_module = |&module: &usize| factor * (gradient[module] - gradient[0]);
+                losses.push(score.bits_per_byte());
+                gradients.push(modules.of_partition.iter().map(of_module).collect());
+            }
+            Ok(Point { weights: weights.clone(), losses, gradients })
         };
         points.iter().zip(&subjects).map(point).collect()
     }

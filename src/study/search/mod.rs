@@ -19,8 +19,9 @@ use super::workers::Resources;
 use crate::engine::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::search::{self, Calibration, Candidate, FEWEST, Merges, Outcome, Target, Verified};
+use crate::search::{self, Calibration, Candidate, FEWEST, Merges, Outcome, Verified};
 use merges::StudyMerges;
+use problem::Objectives;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,6 +67,9 @@ pub struct SearchReport {
     pub verified: Vec<Verified>,
     /// What was found.
     pub outcome: Outcome,
+    /// Bits per byte of the best mixture, the baselines and those asked for on every domain of the
+    /// study, by real merges: name of the mixture -> domain -> bits per byte.
+    pub all_domains: BTreeMap<String, BTreeMap<String, f64>>,
     /// The mixtures that `--verify` trained, with what was predicted before.
     pub verification: Vec<Verification>,
     /// The chosen mixture.
@@ -106,15 +110,15 @@ pub fn search(study: &Study, root: &Path, options: &SearchOptions) -> Result<Sea
     let (open, mut graph) = OpenStudy::new(study, root, options.threads, &options.spec)?;
     let resources = open.resources();
     // Names and bounds are refused before anything is trained.
-    let target = problem::target(study, &graph)?;
+    let objectives = problem::objectives(study, &graph)?;
     let asked = options.asked.iter().map(|members| problem::weights(study, members)).collect::<Result<Vec<_>>>()?;
-    let problem = problem::problem(study, &graph, 1.0, vec![])?;
+    let problem = problem::problem(study, &graph, &objectives, 1.0, vec![])?;
     problem.constraints.check(&problem.partitions, problem.total_tokens)?;
     let small = graph.settings(Scale::Small).clone();
     for stage in [Stage::Seed, Stage::Modules] {
         train_stage(&graph, &resources, &small, stage)?;
     }
-    let mut search = StudySearch { study, graph: &mut graph, resources: &resources, target, asked };
+    let mut search = StudySearch { study, graph: &mut graph, resources: &resources, objectives, asked };
     let mut report = search.once()?;
     if options.verify > 0 {
         let path = predictions_path(&search.graph.store);
@@ -133,7 +137,7 @@ struct StudySearch<'a> {
     study: &'a Study,
     graph: &'a mut Graph,
     resources: &'a Resources<'a>,
-    target: Target,
+    objectives: Objectives,
     asked: Vec<Vec<f64>>,
 }
 
@@ -150,17 +154,18 @@ impl StudySearch<'_> {
             None => settings.lambda.unwrap_or(1.0),
         };
         let asked = self.asked.iter().map(|weights| (String::new(), weights.clone())).collect();
-        let mut problem = problem::problem(self.study, self.graph, lambda, asked)?;
+        let mut problem = problem::problem(self.study, self.graph, &self.objectives, lambda, asked)?;
         let names: Vec<String> = problem.asked.iter().map(|(_, weights)| problem.name_of(weights)).collect();
         problem.asked.iter_mut().zip(names).for_each(|(asked, name)| asked.0 = name);
-        let mut merges = StudyMerges::new(self.study, self.graph, self.resources);
+        let mut merges = StudyMerges::new(self.study, self.graph, self.resources, &self.objectives.domains);
         let outcome = search::search(&problem, &mut merges)?;
+        let all_domains = self.on_all_domains(lambda, &outcome)?;
         let verification = self.with_seq(list)?;
         let expected = expected(&outcome, calibration.as_ref());
         let recipe = MixtureRecipe {
             study: self.study.name.clone(),
             study_hash: self.hash(&settings),
-            objective: self.target.name.clone(),
+            objective: self.objectives.target.name.clone(),
             budget: settings.budget,
             lambda,
             tokens: settings.tokens,
@@ -178,10 +183,24 @@ impl StudySearch<'_> {
             lambda_calibrated: calibrated,
             verified,
             outcome,
+            all_domains,
             verification,
             recipe,
             recipe_path: self.graph.store.root.join("recipe.toml").display().to_string(),
         })
+    }
+
+    /// Scores of the best mixture, the baselines and those asked for on every domain.
+    fn on_all_domains(&mut self, lambda: f64, outcome: &Outcome) -> Result<BTreeMap<String, BTreeMap<String, f64>>> {
+        let names: Vec<String> = self.graph.prepared.manifest.domains.iter().map(|d| d.name.clone()).collect();
+        let all: Vec<usize> = (0..names.len()).collect();
+        let is_shown =
+            |(i, c): &(usize, &Candidate)| *i == outcome.best || ["baseline", "asked"].contains(&c.kind.as_str());
+        let shown: Vec<&Candidate> = outcome.candidates.iter().enumerate().filter(is_shown).map(|(_, c)| c).collect();
+        let weights: Vec<Vec<f64>> = shown.iter().map(|c| c.weights.clone()).collect();
+        let losses = StudyMerges::new(self.study, self.graph, self.resources, &all).losses(lambda, &weights)?;
+        let named = |losses: Vec<f64>| names.iter().cloned().zip(losses).collect();
+        Ok(shown.iter().map(|c| c.name.clone()).zip(losses.into_iter().map(named)).collect())
     }
 
     /// Hash of the data, the models and the settings.
@@ -203,7 +222,7 @@ impl StudySearch<'_> {
         let extended = self.extended(list)?;
         for graph in [&*self.graph, &extended] {
             for (i, mixture) in graph.mixtures.iter().enumerate().filter(|(_, m)| m.units(self.study) == budget) {
-                let Some(losses) = seq_losses(graph, i)? else { continue };
+                let Some(losses) = self.seq_losses(graph, i)? else { continue };
                 let weights = problem::weights(self.study, &mixture.members)?;
                 if !verified.iter().any(|v| v.weights == weights) {
                     verified.push(Verified { name: mixture.id.clone(), weights, losses });
@@ -224,10 +243,10 @@ impl StudySearch<'_> {
             None => LAMBDAS.into_iter().filter(|lambda| *lambda <= 2.0 * search.budget as f64).collect(),
         };
         let weights: Vec<Vec<f64>> = verified.iter().map(|v| v.weights.clone()).collect();
-        let mut merges = StudyMerges::new(self.study, self.graph, self.resources);
+        let mut merges = StudyMerges::new(self.study, self.graph, self.resources, &self.objectives.domains);
         merges.say(&format!("merges of {} SEQ runs under {} lambdas", verified.len(), lambdas.len()));
         let merged = lambdas.iter().map(|lambda| merges.losses(*lambda, &weights)).collect::<Result<Vec<_>>>()?;
-        Ok(Some(search::calibrate(&self.target, verified, &lambdas, &merged)))
+        Ok(Some(search::calibrate(&self.objectives.target, verified, &lambdas, &merged)))
     }
 
     /// The study with nothing but these mixtures to verify.
@@ -253,7 +272,9 @@ impl StudySearch<'_> {
         let small = graph.settings(Scale::Small).clone();
         train_stage(&graph, self.resources, &small, Stage::Seq)?;
         let seq = graph.roles.iter().filter(|(_, role, _)| matches!(role, Role::Seq { .. }));
-        score_models(&graph, Scale::Small, &seq.map(|(.., subject)| *subject).collect::<Vec<_>>(), self.resources)
+        let seq: Vec<usize> = seq.map(|(.., subject)| *subject).collect();
+        let domains: Vec<usize> = (0..graph.prepared.manifest.domains.len()).collect();
+        score_models(&graph, Scale::Small, &seq, &domains, self.resources)
     }
 
     /// What SEQ reached, where it is trained.
@@ -262,11 +283,21 @@ impl StudySearch<'_> {
         let with = |mut v: Verification| {
             let same = |m: &Mixture| m.members == v.members && m.budget == Some(v.budget);
             let mixture = graph.mixtures.iter().position(same);
-            let losses = mixture.map(|i| seq_losses(&graph, i)).transpose()?.flatten();
-            v.seq = losses.map(|losses| self.target.of(&losses));
+            let losses = mixture.map(|i| self.seq_losses(&graph, i)).transpose()?.flatten();
+            v.seq = losses.map(|losses| self.objectives.target.of(&losses));
             Ok(v)
         };
         list.into_iter().map(with).collect()
+    }
+
+    /// The scores of SEQ on a mixture on the objectives' domains, if they exist, in bits per byte.
+    fn seq_losses(&self, graph: &Graph, mixture: usize) -> Result<Option<Vec<f64>>> {
+        let Some(seq) = graph.subject(Scale::Small, &Role::Seq { mixture, repeat: 0 }) else { return Ok(None) };
+        let domains = &self.objectives.domains;
+        if !domains.iter().all(|&d| graph.score_path(seq, d).exists()) {
+            return Ok(None);
+        }
+        domains.iter().map(|&d| Ok(graph.score(seq, d)?.bits_per_byte())).collect::<Result<Vec<f64>>>().map(Some)
     }
 
     /// Adds mixtures to `list` until it has `wanted` of this budget: the best, baselines, the best of
@@ -297,7 +328,7 @@ impl StudySearch<'_> {
                     name,
                     members,
                     budget,
-                    objective: self.target.name.clone(),
+                    objective: self.objectives.target.name.clone(),
                     lambda: outcome.lambda,
                     merged,
                     expected,
@@ -319,16 +350,6 @@ impl StudySearch<'_> {
 
 /// Makes random verifications differ from other random mixtures.
 const VERIFICATION: u64 = 0x7e51_f1ca_7100;
-
-/// The scores of SEQ on a mixture, if they exist, in bits per byte.
-fn seq_losses(graph: &Graph, mixture: usize) -> Result<Option<Vec<f64>>> {
-    let Some(seq) = graph.subject(Scale::Small, &Role::Seq { mixture, repeat: 0 }) else { return Ok(None) };
-    let domains = 0..graph.prepared.manifest.domains.len();
-    if !domains.clone().all(|d| graph.score_path(seq, d).exists()) {
-        return Ok(None);
-    }
-    domains.map(|d| Ok(graph.score(seq, d)?.bits_per_byte())).collect::<Result<Vec<f64>>>().map(Some)
-}
 
 fn expected(outcome: &Outcome, calibration: Option<&Calibration>) -> ExpectedScores {
     let merged = outcome.best().merged;

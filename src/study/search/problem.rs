@@ -8,20 +8,55 @@ use crate::study::graph::Graph;
 use crate::study::settings::{DomainChoice, Study, WeightLimits};
 use std::collections::BTreeMap;
 
+/// The objectives of a study, on the domains that they need.
+pub struct Objectives {
+    /// Places in the study's list of domains.
+    pub domains: Vec<usize>,
+    /// What is minimized; a weight for each of `domains`.
+    pub target: Target,
+    /// The second objective, likewise.
+    pub against: Option<Target>,
+}
+
+/// A study's objectives. They need the domains that they name, and all domains if none may become
+/// worse.
+pub fn objectives(study: &Study, graph: &Graph) -> Result<Objectives> {
+    let search = &study.search;
+    let default = DomainChoice::One(if study.ood.is_empty() { "id" } else { "ood" }.into());
+    let target = choose(study, graph, search.objective.as_ref().unwrap_or(&default), "search.objective")?;
+    let against = search.against.as_ref().map(|choice| choose(study, graph, choice, "search.against")).transpose()?;
+    let is_needed = |d: &usize| {
+        let of = |target: &Target| target.weights[*d] > 0.0;
+        search.no_worse.is_some() || of(&target) || against.as_ref().is_some_and(of)
+    };
+    let domains: Vec<usize> = (0..target.weights.len()).filter(is_needed).collect();
+    let on_these = |target: Target, worst: bool| {
+        let weights = domains.iter().map(|&d| target.weights[d]).collect();
+        Target { weights, worst, ..target }
+    };
+    let (target, against) = (on_these(target, search.worst), against.map(|target| on_these(target, false)));
+    Ok(Objectives { domains, target, against })
+}
+
 /// The problem of a study whose text is tokenized. `lambda` is that of the merges; `asked` are
 /// mixtures whose score was asked for.
-pub fn problem(study: &Study, graph: &Graph, lambda: f64, asked: Vec<(String, Vec<f64>)>) -> Result<Problem> {
+pub fn problem(
+    study: &Study,
+    graph: &Graph,
+    objectives: &Objectives,
+    lambda: f64,
+    asked: Vec<(String, Vec<f64>)>,
+) -> Result<Problem> {
     let search = &study.search;
     let tokens = |name: &String| Ok(graph.prepared.partition(name)?.train.tokens.max(1) as f64);
     let partitions: Vec<String> = study.partition.iter().map(|p| p.name.clone()).collect();
     let tokens: Vec<f64> = partitions.iter().map(tokens).collect::<Result<_>>()?;
-    let target = target(study, graph)?;
-    let against = search.against.as_ref().map(|choice| choose(study, graph, choice, "search.against")).transpose()?;
+    let domains = &graph.prepared.manifest.domains;
     Ok(Problem {
         constraints: constraints(study, &partitions, &tokens)?,
-        domains: graph.prepared.manifest.domains.iter().map(|d| d.name.clone()).collect(),
-        target,
-        against,
+        domains: objectives.domains.iter().map(|&d| domains[d].name.clone()).collect(),
+        target: objectives.target.clone(),
+        against: objectives.against.clone(),
         no_worse: search.no_worse,
         kl: search.kl,
         total_tokens: search.tokens.map(|tokens| tokens as f64),
@@ -35,14 +70,6 @@ pub fn problem(study: &Study, graph: &Graph, lambda: f64, asked: Vec<(String, Ve
         partitions,
         tokens,
     })
-}
-
-/// The study's objective.
-pub fn target(study: &Study, graph: &Graph) -> Result<Target> {
-    let search = &study.search;
-    let default = DomainChoice::One(if study.ood.is_empty() { "id" } else { "ood" }.into());
-    let target = choose(study, graph, search.objective.as_ref().unwrap_or(&default), "search.objective")?;
-    Ok(Target { worst: search.worst, ..target })
 }
 
 /// The weight of each domain in an objective: each name's weight is shared by its domains.

@@ -9,6 +9,7 @@ mod proxies;
 mod report;
 mod run;
 mod score;
+mod search;
 mod settings;
 mod status;
 
