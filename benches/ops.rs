@@ -223,6 +223,22 @@ fn merge(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Gradients of domains, with f32 checkpoints.
+fn inner_products(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("inner_products");
+    for ((name, parameters), domains, checkpoints) in [(PARAMETERS[0], 4, 8), (PARAMETERS[1], 2, 2)] {
+        let mut bench = Bench::new();
+        let (gradients, pool) = (bench.matrix(domains, parameters), bench.matrix(checkpoints, parameters));
+        let products = domains * checkpoints;
+        let out = bench.device.alloc(DType::F64, products).expect("memory").matrix(domains, checkpoints);
+        let parts = bench.device.alloc(DType::F64, INNER_PRODUCT_PARTS * products).expect("memory");
+        let parts = parts.matrix(INNER_PRODUCT_PARTS, products);
+        let op = InnerProducts { gradients, pool, out, parts, accumulate: false };
+        bench.bytes(&mut group, &format!("{name} {domains} x {checkpoints}"), &op);
+    }
+    group.finish();
+}
+
 /// Names and numbers of parameters of the models whose weights are one vector.
 const PARAMETERS: [(&str, usize); 2] = [("quickstart", 500_000), ("30m", 30_000_000)];
 
@@ -246,6 +262,6 @@ fn optimizer(criterion: &mut Criterion) {
 criterion_group! {
     name = ops;
     config = Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    targets = gemm, attention, norm, swiglu, rope, embedding, cross_entropy, loss_sum, fill, optimizer, merge
+    targets = gemm, attention, norm, swiglu, rope, embedding, cross_entropy, loss_sum, fill, optimizer, merge, inner_products
 }
 criterion_main!(ops);

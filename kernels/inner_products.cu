@@ -5,12 +5,17 @@
 // sum.
 // Same bits: P is cut into parts of PART elements. Within a part, thread t adds vectors t,
 // t + BLOCK, ... in order, then the last elements; then threads in the order of block_sum; the
-// second kernel adds the parts in order.
+// second kernel adds the parts in order. So the bits depend on P and on VECTOR (the alignment of
+// the rows), not on D, K or the tiles.
+//
+// A thread keeps the sums of a tile in registers, and converts an element to f64 once for each tile
+// that has it. With tiles of 4 x 3, two blocks of 256 fit a multiprocessor (NVRTC 13.2); with tiles
+// of 4 x 4, one does.
 #include "common.cuh"
 
-static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
-
 #if defined(KERNEL_inner_products_partial)
+
+static_assert(VECTOR == 1 || VECTOR == 8, "elements of an access");
 
 // partial[part, d K + k] = the sum over the part's elements.
 // Grid: x: ceil(D / TILE_GRADIENTS) * ceil(K / TILE_POOL) tiles, gradients fastest; y: parts. The

@@ -37,9 +37,9 @@ pub struct Gpu {
     pub mma_sync: f64,
     /// Additions, multiplications or multiply-adds per clock.
     pub f32: f64,
-    /// The same in f64, where kernels do not fuse products with sums.
+    /// The same in f64, where most kernels do not fuse products with sums.
     pub f64: f64,
-    /// Exponentials, reciprocals and roots per clock.
+    /// Exponentials, reciprocals and roots per clock; conversions to f64 have the same rate.
     pub special: f64,
     /// Thread instructions per clock: one warp's from each of four schedulers.
     pub instructions: f64,

@@ -10,7 +10,7 @@
 //!               of a product: GemmTile::time, which has the busiest multiprocessor's tiles, shared memory, idle ends
 //! shared        busiest x shared bytes / (bytes a clock x clock)                                       (/ SUSTAINED)
 //! f32           busiest x flops / (2 x multiply-adds a clock x clock)                                  (/ SUSTAINED)
-//! f64           busiest x flops / (operations a clock x clock): products and sums are rounded apart    (/ SUSTAINED)
+//! f64           busiest x operations / (operations a clock x clock)                                    (/ SUSTAINED)
 //! special       busiest x functions / (functions a clock x clock)                                      (/ SUSTAINED)
 //! instructions  busiest x instructions / (instructions a clock x clock)                                (/ SUSTAINED)
 //! ```
@@ -68,7 +68,7 @@ pub enum Limit {
     F32,
     /// Arithmetic in f64.
     F64,
-    /// Exponentials, reciprocals and roots.
+    /// Exponentials, reciprocals, roots and conversions to f64.
     Special,
     /// Instructions issued.
     Instructions,

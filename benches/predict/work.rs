@@ -21,9 +21,9 @@ pub struct LaunchWork {
     pub tensor_flops: f64,
     /// Operations in f32 outside the tensor cores.
     pub f32_flops: f64,
-    /// Operations in f64.
+    /// Operations in f64. A product that the kernel fuses with a sum is one.
     pub f64_flops: f64,
-    /// Exponentials, reciprocals and roots.
+    /// Exponentials, reciprocals and roots; of inner products, conversions to f64.
     pub special: f64,
     /// Thread instructions. A warp's tensor core instruction counts as one per thread. 0 for
     /// products, whose loop has few instructions besides mma.
@@ -39,7 +39,7 @@ pub struct LaunchWork {
 /// Registers per thread on sm_90a: the maximum over the configurations in tests/nvrtc/table.md. A
 /// test checks that they give the table's occupancy. A row is a kernel, a define of its launch (""
 /// for any) and the number.
-const REGISTERS: [(&str, &str, u32); 18] = [
+const REGISTERS: [(&str, &str, u32); 19] = [
     ("gemm", "WARP_M=64", 234),
     ("gemm", "WARP_N=64", 156),
     ("gemm", "WARP_N=32", 110),
@@ -54,6 +54,7 @@ const REGISTERS: [(&str, &str, u32); 18] = [
     ("attention_backward_q", "HEAD_WIDTH=32", 128),
     ("adamw", "", 58),
     ("merge", "", 76),
+    ("inner_products_partial", "", 104),
     ("rms_norm_forward", "", 64),
     ("rms_norm_backward", "", 127),
     ("embedding_backward", "", 48),
@@ -206,6 +207,7 @@ impl LaunchWork {
                 LaunchWork { f32_flops, instructions: f32_flops + elements, ..work }
             }
             "embedding_forward" | "embedding_backward" => work.embedding(launch, &touched),
+            "inner_products_partial" => work.inner_products(launch, &touched),
             // Every row is read again from L2 for its gradient.
             "cross_entropy" if has(launch, "GRADIENT=1") => {
                 LaunchWork { l2_bytes: bytes + touched[0].bytes() as f64, ..work }
@@ -267,6 +269,26 @@ impl LaunchWork {
             instructions: per_score * scores + WARP * (tensor_flops / MMA_FLOPS + read / LDMATRIX_BYTES),
             alternates: true,
             ..LaunchWork::default()
+        }
+    }
+
+    /// Every tile of products reads its rows, from L2 if another tile has read them, and converts
+    /// each element to f64. Its products are fused with their sums.
+    fn inner_products(self, launch: &Launch, operands: &[&Matrix]) -> LaunchWork {
+        let (gradients, pool) = (operands[0], operands[1]);
+        let [of_gradients, of_pool] = ["TILE_GRADIENTS", "TILE_POOL"].map(|name| number(launch, name));
+        let (down, across) = (gradients.rows().div_ceil(of_gradients), pool.rows().div_ceil(of_pool));
+        let again = gradients.bytes() as f64 * (across - 1) as f64 + pool.bytes() as f64 * (down - 1) as f64;
+        // Rows beyond the last are computed too, as zeros.
+        let tiles = (down * across * gradients.cols()) as f64;
+        let fused = tiles * (of_gradients * of_pool) as f64;
+        let converted = tiles * (of_gradients + of_pool) as f64;
+        LaunchWork {
+            l2_bytes: self.l2_bytes + again,
+            f64_flops: fused,
+            special: converted,
+            instructions: fused + converted,
+            ..self
         }
     }
 

@@ -83,6 +83,7 @@ families! {
     updates: "adamw", F32;
     fills: "fill";
     merges: "merge";
+    inner_products: "inner_products";
 }
 
 #[test]

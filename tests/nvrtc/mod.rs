@@ -1,8 +1,8 @@
 //! The NVRTC tests, a module of tests/kernels, which need no GPU: every kernel, in every
-//! configuration launched by training, scoring and the cases of tests/support/cases.rs, compiles
-//! for every architecture, spills nothing, fits the GPU, and takes the arguments that its op
-//! passes. `table.md` has the registers and the occupancy of the configurations of training and
-//! scoring; `STOCKPOT_UPDATE=1` regenerates it.
+//! configuration launched by training, scoring, merging and the cases of tests/support/cases.rs,
+//! compiles for every architecture, spills nothing, fits the GPU, and takes the arguments that its
+//! op passes. `table.md` has the registers and the occupancy of the configurations of training,
+//! scoring and merging; `STOCKPOT_UPDATE=1` regenerates it.
 //!
 //! Without NVRTC these tests are skipped, unless `STOCKPOT_REQUIRE_NVRTC=1` (.ci/run).
 
@@ -154,7 +154,7 @@ fn table(shipped: &BTreeSet<Configuration>, measured: &Measured) -> String {
     let mut text = format!(
         "# Kernels as NVRTC {major}.{minor} compiles them\n\n\
          Written by `STOCKPOT_UPDATE=1 cargo test --release --test kernels nvrtc` and checked by the same test: \
-         the kernels launched by training and scoring the presets.\n\
+         the kernels launched by training, scoring and merging the presets.\n\
          A cell is registers per thread / concurrent blocks per multiprocessor. \
          Shared memory is static plus dynamic, in bytes per block.\n\
          Spills and local memory are 0 everywhere: anything else fails the test.\n\n"

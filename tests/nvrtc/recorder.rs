@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use stockpot::engine::device::{Arg, Buffer, DType, Device, Executor, Launch};
 use stockpot::engine::model::{Activations, Architecture, Batch, Config, Inputs, Model};
 use stockpot::engine::ops::merge::Merge;
-use stockpot::engine::ops::{IGNORED, LossSum};
+use stockpot::engine::ops::{IGNORED, INNER_PRODUCT_PARTS, InnerProducts, LossSum};
 use stockpot::engine::train::{Optimizer, Settings};
 use stockpot::error::Result;
 
@@ -94,7 +94,7 @@ pub fn device(compute: DType) -> (Device, Arc<Mutex<BTreeSet<Configuration>>>) {
     (Device::with_executor("recorder", Box::new(recorder), compute), seen)
 }
 
-/// The launches of training and scoring every preset on a GPU.
+/// The launches of training, scoring and merging every preset on a GPU.
 pub fn of_presets() -> BTreeSet<Configuration> {
     let (mut device, seen) = device(DType::Bf16);
     for architecture in [Architecture::Llama, Architecture::Olmo2] {
@@ -132,7 +132,8 @@ fn step(device: &mut Device, config: &Config) -> Result<()> {
     let losses = acts.losses(rows).matrix(shape.batch, shape.context);
     let sums = device.alloc(DType::F64, shape.batch)?;
     device.run(&LossSum { losses, out: sums.vector(), accumulate: false })?;
-    merges(device, &model)
+    merges(device, &model)?;
+    inner_products(device, &model)
 }
 
 /// Merges of two checkpoints, stored in bf16 and in f32, into the model.
@@ -143,6 +144,19 @@ fn merges(device: &mut Device, model: &Model) -> Result<()> {
         let pool = device.alloc(dtype, 2 * stride)?.matrix(2, stride).col_range(0..p);
         let (out, copy) = (model.master.vector(), Some(model.compute.vector()));
         device.run(&Merge { pool, rows: rows.vector(), weights: weights.vector(), out, copy })?;
+    }
+    Ok(())
+}
+
+/// Gradients of two domains in the weights of merges of eight checkpoints.
+fn inner_products(device: &mut Device, model: &Model) -> Result<()> {
+    let (d, k, p, stride) = (2, 8, model.table.len, model.table.len.next_multiple_of(8));
+    let (out, parts) = (device.alloc(DType::F64, d * k)?, device.alloc(DType::F64, INNER_PRODUCT_PARTS * d * k)?);
+    for (dtype, accumulate) in [(DType::Bf16, false), (DType::F32, true)] {
+        let gradients = device.alloc(DType::F32, d * stride)?.matrix(d, stride).col_range(0..p);
+        let pool = device.alloc(dtype, k * stride)?.matrix(k, stride).col_range(0..p);
+        let (out, parts) = (out.matrix(d, k), parts.matrix(INNER_PRODUCT_PARTS, d * k));
+        device.run(&InnerProducts { gradients, pool, out, parts, accumulate })?;
     }
     Ok(())
 }

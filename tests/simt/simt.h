@@ -104,6 +104,7 @@ float sqrtf(float) noexcept;
 float fminf(float, float) noexcept;
 float fmaxf(float, float) noexcept;
 float fmaf(float, float, float) noexcept;
+double fma(double, double, double) noexcept;
 double pow(double, double) noexcept;
 double sqrt(double) noexcept;
 }

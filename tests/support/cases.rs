@@ -21,7 +21,7 @@ const fn row(op: &'static str, bound: f64, reason: &'static str) -> Tolerance {
 
 /// One unit in the last place of an f32 near 1 is 1.2e-7. Bounds are about three times the worst
 /// error seen with AVX2.
-pub const TOLERANCES: [Tolerance; 18] = [
+pub const TOLERANCES: [Tolerance; 19] = [
     row("gemm", 2e-6, "sums of up to 300 products; the error of a sum grows as the square root of its length"),
     row("rms_norm_forward", 5e-7, "one sum of squares, then three roundings"),
     row("rms_norm_backward", 2e-6, "a difference of two terms of the same size; dweight sums up to 700 rows"),
@@ -38,6 +38,7 @@ pub const TOLERANCES: [Tolerance; 18] = [
     row("fill", 0.0, "a copy"),
     row("loss_sum", 1e-14, "sums in f64, in another order"),
     row("merge", 0.0, "the same roundings in the same order"),
+    row("inner_products", 1.5e-14, "sums of exact products in f64, in another order"),
     row("adamw_step", 1e-7, "computed in f64, rounded once"),
     row("adamw", 3e-7, "eight consecutive roundings, on values below 2"),
 ];
@@ -183,6 +184,21 @@ pub fn all() -> Vec<Case> {
                         let build = Box::new(move |harness: &mut Harness| merge(harness, fill, p, terms, wide, copy));
                         cases.push(Case { name, gap, build });
                     }
+                }
+            }
+        }
+        for (d, k, p) in INNER_PRODUCTS {
+            // As for merges.
+            for gap in [0, 8 - p % 8] {
+                for (wide, accumulate) in [(false, false), (false, true), (true, false), (true, true)] {
+                    let pool = if wide { "f32" } else { "compute" };
+                    let name = format!(
+                        "inner_products {d} x {k} x {p} pool {pool} accumulate {accumulate} {fill:?} gap {gap}"
+                    );
+                    let build = Box::new(move |harness: &mut Harness| {
+                        inner_products(harness, fill, (d, k, p), wide, accumulate)
+                    });
+                    cases.push(Case { name, gap, build });
                 }
             }
         }
@@ -492,7 +508,7 @@ fn loss_sum(harness: &mut Harness, fill: Fill, r: usize, c: usize, accumulate: b
         .map(|(row, before)| row.iter().sum::<f64>() + if accumulate { *before } else { 0.0 });
     let expected = vec![("out", sums.collect())];
     let losses = harness.input_f32("losses", r, c, &losses);
-    built(LossSum { losses, out: harness.update_f64("out", &before), accumulate }, expected)
+    built(LossSum { losses, out: harness.update_f64("out", 1, r, &before), accumulate }, expected)
 }
 
 /// Rows of the merged pools.
@@ -541,4 +557,45 @@ fn merge(harness: &mut Harness, fill: Fill, p: usize, terms: &'static [(u32, f64
     let weights: Vec<f64> = terms.iter().map(|term| term.1).collect();
     let op = Merge { pool, rows: harness.tokens(&rows), weights: harness.input_f64(&weights), out, copy: copied };
     built(op, expected)
+}
+
+/// Gradients, checkpoints and elements: single, tiles that are not full in either direction, more
+/// products than a block of the second kernel has threads, one element more than a vector for each
+/// thread, parts with and without a ragged end.
+const INNER_PRODUCTS: [(usize, usize, usize); 6] =
+    [(1, 1, 1), (5, 10, 7), (19, 17, 31), (9, 11, 2049), (5, 4, 40_003), (1, 2, 32_768)];
+
+/// Columns of the gradients beyond P: an op is passed the first P, so its two strides differ.
+const BESIDE: usize = 8;
+
+fn inner_products(
+    harness: &mut Harness,
+    fill: Fill,
+    (d, k, p): (usize, usize, usize),
+    wide: bool,
+    accumulate: bool,
+) -> Built {
+    let (all, before) = (fill.values(1, d * (p + BESIDE)), fill.values(3, d * k));
+    let values = fill.values(2, k * p);
+    let (values, pool) = if wide {
+        let pool = harness.input_f32("pool", k, p, &values);
+        (values, pool)
+    } else {
+        let values = harness.rounded(values);
+        let pool = harness.input("pool", k, p, &values);
+        (values, pool)
+    };
+    let gradients: Vec<f64> = all.chunks(p + BESIDE).flat_map(|row| &row[..p]).copied().collect();
+    let mut expected = reference::inner_products(&gradients, &values, p);
+    if accumulate {
+        expected.iter_mut().zip(&before).for_each(|(sum, before)| *sum += before);
+    }
+    let op = InnerProducts {
+        gradients: harness.input_f32("gradients", d, p + BESIDE, &all).col_range(0..p),
+        pool,
+        out: if accumulate { harness.update_f64("out", d, k, &before) } else { harness.output_f64("out", d, k) },
+        parts: harness.scratch(DType::F64, INNER_PRODUCT_PARTS, d * k),
+        accumulate,
+    };
+    built(op, vec![("out", expected)])
 }

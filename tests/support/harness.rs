@@ -8,7 +8,7 @@ use stockpot::engine::ops::Op;
 /// Elements before the first row and after the last.
 const GUARD: usize = 16;
 /// Exact in bf16 too.
-const SENTINEL: f32 = -776.0;
+const SENTINEL: f64 = -776.0;
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Role {
@@ -23,8 +23,8 @@ pub struct Tensor {
     cols: usize,
     stride: usize,
     pub role: Role,
-    /// The buffer's bits as uploaded.
-    before: Vec<f32>,
+    /// The buffer's elements as uploaded.
+    before: Vec<f64>,
 }
 
 pub struct Harness {
@@ -33,15 +33,13 @@ pub struct Harness {
     gap: usize,
     /// Operands of the next op.
     pub tensors: Vec<Tensor>,
-    /// Outputs in f64
-    wide: Vec<(&'static str, Buffer)>,
     /// If set, every f32 operand begins at its first element, so all of them overlap.
     pub shared: Option<Buffer>,
 }
 
 impl Harness {
     pub fn new(device: Device, gap: usize) -> Harness {
-        Harness { device, gap, tensors: Vec::new(), wide: Vec::new(), shared: None }
+        Harness { device, gap, tensors: Vec::new(), shared: None }
     }
     /// The values as stored in an operand of the device's compute dtype; expected results are
     /// computed from these.
@@ -77,12 +75,13 @@ impl Harness {
     pub fn update_f32(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
         self.tensor(name, (rows, cols), values, Role::Output, DType::F32)
     }
-    /// An f64 operand that is read and written.
-    pub fn update_f64(&mut self, name: &'static str, values: &[f64]) -> Matrix {
-        let buffer = self.device.alloc(DType::F64, values.len()).expect("memory");
-        self.device.upload(&buffer, values).expect("upload");
-        self.wide.push((name, buffer.clone()));
-        buffer.vector()
+    /// As `output`, f64 on every device.
+    pub fn output_f64(&mut self, name: &'static str, rows: usize, cols: usize) -> Matrix {
+        self.tensor(name, (rows, cols), &vec![f64::NAN; rows * cols], Role::Output, DType::F64)
+    }
+    /// As `update`, f64 on every device.
+    pub fn update_f64(&mut self, name: &'static str, rows: usize, cols: usize, values: &[f64]) -> Matrix {
+        self.tensor(name, (rows, cols), values, Role::Output, DType::F64)
     }
     /// An f64 operand that is read.
     pub fn input_f64(&mut self, values: &[f64]) -> Matrix {
@@ -109,40 +108,46 @@ impl Harness {
         dtype: DType,
     ) -> Matrix {
         assert_eq!(values.len(), rows * cols);
-        if let Some(shared) = &self.shared {
+        if let (Some(shared), DType::F32) = (&self.shared, dtype) {
             return shared.matrix(rows, cols);
         }
         // A vector has no gaps: it is one row.
         let stride = cols + if rows > 1 { self.gap } else { 0 };
         let mut before = vec![SENTINEL; 2 * GUARD + rows * stride];
         for (r, row) in values.chunks(cols).enumerate() {
-            row.iter().enumerate().for_each(|(c, &x)| before[GUARD + r * stride + c] = x as f32);
+            row.iter().enumerate().for_each(|(c, &x)| before[GUARD + r * stride + c] = x);
         }
         let buffer = self.device.alloc(dtype, before.len()).expect("memory");
         match dtype {
             DType::Bf16 => {
-                let bits: Vec<bf16> = before.iter().map(|&x| bf16::from_f32(x)).collect();
+                let bits: Vec<bf16> = before.iter().map(|&x| bf16::from_f32(x as f32)).collect();
                 self.device.upload(&buffer, &bits).expect("upload");
-                before.iter_mut().zip(bits).for_each(|(x, bits)| *x = bits.to_f32());
+                before.iter_mut().zip(bits).for_each(|(x, bits)| *x = bits.to_f64());
             }
-            _ => self.device.upload(&buffer, &before).expect("upload"),
+            DType::F64 => self.device.upload(&buffer, &before).expect("upload"),
+            _ => {
+                let narrow: Vec<f32> = before.iter().map(|&x| x as f32).collect();
+                self.device.upload(&buffer, &narrow).expect("upload");
+                before.iter_mut().zip(narrow).for_each(|(x, narrow)| *x = narrow.into());
+            }
         }
         let matrix = buffer.slice(GUARD..GUARD + rows * stride).matrix(rows, stride).col_range(0..cols);
         self.tensors.push(Tensor { name, buffer, rows, cols, stride, role, before });
         matrix
     }
 
-    /// All elements of a buffer of f32 or bf16.
-    fn read(&mut self, buffer: &Buffer) -> Vec<f32> {
+    /// All elements of a buffer of f64, f32 or bf16.
+    fn read(&mut self, buffer: &Buffer) -> Vec<f64> {
         match buffer.dtype() {
             DType::Bf16 => {
-                self.device.to_vec::<bf16>(buffer).expect("download").into_iter().map(bf16::to_f32).collect()
+                self.device.to_vec::<bf16>(buffer).expect("download").into_iter().map(bf16::to_f64).collect()
             }
-            _ => self.device.to_vec(buffer).expect("download"),
+            DType::F64 => self.device.to_vec(buffer).expect("download"),
+            _ => self.device.to_vec::<f32>(buffer).expect("download").into_iter().map(f64::from).collect(),
         }
     }
 
-    /// Runs the op and returns its outputs in the order of declaration, those in f64 last.
+    /// Runs the op and returns its outputs in the order of declaration.
     pub fn run(&mut self, op: &dyn Op) -> Vec<(&'static str, Vec<f64>)> {
         self.try_run(op).expect("an op that changes only its outputs")
     }
@@ -156,7 +161,7 @@ impl Harness {
             for (i, (before, after)) in t.before.iter().zip(&after).enumerate() {
                 let inside = (GUARD..GUARD + t.rows * t.stride).contains(&i) && (i - GUARD) % t.stride < t.cols;
                 if inside && t.role == Role::Output {
-                    values.push(f64::from(*after));
+                    values.push(*after);
                 } else if before.to_bits() != after.to_bits() {
                     return Err(format!("{}: `{}` changed at {i}", op.name(), t.name));
                 }
@@ -164,10 +169,6 @@ impl Harness {
             if t.role == Role::Output {
                 outputs.push((t.name, values));
             }
-        }
-        for (name, buffer) in std::mem::take(&mut self.wide) {
-            let values: Vec<f64> = self.device.to_vec(&buffer).expect("download");
-            outputs.push((name, values));
         }
         Ok(outputs)
     }

@@ -249,3 +249,14 @@ pub fn adamw(c: &AdamWConstants, p: f64, g: f64, m: f64, v: f64) -> (f64, f64, f
     let v = c.beta2 * v + c.square_weight * g * g;
     (p * c.decay - c.step_size * m / (v.sqrt() / c.correction + c.epsilon), m, v)
 }
+
+/// gradients (D, p), pool (K, p): every gradient times every row of the pool, (D, K).
+pub fn inner_products(gradients: &[f64], pool: &[f64], p: usize) -> Vec<f64> {
+    let mut out = Vec::new();
+    for gradient in gradients.chunks(p) {
+        for checkpoint in pool.chunks(p) {
+            out.push(gradient.iter().zip(checkpoint).map(|(x, y)| x * y).sum());
+        }
+    }
+    out
+}

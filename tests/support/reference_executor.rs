@@ -38,15 +38,24 @@ impl Reference {
         let bytes = self.bytes(m.address(), len * 4);
         bytes.as_chunks::<4>().0.iter().map(|&x| u32::from_le_bytes(x)).collect()
     }
-    fn read_f64(&mut self, m: &Matrix, len: usize) -> Vec<f64> {
-        assert_eq!((m.elements(), m.dtype()), (len, DType::F64));
-        let bytes = self.bytes(m.address(), len * 8);
-        bytes.as_chunks::<8>().0.iter().map(|&x| f64::from_le_bytes(x)).collect()
+    fn read_f64(&mut self, m: &Matrix, rows: usize, cols: usize, stride: usize) -> Vec<f64> {
+        assert_eq!((m.rows(), m.cols(), m.dtype()), (rows, cols, DType::F64), "scalars that agree with the operand");
+        assert!(rows <= 1 || m.stride() == stride, "a stride that agrees with the operand");
+        let mut values = Vec::with_capacity(rows * cols);
+        for r in 0..rows {
+            let row = self.bytes(m.address() + (r * stride) as u64 * 8, cols * 8);
+            values.extend(row.as_chunks::<8>().0.iter().map(|&x| f64::from_le_bytes(x)));
+        }
+        values
     }
-    fn write_f64(&mut self, m: &Matrix, values: &[f64]) {
-        assert_eq!((m.elements(), m.dtype()), (values.len(), DType::F64));
-        let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        self.bytes(m.address(), bytes.len()).copy_from_slice(&bytes);
+    fn write_f64(&mut self, m: &Matrix, rows: usize, cols: usize, stride: usize, values: &[f64]) {
+        assert_eq!((m.rows(), m.cols(), m.dtype()), (rows, cols, DType::F64), "scalars that agree with the operand");
+        assert!(rows <= 1 || m.stride() == stride, "a stride that agrees with the operand");
+        assert_eq!(values.len(), rows * cols);
+        for (r, values) in values.chunks(cols).enumerate() {
+            let row: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            self.bytes(m.address() + (r * stride) as u64 * 8, row.len()).copy_from_slice(&row);
+        }
     }
     fn write(&mut self, m: &Matrix, rows: usize, cols: usize, stride: usize, values: &[f64]) {
         assert_eq!((m.rows(), m.cols(), m.dtype()), (rows, cols, DType::F32), "scalars that agree with the operand");
@@ -90,6 +99,8 @@ impl Executor for Reference {
             "adamw" => self.adamw(&mut call),
             "merge" => self.merge(&mut call),
             "loss_sum" => self.loss_sum(&mut call),
+            "inner_products_partial" => self.inner_products_partial(&mut call),
+            "inner_products" => self.inner_products(&mut call),
             "fill" => self.fill(&mut call),
             other => panic!("no kernel is named {other}"),
         }
@@ -331,12 +342,12 @@ impl Reference {
         let grads = self.read(call.matrices[0], 1, p, p);
         let mut parts = vec![0.0; call.launch.grid[0] as usize];
         parts[0] = grads.iter().map(|x| x * x).sum();
-        self.write_f64(call.matrices[1], &parts);
+        self.write_f64(call.matrices[1], 1, parts.len(), parts.len(), &parts);
     }
 
     fn grad_norm(&mut self, call: &mut Call) {
         let (blocks, max_norm) = (call.n(), call.x());
-        let parts = self.read_f64(call.matrices[0], blocks);
+        let parts = self.read_f64(call.matrices[0], 1, blocks, blocks);
         let norm = parts.iter().sum::<f64>().sqrt();
         self.write(call.matrices[1], 1, 3, 3, &reference::grad_norm(&[norm], max_norm));
     }
@@ -379,7 +390,7 @@ impl Reference {
     fn merge(&mut self, call: &mut Call) {
         let [terms, p, stride] = call.counts();
         let [pool, rows, weights, out] = call.matrices[..4] else { panic!("four operands and perhaps a copy") };
-        let (rows, weights) = (self.read_u32(rows, terms), self.read_f64(weights, terms));
+        let (rows, weights) = (self.read_u32(rows, terms), self.read_f64(weights, 1, terms, terms));
         let values = self.read(pool, pool.rows(), p, stride);
         let term = |i: usize, e: usize| weights[i] * values[rows[i] as usize * p + e];
         let sum: Vec<f64> = (0..p).map(|e| (1..terms).fold(term(0, e), |sum, i| sum + term(i, e))).collect();
@@ -394,9 +405,33 @@ impl Reference {
         let losses = self.read(call.matrices[0], rows, n, stride);
         let mut sums: Vec<f64> = losses.chunks(n).map(|row| row.iter().sum()).collect();
         if call.flag("ACCUMULATE") {
-            let before = self.read_f64(call.matrices[1], rows);
+            let before = self.read_f64(call.matrices[1], 1, rows, rows);
             sums.iter_mut().zip(before).for_each(|(x, y)| *x += y);
         }
-        self.write_f64(call.matrices[1], &sums);
+        self.write_f64(call.matrices[1], 1, rows, rows, &sums);
+    }
+
+    /// Puts the whole sums into the first part.
+    fn inner_products_partial(&mut self, call: &mut Call) {
+        let [d, k, p, stride_gradients, stride_pool, part] = call.counts();
+        let [gradients, pool, parts] = call.matrices[..] else { panic!("three operands") };
+        let (gradients, pool) = (self.read(gradients, d, p, stride_gradients), self.read(pool, k, p, stride_pool));
+        let mut sums = reference::inner_products(&gradients, &pool, p);
+        let count = p.div_ceil(part);
+        assert_eq!(call.launch.grid[1] as usize, count, "a row of blocks for each part");
+        sums.resize(count * d * k, 0.0);
+        self.write_f64(parts, count, d * k, d * k, &sums);
+    }
+
+    fn inner_products(&mut self, call: &mut Call) {
+        let [count, d, k, stride_out] = call.counts();
+        let [parts, out] = call.matrices[..] else { panic!("two operands") };
+        let mut sums = vec![0.0; d * k];
+        if call.flag("ACCUMULATE") {
+            sums = self.read_f64(out, d, k, stride_out);
+        }
+        let parts = self.read_f64(parts, count, d * k, d * k);
+        parts.chunks(d * k).for_each(|part| sums.iter_mut().zip(part).for_each(|(x, y)| *x += y));
+        self.write_f64(out, d, k, stride_out, &sums);
     }
 }

@@ -33,8 +33,8 @@ pub const INNER_PRODUCT_PARTS: usize = 256;
 /// Threads of a block of the kernels.
 const BLOCK: usize = 256;
 /// Gradients and checkpoints of a tile: a thread keeps the sums of all of their products in
-/// registers, and reads each element of a gradient once for every tile.
-const TILE: [usize; 2] = [4, 4];
+/// registers. A tile of 4 x 4 would leave room for only one block on a multiprocessor.
+const TILE: [usize; 2] = [4, 3];
 
 impl InnerProducts {
     /// D, K, P
@@ -102,23 +102,18 @@ impl Op for InnerProducts {
             ("POOL_TYPE", type_of(&self.pool)),
             ("TILE_GRADIENTS", TILE[0].to_string()),
             ("TILE_POOL", TILE[1].to_string()),
-            ("ACCUMULATE", flag(self.accumulate)),
             vector_with_tail(&[&self.gradients, &self.pool]),
         ];
-        let layout = |grid| OperandLayout { grid, block: BLOCK as u32, shared: 0, defines: defines.clone() };
-        let tiles = [d.div_ceil(TILE[0]) * k.div_ceil(TILE[1]), count, 1];
+        let last_defines = vec![("ACCUMULATE", flag(self.accumulate)), ("BLOCK", BLOCK.to_string())];
+        let layout = |grid, defines| OperandLayout { grid, block: BLOCK as u32, shared: 0, defines };
+        let tiles = layout([d.div_ceil(TILE[0]) * k.div_ceil(TILE[1]), count, 1], defines);
+        let sums = layout([(d * k).div_ceil(BLOCK), 1, 1], last_defines);
         let (g, x) = (&self.gradients, &self.pool);
         let scalars = [number(d), number(k), number(p), stride(g), stride(x), number(INNER_PRODUCT_PART)];
         let last = [number(count), number(d), number(k), stride(&self.out)];
         vec![
-            launch("inner_products", "inner_products_partial", layout(tiles), &[g, x, &parts], scalars),
-            launch(
-                "inner_products",
-                "inner_products",
-                layout([(d * k).div_ceil(BLOCK), 1, 1]),
-                &[&parts, &self.out],
-                last,
-            ),
+            launch("inner_products", "inner_products_partial", tiles, &[g, x, &parts], scalars),
+            launch("inner_products", "inner_products", sums, &[&parts, &self.out], last),
         ]
     }
 }

@@ -7,7 +7,10 @@ use super::predict;
 use super::work::registers;
 use std::path::Path;
 use stockpot::engine::device::{DType, Device, Launch, Matrix, Op};
-use stockpot::engine::ops::{Attention, AttentionBackward, AttentionShape, Embedding, Epilogue, Gemm, LossSum, SwiGlu};
+use stockpot::engine::ops::{
+    Attention, AttentionBackward, AttentionShape, Embedding, Epilogue, Gemm, INNER_PRODUCT_PARTS, InnerProducts,
+    LossSum, SwiGlu,
+};
 
 fn gpu(name: &str) -> &'static Gpu {
     Gpu::named(name).expect("a row of the table")
@@ -135,6 +138,26 @@ fn an_embedding_reads_the_rows_of_its_tokens() {
     let out = matrix(&mut device, DType::Bf16, 1000, 768);
     let p = &predicted(gpu("h100"), &Embedding { tokens, weight, out })[0];
     assert!(near(p.work.memory_bytes, 4.0 * 1000.0 + 2.0 * 1000.0 * 768.0 * 2.0), "{:?}", p.work);
+}
+
+#[test]
+fn inner_products_are_counted_by_tiles() {
+    let mut device = device();
+    let p = 1 << 20;
+    let (gradients, pool) = (matrix(&mut device, DType::F32, 5, p), matrix(&mut device, DType::Bf16, 7, p));
+    let (out, parts) =
+        (matrix(&mut device, DType::F64, 5, 7), matrix(&mut device, DType::F64, INNER_PRODUCT_PARTS, 35));
+    let op = InnerProducts { gradients, pool, out, parts, accumulate: true };
+    let [partial, last] = &predicted(gpu("h100"), &op)[..] else { panic!("two launches") };
+    // 64 parts of 16384 elements. Two tiles of 4 gradients and three of 3 checkpoints: gradients
+    // are read three times and the pool twice.
+    let (gradients, pool, sums) = (5.0 * 4.0 * p as f64, 7.0 * 2.0 * p as f64, 64.0 * 35.0 * 8.0);
+    assert_eq!(partial.grid, [6, 64, 1]);
+    assert_eq!(partial.work.memory_bytes, gradients + pool + sums);
+    assert_eq!(partial.work.l2_bytes, 3.0 * gradients + 2.0 * pool + sums);
+    assert_eq!((partial.work.f64_flops, partial.work.special), (72.0 * p as f64, 42.0 * p as f64));
+    // The second reads the sums, and reads and writes the products.
+    assert_eq!(last.work.memory_bytes, sums + 2.0 * 35.0 * 8.0);
 }
 
 /// With the assumed registers, every row of tests/nvrtc/table.md has the occupancy that the table
