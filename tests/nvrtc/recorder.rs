@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use stockpot::engine::device::{Arg, Buffer, DType, Device, Executor, Launch};
 use stockpot::engine::model::{Activations, Architecture, Batch, Config, Inputs, Model};
 use stockpot::engine::ops::merge::Merge;
-use stockpot::engine::ops::{IGNORED, INNER_PRODUCT_PARTS, InnerProducts, LossSum};
+use stockpot::engine::ops::{IGNORED, INNER_PRODUCT_PART, INNER_PRODUCT_PARTS, InnerProducts, LossSum};
 use stockpot::engine::train::{Optimizer, Settings};
 use stockpot::error::Result;
 
@@ -150,7 +150,9 @@ fn merges(device: &mut Device, model: &Model) -> Result<()> {
 
 /// Gradients of two domains in the weights of merges of eight checkpoints.
 fn inner_products(device: &mut Device, model: &Model) -> Result<()> {
-    let (d, k, p, stride) = (2, 8, model.table.len, model.table.len.next_multiple_of(8));
+    // More elements take further ops.
+    let p = model.table.len.min(INNER_PRODUCT_PARTS * INNER_PRODUCT_PART);
+    let (d, k, stride) = (2, 8, model.table.len.next_multiple_of(8));
     let (out, parts) = (device.alloc(DType::F64, d * k)?, device.alloc(DType::F64, INNER_PRODUCT_PARTS * d * k)?);
     for (dtype, accumulate) in [(DType::Bf16, false), (DType::F32, true)] {
         let gradients = device.alloc(DType::F32, d * stride)?.matrix(d, stride).col_range(0..p);

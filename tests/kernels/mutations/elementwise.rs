@@ -543,8 +543,8 @@ pub const ELEMENTWISE: &[Mutation] = &[
     row(
         "inner_products.cu",
         "replaced instead of added to",
-        "ACCUMULATE ? *at + sum : sum",
-        "sum",
+        "ACCUMULATE ? *at : 0",
+        "0",
         "inner_products 5 x 10 x 7 pool compute accumulate true Random gap 1",
         Fast,
     ),
