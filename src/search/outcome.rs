@@ -14,7 +14,7 @@ pub struct Candidate {
     pub name: String,
     /// (n) in the order of `partitions`
     pub weights: Vec<f64>,
-    /// The target that the form predicts for the merge.
+    /// The target that the chosen form predicts for the merge.
     pub predicted: f64,
     /// The target of the real merge.
     pub merged: f64,

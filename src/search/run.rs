@@ -131,15 +131,15 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
         None => vec![f64::INFINITY; problem.domains.len()],
     };
     let objective = problem.objective(&problem.target, limits, problem.kl);
-    let landscape = Landscape::new(&forms, &objective);
+    let everywhere = Landscape::new(&forms, &objective);
 
     // Candidates by the forms alone.
     let mut candidates = Candidates::default();
-    let (subsets, subset_search) = subsets(problem, &landscape)?;
+    let (subsets, subset_search) = subsets(problem, &everywhere)?;
     for subset in &subsets {
         candidates.add("subset", &problem.name_of(&subset.weights(n)), subset.weights(n));
     }
-    let first = minimize(&landscape, &problem.constraints, problem.seed).ok_or_else(|| problem.infeasible())?;
+    let first = minimize(&everywhere, &problem.constraints, problem.seed).ok_or_else(|| problem.infeasible())?;
 
     // Exact gradients at the best weights, until these no longer change.
     merges.say("exact gradients at the best weights");
@@ -160,7 +160,7 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
             candidates.add("unconstrained", "best without constraints", found.weights);
         }
     }
-    baselines(problem, &landscape, &mut candidates);
+    baselines(problem, &everywhere, &mut candidates);
     for (name, weights) in &problem.asked {
         candidates.add("asked", name, weights.clone());
     }
@@ -168,10 +168,9 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
     let front = front(problem, &polished, &objective, &mut candidates);
 
     merges.say(&format!("{} mixtures scored by real merges", candidates.list.len()));
-    let scored = candidates.score(problem, &landscape, &objective, merges)?;
+    let scored = candidates.score(problem, &everywhere, &objective, merges)?;
     Ok(finish(Finish {
         problem,
-        landscape: &landscape,
         objective: &objective,
         candidates: scored,
         polished: &polished,
@@ -186,7 +185,6 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
 /// Everything that is known when all mixtures are scored.
 struct Finish<'a> {
     problem: &'a Problem,
-    landscape: &'a Landscape<'a>,
     objective: &'a Objective,
     candidates: Vec<Candidate>,
     polished: &'a Polished,
@@ -198,15 +196,16 @@ struct Finish<'a> {
 }
 
 fn finish(f: Finish) -> Outcome {
-    let Finish { problem, landscape, objective, candidates, polished, .. } = f;
+    let Finish { problem, objective, candidates, polished, .. } = f;
     // The best real score among what meets the constraints; the best weights win a tie.
     let eligible = |c: &&Candidate| c.feasible && ["best", "subset", "units"].contains(&c.kind.as_str());
     let chosen = candidates.iter().filter(eligible).min_by(|a, b| a.objective.total_cmp(&b.objective));
     let best = chosen.map_or(0, |chosen| candidates.iter().position(|c| std::ptr::eq(c, chosen)).unwrap_or(0));
     let rms = polished.error.rms;
     let slack = rms.max(problem.noise.unwrap_or(0.0)).max(SMALL_GAIN);
+    let landscape = Landscape::new(&polished.quadratic, objective);
     let found = Found { weights: candidates[best].weights.clone(), value: landscape.value(&candidates[best].weights) };
-    let ranges = ranges(landscape, &problem.constraints, &found, slack);
+    let ranges = ranges(&landscape, &problem.constraints, &found, slack);
     let undetermined = (0..problem.n()).filter(|&i| is_undetermined(found.weights[i], ranges[i])).collect();
     let pareto = f.front.iter().map(|&(share, at)| PathPoint { strength: share, candidate: at }).collect();
     Outcome {
@@ -346,6 +345,9 @@ struct Polished {
     best: Found,
     /// Forms that are exact, with their gradients, at the last round's weights
     forms: Vec<Form>,
+    /// Quadratic forms expanded at the first round's weights. Cubic terms would tell apart how
+    /// equal partitions share a weight.
+    quadratic: Vec<Form>,
     /// What a first-order step could still gain there, by the exact gradient
     gap: f64,
     rounds: usize,
@@ -380,7 +382,8 @@ fn polish(
         form.touch(&base, start.losses[d], &start.gradients[d]);
     }
     options.push(("first, with the exact gradient at the best", touched));
-    options.push(("best", Expansion::at_mixture(start, directions, STEP, false)));
+    let quadratic = Expansion::at_mixture(start, directions, STEP, false);
+    options.push(("best", quadratic.clone()));
     options.push(("best, cubic", Expansion::at_mixture(start, directions, STEP, true)));
     let mut local: Vec<ExpansionReport> =
         options.iter().map(|(name, e)| report(problem, name, "merges near the best", e, &near, &real)).collect();
@@ -413,7 +416,7 @@ fn polish(
         }
     };
     let error = errors(problem, &forms, &near, &real).0;
-    Ok(Polished { best, forms, gap, rounds, error })
+    Ok(Polished { best, forms, quadratic: quadratic.forms, gap, rounds, error })
 }
 
 /// Mixtures to score, each once.
