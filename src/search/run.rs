@@ -54,8 +54,6 @@ pub struct Problem {
     pub listed: usize,
     /// Mixtures whose score was asked for.
     pub asked: Vec<(String, Vec<f64>)>,
-    /// Standard deviation of the target between repeated trainings, if known.
-    pub noise: Option<f64>,
     /// Seed of random starting points and of the held-out merges.
     pub seed: u64,
 }
@@ -133,8 +131,8 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
     let objective = problem.objective(&problem.target, limits, problem.kl);
     let everywhere = Landscape::new(&forms, &objective);
 
-    // Candidates by the forms alone.
-    let mut candidates = Candidates::default();
+    // CandidateList by the forms alone.
+    let mut candidates = CandidateList::default();
     let (subsets, subset_search) = subsets(problem, &everywhere)?;
     for subset in &subsets {
         candidates.add("subset", &problem.name_of(&subset.weights(n)), subset.weights(n));
@@ -201,8 +199,7 @@ fn finish(f: Finish) -> Outcome {
     let eligible = |c: &&Candidate| c.feasible && ["best", "subset", "units"].contains(&c.kind.as_str());
     let chosen = candidates.iter().filter(eligible).min_by(|a, b| a.objective.total_cmp(&b.objective));
     let best = chosen.map_or(0, |chosen| candidates.iter().position(|c| std::ptr::eq(c, chosen)).unwrap_or(0));
-    let rms = polished.error.rms;
-    let slack = rms.max(problem.noise.unwrap_or(0.0)).max(SMALL_GAIN);
+    let slack = polished.error.rms.max(SMALL_GAIN);
     let landscape = Landscape::new(&polished.quadratic, objective);
     let found = Found { weights: candidates[best].weights.clone(), value: landscape.value(&candidates[best].weights) };
     let ranges = ranges(&landscape, &problem.constraints, &found, slack);
@@ -421,11 +418,11 @@ fn polish(
 
 /// Mixtures to score, each once.
 #[derive(Default)]
-struct Candidates {
+struct CandidateList {
     list: Vec<(String, String, Vec<f64>)>,
 }
 
-impl Candidates {
+impl CandidateList {
     /// Returns its place in the list.
     fn add(&mut self, kind: &str, name: &str, weights: Vec<f64>) -> usize {
         self.list.push((kind.into(), name.into(), weights));
@@ -460,7 +457,7 @@ impl Candidates {
     }
 }
 
-fn baselines(problem: &Problem, landscape: &Landscape, candidates: &mut Candidates) {
+fn baselines(problem: &Problem, landscape: &Landscape, candidates: &mut CandidateList) {
     let n = problem.n();
     let total = problem.total_tokens.unwrap_or(problem.tokens.iter().sum());
     candidates.add("baseline", "natural", natural(&problem.tokens));
@@ -488,7 +485,7 @@ fn path(
     problem: &Problem,
     polished: &Polished,
     objective: &Objective,
-    candidates: &mut Candidates,
+    candidates: &mut CandidateList,
 ) -> Vec<(f64, usize)> {
     let flat = Objective { kl: 0.0, ..objective.clone() };
     let landscape = Landscape::new(&polished.forms, &flat);
@@ -514,7 +511,7 @@ fn front(
     problem: &Problem,
     polished: &Polished,
     objective: &Objective,
-    candidates: &mut Candidates,
+    candidates: &mut CandidateList,
 ) -> Vec<(f64, usize)> {
     let Some(against) = &problem.against else { return Vec::new() };
     let mut list = Vec::new();

@@ -54,7 +54,7 @@ pub fn scan(landscape: &Landscape, constraints: &Constraints, keep: usize) -> Ve
     let scan = Scan {
         landscape,
         constraints,
-        tables: landscape.target_forms().into_iter().map(|form| Table::new(form, landscape, low)).collect(),
+        tables: landscape.target_forms().into_iter().map(|form| ScanTable::new(form, landscape, low)).collect(),
         keep,
         threshold: AtomicU64::new(u64::MAX),
         low,
@@ -100,7 +100,7 @@ struct Memory {
 }
 
 /// One form, ready for a scan.
-struct Table {
+struct ScanTable {
     /// (n) rows of k = 0 to n: what partition i adds to the form of a subset of k partitions, apart
     /// from second-order terms
     linear: Vec<Vec<f64>>,
@@ -112,8 +112,8 @@ struct Table {
     low: Vec<Vec<f64>>,
 }
 
-impl Table {
-    fn new(form: &Form, landscape: &Landscape, low: usize) -> Table {
+impl ScanTable {
+    fn new(form: &Form, landscape: &Landscape, low: usize) -> ScanTable {
         let (n, objective) = (form.len(), landscape.objective);
         let cubic = |i: usize, w: f64| form.cubic.get(i).map_or(0.0, |c| c.at(w).0);
         let linear = |i: usize| {
@@ -126,8 +126,12 @@ impl Table {
         };
         let without: f64 = form.constant + (0..n).map(|i| cubic(i, 0.0)).sum::<f64>();
         let constant = (0..=n).map(|k| without - objective.kl * (k.max(1) as f64).ln()).collect();
-        let mut table =
-            Table { linear: (0..n).map(linear).collect(), constant, hessian: form.hessian.clone(), low: Vec::new() };
+        let mut table = ScanTable {
+            linear: (0..n).map(linear).collect(),
+            constant,
+            hessian: form.hessian.clone(),
+            low: Vec::new(),
+        };
         let squares: Vec<f64> = (0..1usize << low).map(|part| table.square(part as u64)).collect();
         let alone = |size: usize| {
             let value = |part: usize| {
@@ -158,7 +162,7 @@ fn half_square(k: usize) -> f64 {
 struct Scan<'a> {
     landscape: &'a Landscape<'a>,
     constraints: &'a Constraints,
-    tables: Vec<Table>,
+    tables: Vec<ScanTable>,
     keep: usize,
     /// Bits of the largest value that can still be among the best; of non-negative order
     threshold: AtomicU64,

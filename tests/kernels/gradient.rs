@@ -13,7 +13,7 @@ use stockpot::engine::model::initial_weights;
 fn shards(dir: &std::path::Path) -> Vec<Shard> {
     let tokenizer = Tokenizer::train(["the cat sat on the mat".to_string()].into_iter(), 260).expect("a tokenizer");
     let write = |domain: u32| {
-        let tokens = |n: u32| (0..n).map(|i| 1 + (i * 37 + domain * 11) % 996).collect::<Vec<u32>>();
+        let tokens = |n: u32| (0..n).map(|i| 1 + (i * 37 + domain * 11) % 258).collect::<Vec<u32>>();
         Shard::write(&dir.join(format!("shard-{domain}")), &tokenizer, |writer| {
             [1, 9, 31].iter().try_for_each(|&n| writer.add_tokens(&tokens(n), u64::from(n)))
         })

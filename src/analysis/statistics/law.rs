@@ -15,7 +15,7 @@ use super::{Reason, Side, Statistic};
 
 /// The form of a mixing law.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum LawForm {
     /// `L = c + k exp(sum_j t_j w_j)`
     Exponential,
     /// `L = c + sum_j t_j w_j`
@@ -26,7 +26,7 @@ pub enum Form {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
     /// The form that `c`, `k` and `t` belong to.
-    pub form: Form,
+    pub form: LawForm,
     /// The constant term, nats per token.
     pub c: f64,
     /// The exponential's factor, of either sign; 0 if all losses are equal. 1 for the linear form.
@@ -46,8 +46,8 @@ impl Fit {
     /// Nats per token at these weights (one per partition, summing to 1).
     pub fn loss(&self, weights: &[f64]) -> f64 {
         match self.form {
-            Form::Exponential => self.c + self.k * dot(&self.t, weights).exp(),
-            Form::Linear => self.c + dot(&self.t, weights),
+            LawForm::Exponential => self.c + self.k * dot(&self.t, weights).exp(),
+            LawForm::Linear => self.c + dot(&self.t, weights),
         }
     }
 
@@ -110,9 +110,9 @@ fn check(weights: &[Vec<f64>], losses: &[f64], needed: usize) -> Result<(), Reas
 }
 
 /// The law that predicts the mean everywhere.
-fn flat(form: Form, weights: &[Vec<f64>], losses: &[f64]) -> Fit {
+fn flat(form: LawForm, weights: &[Vec<f64>], losses: &[f64]) -> Fit {
     let c = losses.iter().sum::<f64>() / losses.len() as f64;
-    let k = if form == Form::Linear { 1.0 } else { 0.0 };
+    let k = if form == LawForm::Linear { 1.0 } else { 0.0 };
     let t = vec![0.0; weights[0].len()];
     let fit = Fit { form, c, k, t, penalty: None, residual: 0.0, r_squared: Err(Reason::Constant(Side::Samples)) };
     fit.judged(weights, losses)
@@ -130,7 +130,7 @@ fn penalties() -> impl Iterator<Item = f64> {
 pub fn linear(weights: &[Vec<f64>], losses: &[f64]) -> Result<Fit, Reason> {
     check(weights, losses, 3)?;
     let Some(centred) = Centred::new(weights, losses) else {
-        return Ok(flat(Form::Linear, weights, losses));
+        return Ok(flat(LawForm::Linear, weights, losses));
     };
     let (square, right) = normal_equations(&centred.weights, &centred.losses);
     let mut best: Option<(f64, f64, Vec<f64>)> = None;
@@ -152,7 +152,7 @@ pub fn linear(weights: &[Vec<f64>], losses: &[f64]) -> Result<Fit, Reason> {
     let (_, penalty, t) = best.ok_or(Reason::NoFit)?;
     let t: Vec<f64> = t.iter().map(|t| t * centred.scale).collect();
     let c = centred.mean_loss - dot(&t, &centred.mean_weights);
-    let fit = Fit { penalty: Some(penalty), c, t, ..flat(Form::Linear, weights, losses) };
+    let fit = Fit { penalty: Some(penalty), c, t, ..flat(LawForm::Linear, weights, losses) };
     Ok(fit.judged(weights, losses))
 }
 
@@ -165,7 +165,7 @@ pub fn exponential(weights: &[Vec<f64>], losses: &[f64]) -> Result<Fit, Reason> 
     let p = weights.first().map_or(0, Vec::len);
     check(weights, losses, p + 2)?;
     let Some(centred) = Centred::new(weights, losses) else {
-        return Ok(flat(Form::Exponential, weights, losses));
+        return Ok(flat(LawForm::Exponential, weights, losses));
     };
     let mut best: Option<(f64, Fit)> = None;
     for start in starts(&centred) {
@@ -173,7 +173,7 @@ pub fn exponential(weights: &[Vec<f64>], losses: &[f64]) -> Result<Fit, Reason> 
         let (c, k, t) = curve.law(&centred);
         let finite = [c, k].iter().chain(&t).all(|v| v.is_finite());
         if finite && best.as_ref().is_none_or(|(least, _)| squares < *least) {
-            best = Some((squares, Fit { c, k, t, ..flat(Form::Exponential, weights, losses) }));
+            best = Some((squares, Fit { c, k, t, ..flat(LawForm::Exponential, weights, losses) }));
         }
     }
     Ok(best.ok_or(Reason::NoFit)?.1.judged(weights, losses))

@@ -65,7 +65,6 @@ pub fn problem(
         units: search.units,
         listed: search.listed,
         asked,
-        noise: None,
         seed: study.random_seed,
         partitions,
         tokens,
