@@ -19,8 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const MOST_SCANNED: usize = 32;
 /// Partitions of the low part: values of 8 KiB for each form.
 const LOW: usize = 10;
-/// Low parts that differ in these partitions only have neighbouring values.
-const GROUP: usize = 3;
+/// Low parts that differ in these partitions only have neighbouring values: enough for a loop that
+/// the compiler vectorises, few enough that their table is quickly filled.
+const GROUP: usize = 5;
 /// High parts of one task.
 const TASK: usize = 64;
 
@@ -64,7 +65,7 @@ pub fn scan(landscape: &Landscape, constraints: &Constraints, keep: usize) -> Ve
     high.sort_by_key(|part| (part.count_ones(), *part));
     let best = |parts: &[u64]| {
         let mut best = Best { keep, list: Vec::new() };
-        let mut memory = Memory { sums: vec![0.0; 1 << low], values: vec![0.0; 1 << low] };
+        let mut memory = Memory::new(low);
         parts.iter().for_each(|&part| scan.high_part(part, &mut memory, &mut best));
         best
     };
@@ -97,6 +98,19 @@ struct Memory {
     /// Second-order terms of all low parts with a high part
     sums: Vec<f64>,
     values: Vec<f64>,
+    /// Partitions of the high part
+    members: Vec<usize>,
+    between: Vec<f64>,
+    terms: Vec<(f64, f64)>,
+    rows: [Row; LOW + 1],
+}
+
+impl Memory {
+    fn new(low: usize) -> Memory {
+        let of_parts = || vec![0.0; 1 << low];
+        let rows = [([0.0; 1 << GROUP], [0.0; 1 << GROUP]); LOW + 1];
+        Memory { sums: of_parts(), values: of_parts(), members: vec![], between: vec![], terms: vec![], rows }
+    }
 }
 
 /// One form, ready for a scan.
@@ -173,32 +187,36 @@ impl Scan<'_> {
     /// Scans all low parts with one high part.
     fn high_part(&self, high: u64, memory: &mut Memory, best: &mut Best) {
         let size = high.count_ones() as usize;
+        let Memory { sums, values, members, between, terms, rows } = memory;
+        members.clear();
+        members.extend((0..self.landscape.len() - self.low).filter(|i| high >> i & 1 == 1).map(|i| self.low + i));
         for (t, table) in self.tables.iter().enumerate() {
             let (n, group) = (table.linear.len(), GROUP.min(self.low));
-            let members: Vec<usize> = (self.low..n).filter(|i| high >> (i - self.low) & 1 == 1).collect();
+            let row = |i: usize| &table.hessian[i * n..(i + 1) * n];
             // Twice the second derivatives between the high part and each low partition.
-            let between = |j: usize| 2.0 * members.iter().map(|&i| table.hessian[i * n + j]).sum::<f64>();
-            let between: Vec<f64> = (0..self.low).map(between).collect();
-            let own = table.square(high << self.low);
+            between.clear();
+            between.extend((0..self.low).map(|j| 2.0 * members.iter().map(|&i| row(i)[j]).sum::<f64>()));
+            let own: f64 = members.iter().map(|&i| members.iter().map(|&j| row(i)[j]).sum::<f64>()).sum();
+            // By the number of low partitions.
+            terms.clear();
+            terms.extend((size..=size + self.low).map(|k| {
+                (table.constant[k] + members.iter().map(|&i| table.linear[i][k]).sum::<f64>(), half_square(k))
+            }));
             // By the number of low partitions outside of the lowest group, then those within it.
-            let row = |outside: usize| {
-                let mut row = [(0.0, 0.0); 1 << GROUP];
-                for (inside, at) in row.iter_mut().enumerate() {
-                    let k = size + outside + inside.count_ones() as usize;
-                    let k = k.min(n);
-                    *at =
-                        (table.constant[k] + members.iter().map(|&i| table.linear[i][k]).sum::<f64>(), half_square(k));
+            for (outside, (add, factor)) in rows.iter_mut().enumerate().take(self.low - group + 1) {
+                for inside in 0..1usize << group {
+                    (add[inside], factor[inside]) = terms[outside + inside.count_ones() as usize];
                 }
-                (row.map(|at| at.0), row.map(|at| at.1))
-            };
-            let rows: Vec<Row> = (0..=self.low - group).map(row).collect();
-            let Memory { sums, values } = memory;
+            }
             let alone = &table.low[size];
             vectorized(
                 #[inline(always)]
                 || {
-                    double(sums, own, &between);
-                    combine(values, alone, sums, &rows, t == 0);
+                    double(sums, own, between);
+                    match t {
+                        0 => combine::<true>(values, alone, sums, rows),
+                        _ => combine::<false>(values, alone, sums, rows),
+                    }
                 },
             );
         }
@@ -240,7 +258,7 @@ impl Scan<'_> {
     }
 }
 
-/// What a high part adds to eight neighbouring low parts, and the factors of their second-order
+/// What a high part adds to neighbouring low parts, and the factors of their second-order
 /// terms.
 type Row = ([f64; 1 << GROUP], [f64; 1 << GROUP]);
 
@@ -256,25 +274,24 @@ fn double(sums: &mut [f64], own: f64, between: &[f64]) {
     }
 }
 
-/// The form of every low part with a high part; with `first`, `values` becomes that, else the
-/// larger of both.
+/// The form of every low part with a high part. If it is the first form, `values` becomes that, else
+/// the larger of both.
 #[inline(always)]
-fn combine(values: &mut [f64], alone: &[f64], sums: &[f64], rows: &[Row], first: bool) {
+fn combine<const FIRST: bool>(values: &mut [f64], alone: &[f64], sums: &[f64], rows: &[Row; LOW + 1]) {
     const WIDTH: usize = 1 << GROUP;
+    let larger = |new: f64, old: f64| if FIRST || new > old { new } else { old };
     let (values, values_rest) = values.as_chunks_mut::<WIDTH>();
     let (alone, alone_rest) = alone.as_chunks::<WIDTH>();
     let (sums, sums_rest) = sums.as_chunks::<WIDTH>();
     for (outside, ((values, alone), sums)) in values.iter_mut().zip(alone).zip(sums).enumerate() {
-        let (add, factor) = &rows[outside.count_ones() as usize];
+        let (add, factor) = &rows[outside.count_ones() as usize % (LOW + 1)];
         for i in 0..WIDTH {
-            let value = factor[i].mul_add(sums[i], alone[i] + add[i]);
-            values[i] = if first || value > values[i] { value } else { values[i] };
+            values[i] = larger(factor[i].mul_add(sums[i], alone[i] + add[i]), values[i]);
         }
     }
-    // Fewer than three partitions.
+    // Fewer than five partitions.
     for (i, ((value, alone), sum)) in values_rest.iter_mut().zip(alone_rest).zip(sums_rest).enumerate() {
-        let new = rows[0].1[i].mul_add(*sum, alone + rows[0].0[i]);
-        *value = if first || new > *value { new } else { *value };
+        *value = larger(rows[0].1[i].mul_add(*sum, alone + rows[0].0[i]), *value);
     }
 }
 
