@@ -1,5 +1,5 @@
-//! `search`: the best of all mixtures of a study's partitions. Every key of the study's `[search]`
-//! has an option, which replaces it.
+//! `search`: the best of all mixtures of a study's partitions. The keys of the study's `[search]`
+//! have options, which replace them.
 
 use super::DeviceArg;
 use super::study::StudyArgs;
@@ -60,6 +60,12 @@ pub struct SearchArgs {
     /// Lambda of the merges, seed + lambda (average - seed)
     #[arg(long, value_name = "L")]
     lambda: Option<f64>,
+    /// Random merges that the error of the predicted losses is measured on
+    #[arg(long, value_name = "N")]
+    held_out: Option<usize>,
+    /// Subsets with equal weights that are listed
+    #[arg(long, value_name = "N")]
+    listed: Option<usize>,
     /// Train SEQ on this many mixtures, the best and the baselines first, and search again
     #[arg(long, value_name = "N", default_value_t = 0)]
     verify: usize,
@@ -93,6 +99,8 @@ impl SearchArgs {
         search.units = self.units.or(search.units);
         search.budget = self.budget.unwrap_or(search.budget);
         search.lambda = self.lambda.or(search.lambda);
+        search.held_out = self.held_out.unwrap_or(search.held_out);
+        search.listed = self.listed.unwrap_or(search.listed);
         if self.max_epochs.is_some() && search.tokens.is_none() {
             return Err(Error::usage("--max-epochs caps weights only if the final training's tokens are known")
                 .fix("give --tokens, or `tokens` in [search]"));

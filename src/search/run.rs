@@ -4,110 +4,22 @@
 use super::baselines::{natural, unimax};
 use super::branch::branch_and_bound;
 use super::constraints::{Bounds, Constraints};
-use super::continuous::{Found, best_of, minimize, random_mixture, ranges};
-use super::form::{Expansion, Form, FormError, Point};
+use super::continuous::{Found, best_of, minimize, ranges};
+use super::expansions::{choose, expansions};
 use super::objective::{Landscape, Objective, Target, divergence};
 use super::outcome::*;
+use super::polish::{Polished, SMALL_GAIN, polish};
+use super::problem::{Merges, Problem};
 use super::subsets::{MOST_SCANNED, Subset, scan};
 use super::units::best_units;
 use crate::error::{Error, Result};
 
-/// Real merges `seed + lambda sum_i w_i (module_i - seed)` of the modules of n partitions. Losses
-/// are in bits per byte.
-pub trait Merges {
-    /// The losses (D) of the merge under each weights (n).
-    fn losses(&mut self, lambda: f64, mixtures: &[Vec<f64>]) -> Result<Vec<Vec<f64>>>;
-    /// The losses and their gradients in the weights. Weights need not sum to 1: all 0 is the seed.
-    fn gradients(&mut self, lambda: f64, points: &[Vec<f64>]) -> Result<Vec<Point>>;
-    /// Tells the user what comes next.
-    fn say(&mut self, message: &str);
-}
-
-/// What is searched for.
-#[derive(Debug, Clone)]
-pub struct Problem {
-    /// Names of the n partitions.
-    pub partitions: Vec<String>,
-    /// (n) Training tokens of each, 1 or more.
-    pub tokens: Vec<f64>,
-    /// Names of the D domains.
-    pub domains: Vec<String>,
-    /// What is minimized.
-    pub target: Target,
-    /// A second objective, for a Pareto front.
-    pub against: Option<Target>,
-    /// Where mixtures may lie.
-    pub constraints: Constraints,
-    /// A domain may lose at most this share of bits per byte against the natural mixture.
-    pub no_worse: Option<f64>,
-    /// Strength of the pull towards the natural mixture, in bits per byte for each nat.
-    pub kl: f64,
-    /// Tokens of the final training, if given.
-    pub total_tokens: Option<f64>,
-    /// Merges are `seed + lambda (average - seed)`.
-    pub lambda: f64,
-    /// Random merges that the forms' error is measured on.
-    pub held_out: usize,
-    /// Equal shares of a mixture of whole base units, if asked for.
-    pub units: Option<usize>,
-    /// Subsets that are listed.
-    pub listed: usize,
-    /// Mixtures whose score was asked for.
-    pub asked: Vec<(String, Vec<f64>)>,
-    /// Seed of random starting points and of the held-out merges.
-    pub seed: u64,
-}
-
-/// Part of the way from a mixture to each module at which gradients are taken.
-const STEP: f64 = 0.5;
-/// Merges near the best mixture that the choice between forms is made on there.
-const NEAR: usize = 12;
-/// Most rounds of exact gradients at the current best mixture.
-const ROUNDS: usize = 6;
-/// Rounds end when the form promises to gain less than this, in bits per byte.
-const SMALL_GAIN: f64 = 1e-6;
 /// Most relaxations of branch and bound.
 const NODES: usize = 20_000;
 /// Strengths of the pull towards the natural mixture in its path, relative to what mixtures differ by.
 const PATH: [f64; 6] = [0.003, 0.01, 0.03, 0.1, 0.3, 1.0];
 /// Shares of the second objective on the Pareto front.
 const FRONT: [f64; 9] = [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0];
-
-impl Problem {
-    fn n(&self) -> usize {
-        self.partitions.len()
-    }
-
-    fn alone(&self, i: usize) -> Vec<f64> {
-        (0..self.n()).map(|j| f64::from(u8::from(i == j))).collect()
-    }
-
-    /// Mixtures of random sizes: half under random weights of all partitions, half of a part of them.
-    fn held_out(&self) -> Vec<Vec<f64>> {
-        let n = self.n();
-        let one = |number: usize| {
-            let mut w = random_mixture(n, self.seed ^ HELD_OUT, number as u64);
-            if number % 2 == 1 && n > 2 {
-                let size = 2 + number / 2 % (n - 1);
-                let mut order: Vec<usize> = (0..n).collect();
-                let keys = random_mixture(n, self.seed ^ HELD_OUT, (1 << 32) + number as u64);
-                order.sort_by(|&a, &b| keys[a].total_cmp(&keys[b]));
-                order.iter().skip(size).for_each(|&i| w[i] = 0.0);
-                let sum: f64 = w.iter().sum();
-                w.iter_mut().for_each(|w| *w /= sum);
-            }
-            w
-        };
-        (0..self.held_out).map(one).collect()
-    }
-
-    fn objective(&self, target: &Target, limits: Vec<f64>, kl: f64) -> Objective {
-        Objective { target: target.clone(), limits, kl, natural: natural(&self.tokens) }
-    }
-}
-
-/// Makes the held-out merges differ from starting points.
-const HELD_OUT: u64 = 0x5eed_0e1d_0075;
 
 /// Searches. `merges` computes what the search asks for.
 pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
@@ -117,7 +29,7 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
     merges.say(&format!("gradients of {} merges, at the seed and at the mean of all modules", 2 * (n + 1)));
     let expansions = expansions(problem, merges)?;
     merges.say(&format!("{} held-out merges", problem.held_out));
-    let mixtures = problem.held_out();
+    let mixtures = problem.random_merges();
     let real = merges.losses(lambda, &mixtures)?;
     let (forms, mut reports) = choose(problem, &expansions, &mixtures, &real);
 
@@ -234,76 +146,6 @@ fn is_undetermined(weight: f64, range: Bounds) -> bool {
     weight >= 0.05 && range.min < 0.01 || range.max - range.min > 0.25
 }
 
-/// The forms at the seed and at the mean of all modules.
-fn expansions(problem: &Problem, merges: &mut dyn Merges) -> Result<Vec<(&'static str, Expansion)>> {
-    let n = problem.n();
-    let mean = vec![1.0 / n as f64; n];
-    let part = |i: usize| -> Vec<f64> { mean.iter().zip(problem.alone(i)).map(|(m, e)| m + STEP * (e - m)).collect() };
-    let mut points = vec![vec![0.0; n]];
-    points.extend((0..n).map(|i| problem.alone(i)));
-    points.push(mean.clone());
-    points.extend((0..n).map(part));
-    let points = merges.gradients(problem.lambda, &points)?;
-    let (at_seed, at_mean) = points.split_at(n + 1);
-    let (seed, modules) = at_seed.split_first().expect("the seed");
-    let (base, halves) = at_mean.split_first().expect("the mean");
-    let mut all = vec![
-        ("seed", Expansion::at_seed(seed, modules, false)),
-        ("seed, cubic", Expansion::at_seed(seed, modules, true)),
-    ];
-    if n > 1 {
-        all.push(("mean", Expansion::at_mixture(base, halves, STEP, false)));
-        all.push(("mean, cubic", Expansion::at_mixture(base, halves, STEP, true)));
-    }
-    Ok(all)
-}
-
-/// The form with the smallest error of the target on held-out merges, and the errors of all.
-fn choose(
-    problem: &Problem,
-    expansions: &[(&'static str, Expansion)],
-    mixtures: &[Vec<f64>],
-    real: &[Vec<f64>],
-) -> (Vec<Form>, Vec<ExpansionReport>) {
-    let mut reports: Vec<ExpansionReport> = expansions
-        .iter()
-        .map(|(name, expansion)| report(problem, name, "held-out merges", expansion, mixtures, real))
-        .collect();
-    let chosen = (0..reports.len())
-        .reduce(|a, b| if reports[b].target.rms < reports[a].target.rms { b } else { a })
-        .unwrap_or(0);
-    reports[chosen].chosen = true;
-    (expansions[chosen].1.forms.clone(), reports)
-}
-
-fn report(
-    problem: &Problem,
-    name: &str,
-    merges: &str,
-    expansion: &Expansion,
-    mixtures: &[Vec<f64>],
-    real: &[Vec<f64>],
-) -> ExpansionReport {
-    let (target, domains) = errors(problem, &expansion.forms, mixtures, real);
-    ExpansionReport {
-        name: name.into(),
-        merges: merges.into(),
-        target,
-        domains,
-        asymmetry: expansion.asymmetry.clone(),
-        chosen: false,
-    }
-}
-
-/// Errors of the target and of each domain.
-fn errors(problem: &Problem, forms: &[Form], mixtures: &[Vec<f64>], real: &[Vec<f64>]) -> (FormError, Vec<FormError>) {
-    let predicted: Vec<Vec<f64>> = mixtures.iter().map(|w| forms.iter().map(|form| form.value(w)).collect()).collect();
-    let of = |losses: &[Vec<f64>], f: &dyn Fn(&[f64]) -> f64| losses.iter().map(|l| f(l)).collect::<Vec<f64>>();
-    let target = |losses: &[f64]| problem.target.of(losses);
-    let domain = |d: usize| FormError::of(&of(&predicted, &|l| l[d]), &of(real, &|l| l[d]));
-    (FormError::of(&of(&predicted, &target), &of(real, &target)), (0..forms.len()).map(domain).collect())
-}
-
 /// The best subsets of equal weights, and how they were found.
 fn subsets(problem: &Problem, landscape: &Landscape) -> Result<(Vec<Subset>, SubsetSearch)> {
     let n = problem.n();
@@ -317,103 +159,6 @@ fn subsets(problem: &Problem, landscape: &Landscape) -> Result<(Vec<Subset>, Sub
     let proven = branch_and_bound(landscape, &problem.constraints, NODES);
     let search = SubsetSearch { scanned: None, gap: proven.map(|p| p.gap), nodes: proven.map(|p| p.nodes) };
     Ok((proven.map(|p| p.subset).into_iter().collect(), search))
-}
-
-impl Problem {
-    /// The partitions of a mixture with their weights, the largest first.
-    pub fn name_of(&self, w: &[f64]) -> String {
-        let inside: Vec<usize> = (0..w.len()).filter(|&i| w[i] > 0.0).collect();
-        if inside.iter().all(|&i| (w[i] - 1.0 / inside.len() as f64).abs() < 1e-12) {
-            return inside.iter().map(|&i| self.partitions[i].as_str()).collect::<Vec<_>>().join("+");
-        }
-        let part = |i: &usize| format!("{:.4} {}", w[*i], self.partitions[*i]);
-        inside.iter().map(part).collect::<Vec<_>>().join("+")
-    }
-
-    fn infeasible(&self) -> Error {
-        Error::usage("no mixture that meets the bounds keeps every domain within `no_worse`")
-            .expected(format!("no domain above the natural mixture by more than {}", self.no_worse.unwrap_or(0.0)))
-            .fix("raise `no_worse`, or remove bounds that exclude mixtures near the natural one")
-    }
-}
-
-/// The best weights after rounds of exact gradients.
-struct Polished {
-    best: Found,
-    /// Forms that are exact, with their gradients, at the last round's weights
-    forms: Vec<Form>,
-    /// Quadratic forms expanded at the first round's weights. Cubic terms would tell apart how
-    /// equal partitions share a weight.
-    quadratic: Vec<Form>,
-    /// What a first-order step could still gain there, by the exact gradient
-    gap: f64,
-    rounds: usize,
-    /// The forms' error on merges near the best
-    error: FormError,
-}
-
-/// Expands again at the best weights, keeps the form that predicts merges near them better, and
-/// repeats: exact value and gradient at the weights, next minimum of the form.
-fn polish(
-    problem: &Problem,
-    merges: &mut dyn Merges,
-    forms: &[Form],
-    objective: &Objective,
-    first: Found,
-    reports: &mut Vec<ExpansionReport>,
-) -> Result<Polished> {
-    let (n, lambda) = (problem.n(), problem.lambda);
-    let base = first.weights.clone();
-    let towards =
-        |to: &[f64], part: f64| -> Vec<f64> { base.iter().zip(to).map(|(b, e)| b + part * (e - b)).collect() };
-    let mut points = vec![base.clone()];
-    points.extend((0..n).map(|i| towards(&problem.alone(i), STEP)));
-    let points = merges.gradients(lambda, &points)?;
-    let near: Vec<Vec<f64>> =
-        (0..NEAR).map(|i| towards(&random_mixture(n, problem.seed ^ HELD_OUT, (1 << 40) + i as u64), 0.5)).collect();
-    let real = merges.losses(lambda, &near)?;
-    let (start, directions) = points.split_first().expect("the best weights");
-    let mut options: Vec<(&str, Expansion)> = vec![];
-    let mut touched = Expansion { forms: forms.to_vec(), asymmetry: vec![] };
-    for (d, form) in touched.forms.iter_mut().enumerate() {
-        form.touch(&base, start.losses[d], &start.gradients[d]);
-    }
-    options.push(("first, with the exact gradient at the best", touched));
-    let quadratic = Expansion::at_mixture(start, directions, STEP, false);
-    options.push(("best", quadratic.clone()));
-    options.push(("best, cubic", Expansion::at_mixture(start, directions, STEP, true)));
-    let mut local: Vec<ExpansionReport> =
-        options.iter().map(|(name, e)| report(problem, name, "merges near the best", e, &near, &real)).collect();
-    let chosen =
-        (0..local.len()).reduce(|a, b| if local[b].target.rms < local[a].target.rms { b } else { a }).unwrap_or(0);
-    local[chosen].chosen = true;
-    let mut forms = options.swap_remove(chosen).1.forms;
-    reports.extend(local);
-
-    let exact =
-        |losses: &[f64], w: &[f64]| objective.target.of(losses) + objective.kl * divergence(w, &objective.natural);
-    let mut best = Found { value: exact(&start.losses, &base), weights: base };
-    let mut now = start.clone();
-    let mut rounds = 0;
-    let gap = loop {
-        rounds += 1;
-        for (d, form) in forms.iter_mut().enumerate() {
-            form.touch(&now.weights, now.losses[d], &now.gradients[d]);
-        }
-        let landscape = Landscape::new(&forms, objective);
-        let slope = landscape.smooth(&best.weights, super::objective::Sharpness(1e4)).1;
-        let gap = problem.constraints.gap(&best.weights, &slope);
-        let next = best_of(&landscape, &problem.constraints, &[best.weights.clone(), now.weights.clone()]);
-        let Some(next) = next.filter(|next| next.value < best.value - SMALL_GAIN && rounds < ROUNDS) else { break gap };
-        now = merges.gradients(lambda, std::slice::from_ref(&next.weights))?.remove(0);
-        let value = exact(&now.losses, &now.weights);
-        let within = now.losses.iter().zip(&objective.limits).all(|(loss, limit)| loss <= &(limit + 1e-5));
-        if value < best.value && within {
-            best = Found { weights: now.weights.clone(), value };
-        }
-    };
-    let error = errors(problem, &forms, &near, &real).0;
-    Ok(Polished { best, forms, quadratic: quadratic.forms, gap, rounds, error })
 }
 
 /// Mixtures to score, each once.

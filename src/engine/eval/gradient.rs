@@ -7,7 +7,7 @@ use super::perplexity::{DomainScore, rows, score};
 use crate::engine::data::Shard;
 use crate::engine::device::{Buffer, DType, Device, DeviceSpec};
 use crate::engine::merge::{Merger, Pool, WeightedSum, memory_for_pool};
-use crate::engine::model::{Activations, Config, Model};
+use crate::engine::model::{Activations, Batch, Config, MemoryPlan, Model};
 use crate::engine::ops::Fill;
 use crate::error::{Error, Result};
 
@@ -59,7 +59,11 @@ impl<'a> GradientScorer<'a> {
     ) -> Result<GradientScorer<'a>> {
         let model = Model::without_weights(&mut device, config)?;
         let rows = rows(config.context, device.compute_dtype());
-        let acts = Activations::for_training(&mut device, config, rows, false)?;
+        // The bits are the same; recomputing takes a third more work and a fraction of the memory.
+        let shape = Batch { batch: rows / config.context, context: config.context };
+        let plan = MemoryPlan::of_training(config, device.compute_dtype(), shape, shape.batch, false)?;
+        let recompute = device.free_memory().is_some_and(|free| plan.activations > free / 2);
+        let acts = Activations::for_training(&mut device, config, rows, recompute)?;
         let stride = model.table.len.next_multiple_of(VECTOR);
         let bytes = device.free_memory().map_or(GRADIENT_BYTES, |free| free / 4);
         let at_a_time = (bytes / (4 * stride as u64)).clamp(1, domains.max(1) as u64) as usize;

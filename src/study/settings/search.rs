@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The search for the best of all mixtures. `stockpot search` has an option for each key.
+/// The search for the best of all mixtures. `stockpot search` has an option for each key except
+/// `calibrate`, which is for `stockpot run`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]

@@ -1,0 +1,97 @@
+//! The best weights by exact gradients of real merges.
+
+use super::continuous::{Found, best_of, random_mixture};
+use super::expansions::{STEP, errors, report};
+use super::form::{Expansion, Form, FormError};
+use super::objective::{Landscape, Objective, Sharpness, divergence};
+use super::outcome::ExpansionReport;
+use super::problem::{HELD_OUT, Merges, Problem};
+use crate::error::Result;
+
+/// Merges near the best mixture that the choice between forms is made on there.
+const NEAR: usize = 12;
+/// Most rounds of exact gradients at the current best mixture.
+const ROUNDS: usize = 6;
+/// Rounds end when the form promises to gain less than this, in bits per byte.
+pub const SMALL_GAIN: f64 = 1e-6;
+
+/// The best weights after rounds of exact gradients.
+pub struct Polished {
+    /// The best weights of real merges
+    pub best: Found,
+    /// Forms that are exact, with their gradients, at the last round's weights
+    pub forms: Vec<Form>,
+    /// Quadratic forms expanded at the first round's weights. Cubic terms would tell apart how
+    /// equal partitions share a weight.
+    pub quadratic: Vec<Form>,
+    /// What a first-order step could still gain there, by the exact gradient
+    pub gap: f64,
+    /// Rounds of exact gradients
+    pub rounds: usize,
+    /// The forms' error on merges near the best
+    pub error: FormError,
+}
+
+/// Expands again at the best weights, keeps the form that predicts merges near them better, and
+/// repeats: exact value and gradient at the weights, next minimum of the form.
+pub fn polish(
+    problem: &Problem,
+    merges: &mut dyn Merges,
+    forms: &[Form],
+    objective: &Objective,
+    first: Found,
+    reports: &mut Vec<ExpansionReport>,
+) -> Result<Polished> {
+    let (n, lambda) = (problem.n(), problem.lambda);
+    let base = first.weights.clone();
+    let towards =
+        |to: &[f64], part: f64| -> Vec<f64> { base.iter().zip(to).map(|(b, e)| b + part * (e - b)).collect() };
+    let mut points = vec![base.clone()];
+    points.extend((0..n).map(|i| towards(&problem.alone(i), STEP)));
+    let points = merges.gradients(lambda, &points)?;
+    let near: Vec<Vec<f64>> =
+        (0..NEAR).map(|i| towards(&random_mixture(n, problem.seed ^ HELD_OUT, (1 << 40) + i as u64), 0.5)).collect();
+    let real = merges.losses(lambda, &near)?;
+    let (start, directions) = points.split_first().expect("the best weights");
+    let mut options: Vec<(&str, Expansion)> = vec![];
+    let mut touched = Expansion { forms: forms.to_vec(), asymmetry: vec![] };
+    for (d, form) in touched.forms.iter_mut().enumerate() {
+        form.touch(&base, start.losses[d], &start.gradients[d]);
+    }
+    options.push(("first, with the exact gradient at the best", touched));
+    let quadratic = Expansion::at_mixture(start, directions, STEP, false);
+    options.push(("best", quadratic.clone()));
+    options.push(("best, cubic", Expansion::at_mixture(start, directions, STEP, true)));
+    let mut local: Vec<ExpansionReport> =
+        options.iter().map(|(name, e)| report(problem, name, "merges near the best", e, &near, &real)).collect();
+    let chosen =
+        (0..local.len()).reduce(|a, b| if local[b].target.rms < local[a].target.rms { b } else { a }).unwrap_or(0);
+    local[chosen].chosen = true;
+    let mut forms = options.swap_remove(chosen).1.forms;
+    reports.extend(local);
+
+    let exact =
+        |losses: &[f64], w: &[f64]| objective.target.of(losses) + objective.kl * divergence(w, &objective.natural);
+    let mut best = Found { value: exact(&start.losses, &base), weights: base };
+    let mut now = start.clone();
+    let mut rounds = 0;
+    let gap = loop {
+        rounds += 1;
+        for (d, form) in forms.iter_mut().enumerate() {
+            form.touch(&now.weights, now.losses[d], &now.gradients[d]);
+        }
+        let landscape = Landscape::new(&forms, objective);
+        let slope = landscape.smooth(&best.weights, Sharpness(1e4)).1;
+        let gap = problem.constraints.gap(&best.weights, &slope);
+        let next = best_of(&landscape, &problem.constraints, &[best.weights.clone(), now.weights.clone()]);
+        let Some(next) = next.filter(|next| next.value < best.value - SMALL_GAIN && rounds < ROUNDS) else { break gap };
+        now = merges.gradients(lambda, std::slice::from_ref(&next.weights))?.remove(0);
+        let value = exact(&now.losses, &now.weights);
+        let within = now.losses.iter().zip(&objective.limits).all(|(loss, limit)| loss <= &(limit + 1e-5));
+        if value < best.value && within {
+            best = Found { weights: now.weights.clone(), value };
+        }
+    };
+    let error = errors(problem, &forms, &near, &real).0;
+    Ok(Polished { best, forms, quadratic: quadratic.forms, gap, rounds, error })
+}
