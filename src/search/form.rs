@@ -6,6 +6,7 @@
 //! Losses and gradients are in the same unit, for which the search takes bits per byte.
 
 use crate::analysis::statistics::linear::dot;
+use serde::Serialize;
 
 /// A real merge: its losses on D domains and their gradients in the n weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +21,7 @@ pub struct Point {
 
 /// `f(w) = constant + linear w + w^T hessian w / 2 + sum_i coefficient_i c((w_i - center_i) /
 /// width_i)` with `c(t) = 3 t^2 - 2 t^3`. The last sum is absent in a quadratic form.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Form {
     /// f(0), without the last sum
     pub constant: f64,
@@ -29,11 +30,12 @@ pub struct Form {
     /// (n, n) symmetric, row by row
     pub hessian: Vec<f64>,
     /// The last sum; empty if there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub cubic: Vec<Cubic>,
 }
 
 /// One term of a form's last sum.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Cubic {
     /// Where the term and its slope are 0.
     pub center: f64,
@@ -217,7 +219,7 @@ fn solve(a: &mut [Vec<f64>], b: &[f64]) -> Option<Vec<f64>> {
 }
 
 /// The error of predicted losses on merges that the prediction was not made from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct FormError {
     /// Merges compared.
     pub n: usize,

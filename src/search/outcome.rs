@@ -1,7 +1,7 @@
 //! The results of a search: the content of `search.json`, next to what the study adds.
 
 use super::constraints::Bounds;
-use super::form::FormError;
+use super::form::{Form, FormError};
 use super::objective::Target;
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ pub struct ExpansionReport {
     /// (D) How far the second derivatives are from symmetric: the largest difference, relative to
     /// the largest of them. Empty where they were taken from another form.
     pub asymmetry: Vec<f64>,
-    /// Whether the search went on with it.
+    /// Whether the search used it.
     pub chosen: bool,
 }
 
@@ -90,6 +90,8 @@ pub struct Outcome {
     pub kl: f64,
     /// Every form that was tried.
     pub expansions: Vec<ExpansionReport>,
+    /// (D) The chosen form of each domain: the predicted loss of every mixture's merge.
+    pub forms: Vec<Form>,
     /// The error of the last form on merges near the best mixture.
     pub error: FormError,
     /// How subsets were searched.

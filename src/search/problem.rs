@@ -91,7 +91,7 @@ impl Problem {
         Objective { target: target.clone(), limits, kl, natural: natural(&self.tokens) }
     }
 
-    /// The partitions of a mixture with their weights, the largest first.
+    /// The partitions of a mixture with their weights, in the order of the study.
     pub fn name_of(&self, w: &[f64]) -> String {
         let inside: Vec<usize> = (0..w.len()).filter(|&i| w[i] > 0.0).collect();
         if inside.iter().all(|&i| (w[i] - 1.0 / inside.len() as f64).abs() < 1e-12) {

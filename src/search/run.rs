@@ -6,6 +6,7 @@ use super::branch::branch_and_bound;
 use super::constraints::{Bounds, Constraints};
 use super::continuous::{Found, best_of, minimize, ranges};
 use super::expansions::{choose, expansions};
+use super::form::Form;
 use super::objective::{Landscape, Objective, Target, divergence};
 use super::outcome::*;
 use super::polish::{Polished, SMALL_GAIN, polish};
@@ -85,6 +86,7 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
         candidates: scored,
         polished: &polished,
         reports,
+        forms: forms.clone(),
         subset_search,
         natural_losses,
         path,
@@ -99,6 +101,7 @@ struct Finish<'a> {
     candidates: Vec<Candidate>,
     polished: &'a Polished,
     reports: Vec<ExpansionReport>,
+    forms: Vec<Form>,
     subset_search: SubsetSearch,
     natural_losses: Vec<f64>,
     path: Vec<(f64, usize)>,
@@ -123,6 +126,7 @@ fn finish(f: Finish) -> Outcome {
         lambda: problem.lambda,
         kl: objective.kl,
         expansions: f.reports,
+        forms: f.forms,
         error: polished.error,
         subsets: f.subset_search,
         best,
