@@ -36,7 +36,7 @@ enum Command {
     /// Print a finished study's report; writes report.html, report.json and scores.csv
     Report(study::ShowArgs),
     /// Find the best of all mixtures; writes search.json and recipe.toml
-    Search(search::SearchArgs),
+    Search(Box<search::SearchArgs>),
     /// Tokenize documents into a shard
     Tokenize(tokenize::TokenizeArgs),
     /// Train one model

@@ -179,7 +179,7 @@ pub fn weights(study: &Study, members: &BTreeMap<String, f64>) -> Result<Vec<f64
             .expected(format!("one of {}", names.join(", "))));
     }
     let sum: f64 = members.values().sum();
-    if members.values().any(|w| !(*w >= 0.0)) || (sum - 1.0).abs() > 1e-6 {
+    if members.values().any(|w| *w < 0.0 || w.is_nan()) || (sum - 1.0).abs() > 1e-6 {
         return Err(Error::usage("the weights of a mixture are 0 or more and sum to 1")
             .expected("a sum of 1 within 1e-6")
             .got(sum.to_string()));

@@ -137,13 +137,13 @@ impl Study {
         if search.listed == 0 || search.units == Some(0) || search.tokens == Some(0) {
             return fault("`search.listed`, `search.units` and `search.tokens` are at least 1".into());
         }
-        if !(search.max_epochs > 0.0) {
+        if search.max_epochs.is_nan() || search.max_epochs <= 0.0 {
             return fault(format!("`search.max_epochs` is {}; expected a number above 0", search.max_epochs));
         }
         if !(search.kl >= 0.0 && search.kl.is_finite()) {
             return fault(format!("`search.kl` is {}; expected 0 or more", search.kl));
         }
-        if search.no_worse.is_some_and(|share| !(share >= 0.0)) {
+        if search.no_worse.is_some_and(|share| share.is_nan() || share < 0.0) {
             return fault("`search.no_worse` is a share of bits per byte, 0 or more: 0.01 allows 1%".into());
         }
         if search.lambda.is_some_and(|lambda| !(lambda > 0.0 && lambda <= 100.0)) {

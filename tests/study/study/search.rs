@@ -219,7 +219,7 @@ fn seq_runs_of_the_budget_calibrate_and_verify() {
     // Again: the list is long enough.
     let again = search(&dir, &["--verify", "3"]);
     assert_eq!(again["verification"], verified["verification"]);
-    assert_eq!(fs::read_to_string(dir.path().join("out/recipe.toml")).expect("a recipe").contains("weight_low"), true);
+    assert!(fs::read_to_string(dir.path().join("out/recipe.toml")).expect("a recipe").contains("weight_low"));
 }
 
 #[test]
