@@ -260,6 +260,7 @@ impl fmt::Display for Plan {
         }
         let name = |group: &str, n: usize| match (group, n) {
             ("pairs" | "triples", 1) => group.trim_end_matches('s').to_string(),
+            (budget, _) if budget.starts_with("budget ") => format!("of {budget}"),
             _ => group.to_string(),
         };
         let groups: Vec<String> = groups.iter().map(|(group, n)| format!("{n} {}", name(group, *n))).collect();

@@ -23,7 +23,7 @@ use crate::search::{self, Calibration, Candidate, FEWEST, Merges, Outcome, Verif
 use merges::StudyMerges;
 use problem::Objectives;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Incremented when a code change alters what a search finds.
@@ -320,7 +320,7 @@ impl StudySearch<'_> {
         let names: Vec<&str> = self.study.partition.iter().map(|p| p.name.as_str()).collect();
         let count = |list: &[Verification]| list.iter().filter(|v| v.budget == budget).count();
         let mut add = |name: String, members: BTreeMap<String, f64>, merged: Option<f64>| {
-            let is_new = !list.iter().any(|v| v.members == members && v.budget == budget);
+            let is_new = !list.iter().any(|v| v.budget == budget && distance(&v.members, &members) < NEARLY_EQUAL);
             if count(list) < wanted && is_new {
                 let calibration = report.calibration.as_ref();
                 let expected = calibration.zip(merged).and_then(|(c, merged)| c.expected(merged));
@@ -346,6 +346,16 @@ impl StudySearch<'_> {
             add(format!("random {}", number + 1), members, None);
         }
     }
+}
+
+/// Mixtures that differ by less teach nothing new: the sum of the differences between their weights.
+const NEARLY_EQUAL: f64 = 0.02;
+
+/// The sum of the differences between the weights of two mixtures.
+fn distance(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>) -> f64 {
+    let names: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+    let weight = |mixture: &BTreeMap<String, f64>, name: &String| mixture.get(name).copied().unwrap_or(0.0);
+    names.into_iter().map(|name| (weight(a, name) - weight(b, name)).abs()).sum()
 }
 
 /// Makes random verifications differ from other random mixtures.
