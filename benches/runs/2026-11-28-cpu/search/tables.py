@@ -82,5 +82,4 @@ if __name__ == "__main__":
     forms("quick200")
     forms("fifteen200")
     every_subset("quick255")
-    every_subset("fifteen1023")
     budgets()
