@@ -101,10 +101,16 @@ impl Problem {
         inside.iter().map(part).collect::<Vec<_>>().join("+")
     }
 
-    /// The error if no mixture meets the limits.
+    /// The error if no mixture was found that meets bounds and limits.
     pub fn infeasible(&self) -> Error {
-        Error::usage("no mixture that meets the bounds keeps every domain within `no_worse`")
-            .expected(format!("no domain above the natural mixture by more than {}", self.no_worse.unwrap_or(0.0)))
-            .fix("raise `no_worse`, or remove bounds that exclude mixtures near the natural one")
+        match self.no_worse {
+            Some(share) => Error::usage("no mixture that meets the bounds keeps every domain within `no_worse`")
+                .expected(format!("no domain above the natural mixture by more than {share}"))
+                .fix("raise `no_worse`, or remove bounds that exclude mixtures near the natural one"),
+            None => {
+                Error::usage(format!("no mixture of at most {} partitions meets the bounds", self.constraints.at_most))
+                    .fix("raise `at_most`, or widen the bounds of partitions and groups")
+            }
+        }
     }
 }

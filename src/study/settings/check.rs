@@ -134,8 +134,11 @@ impl Study {
         if search.held_out < 8 {
             return fault(format!("`search.held_out` is {}; expected 8 or more", search.held_out));
         }
-        if search.listed == 0 || search.units == Some(0) || search.tokens == Some(0) {
-            return fault("`search.listed`, `search.units` and `search.tokens` are at least 1".into());
+        if search.listed == 0 || search.tokens == Some(0) {
+            return fault("`search.listed` and `search.tokens` are at least 1".into());
+        }
+        if search.units.is_some_and(|units| !(1..=100_000).contains(&units)) {
+            return fault("`search.units` is the number of equal shares of a mixture: 1 to 100,000".into());
         }
         if search.max_epochs.is_nan() || search.max_epochs <= 0.0 {
             return fault(format!("`search.max_epochs` is {}; expected a number above 0", search.max_epochs));
