@@ -49,6 +49,8 @@ pub struct Problem {
     pub listed: usize,
     /// Mixtures whose score was asked for.
     pub asked: Vec<(String, Vec<f64>)>,
+    /// The mixture with the best SEQ run, if there is one.
+    pub best_seq: Option<(String, Vec<f64>)>,
     /// Seed of random starting points and of the held-out merges.
     pub seed: u64,
 }

@@ -227,6 +227,9 @@ fn baselines(problem: &Problem, landscape: &Landscape, candidates: &mut Candidat
         // Of a convex function, the maximum over all mixtures is at a corner.
         candidates.add("baseline", &format!("worst: {}", problem.partitions[worst]), problem.alone(worst));
     }
+    if let Some((name, weights)) = &problem.best_seq {
+        candidates.add("baseline", &format!("best SEQ run: {name}"), weights.clone());
+    }
 }
 
 /// The best mixtures under a growing pull towards the natural one: strength, and place in the list.

@@ -157,6 +157,9 @@ impl StudySearch<'_> {
         let mut problem = problem::problem(self.study, self.graph, &self.objectives, lambda, asked)?;
         let names: Vec<String> = problem.asked.iter().map(|(_, weights)| problem.name_of(weights)).collect();
         problem.asked.iter_mut().zip(names).for_each(|(asked, name)| asked.0 = name);
+        let target = |v: &&Verified| self.objectives.target.of(&v.losses);
+        let best = verified.iter().min_by(|a, b| target(a).total_cmp(&target(b)));
+        problem.best_seq = best.map(|best| (best.name.clone(), best.weights.clone()));
         let mut merges = StudyMerges::new(self.study, self.graph, self.resources, &self.objectives.domains);
         let outcome = search::search(&problem, &mut merges)?;
         let all_domains = self.on_all_domains(lambda, &outcome)?;
@@ -318,9 +321,15 @@ impl StudySearch<'_> {
             options.extend(all.map(|c| (named(c), c.weights.clone(), Some(c.merged))));
         }
         let names: Vec<&str> = self.study.partition.iter().map(|p| p.name.as_str()).collect();
+        let named_weights = |weights: &[f64]| -> BTreeMap<String, f64> {
+            let inside = names.iter().zip(weights).filter(|(_, w)| **w > 0.0);
+            inside.map(|(name, w)| (name.to_string(), *w)).collect()
+        };
+        let verified: Vec<BTreeMap<String, f64>> = report.verified.iter().map(|v| named_weights(&v.weights)).collect();
         let count = |list: &[Verification]| list.iter().filter(|v| v.budget == budget).count();
         let mut add = |name: String, members: BTreeMap<String, f64>, merged: Option<f64>| {
-            let is_new = !list.iter().any(|v| v.budget == budget && distance(&v.members, &members) < NEARLY_EQUAL);
+            let listed = list.iter().filter(|v| v.budget == budget).map(|v| &v.members);
+            let is_new = !listed.chain(&verified).any(|known| distance(known, &members) < NEARLY_EQUAL);
             if count(list) < wanted && is_new {
                 let calibration = report.calibration.as_ref();
                 let expected = calibration.zip(merged).and_then(|(c, merged)| c.expected(merged));
@@ -338,8 +347,7 @@ impl StudySearch<'_> {
             }
         };
         for (name, weights, merged) in options {
-            let members = names.iter().zip(&weights).filter(|(_, w)| **w > 0.0);
-            add(name, members.map(|(name, w)| (name.to_string(), *w)).collect(), merged);
+            add(name, named_weights(&weights), merged);
         }
         for number in 0..wanted as u64 {
             let members = random_weights(&names, self.study.random_seed ^ VERIFICATION, number);

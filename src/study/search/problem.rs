@@ -65,6 +65,7 @@ pub fn problem(
         units: search.units,
         listed: search.listed,
         asked,
+        best_seq: None,
         seed: study.random_seed,
         partitions,
         tokens,
