@@ -179,6 +179,14 @@ impl Constraints {
         inner.check(&names, None).is_ok().then_some(inner)
     }
 
+    /// The constraints for small changes of `w`: where the number of partitions is restricted, only
+    /// those in `w`.
+    pub fn around(&self, w: &[f64]) -> Constraints {
+        let support: Vec<bool> = w.iter().map(|w| *w > 0.0).collect();
+        let restricted = if self.at_most < self.len() { self.within(&support) } else { None };
+        restricted.unwrap_or_else(|| self.clone())
+    }
+
     /// The nearest mixture that meets bounds and groups (not `at_most`).
     pub fn project(&self, v: &[f64]) -> Vec<f64> {
         let blocks = self.blocks();
@@ -353,6 +361,16 @@ mod tests {
                 assert!(c.gap(&w, &cost) >= 0.0);
             }
         }
+    }
+
+    #[test]
+    fn changes_of_a_mixture_keep_its_partitions_where_their_number_is_restricted() {
+        let two = Constraints { at_most: 2, ..Constraints::none(3) };
+        let around = two.around(&[0.5, 0.0, 0.5]);
+        assert_eq!(around.bounds.iter().map(|b| b.max).collect::<Vec<_>>(), [1.0, 0.0, 1.0]);
+        // The second partition would gain most.
+        assert_eq!(around.gap(&[0.5, 0.0, 0.5], &[0.0, -9.0, 1.0]), 0.5);
+        assert_eq!(Constraints::none(3).around(&[0.5, 0.0, 0.5]), Constraints::none(3));
     }
 
     #[test]

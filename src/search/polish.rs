@@ -82,7 +82,7 @@ pub fn polish(
         }
         let landscape = Landscape::new(&forms, objective);
         let slope = landscape.smooth(&best.weights, Sharpness(1e4)).1;
-        let gap = problem.constraints.gap(&best.weights, &slope);
+        let gap = problem.constraints.around(&best.weights).gap(&best.weights, &slope);
         let next = best_of(&landscape, &problem.constraints, &[best.weights.clone(), now.weights.clone()]);
         let Some(next) = next.filter(|next| next.value < best.value - SMALL_GAIN && rounds < ROUNDS) else { break gap };
         now = merges.gradients(lambda, std::slice::from_ref(&next.weights))?.remove(0);

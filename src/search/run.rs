@@ -117,7 +117,7 @@ fn finish(f: Finish) -> Outcome {
     let slack = polished.error.rms.max(SMALL_GAIN);
     let landscape = Landscape::new(&polished.quadratic, objective);
     let found = Found { weights: candidates[best].weights.clone(), value: landscape.value(&candidates[best].weights) };
-    let ranges = ranges(&landscape, &problem.constraints, &found, slack);
+    let ranges = ranges(&landscape, &problem.constraints.around(&found.weights), &found, slack);
     let undetermined = (0..problem.n()).filter(|&i| is_undetermined(found.weights[i], ranges[i])).collect();
     let pareto = f.front.iter().map(|&(share, at)| PathPoint { strength: share, candidate: at }).collect();
     Outcome {
