@@ -68,7 +68,10 @@ pub fn calibrate(target: &Target, verified: &[Verified], lambdas: &[f64], merged
     };
     let lambdas: Vec<LambdaFit> = lambdas.iter().zip(merged).map(fit).collect();
     let mean = |fit: &LambdaFit| fit.mean_pearson.unwrap_or(f64::NEG_INFINITY);
+    // Without any r, the plain average.
+    let plain = lambdas.iter().position(|fit| fit.lambda == 1.0).unwrap_or(0);
     let best = (0..lambdas.len()).reduce(|a, b| if mean(&lambdas[b]) > mean(&lambdas[a]) { b } else { a }).unwrap_or(0);
+    let best = if lambdas.iter().all(|fit| fit.mean_pearson.is_none()) { plain } else { best };
     let x: Vec<f64> = merged.get(best).map_or(Vec::new(), |merged| merged.iter().map(|l| target.of(l)).collect());
     let y: Vec<f64> = seq.iter().map(|losses| target.of(losses)).collect();
     let (n, r) = (y.len(), lambdas.get(best).and_then(|fit| fit.pearson));

@@ -21,10 +21,10 @@ pub struct Found {
 /// Random starting points, beside natural, uniform and each partition alone.
 const RANDOM_STARTS: usize = 16;
 /// Sharpness of successive rounds, where a maximum or a limit has to be followed.
-const ROUNDS: [f64; 4] = [10.0, 100.0, 1e3, 1e4];
+const ROUNDS: [f64; 6] = [10.0, 100.0, 1e3, 1e4, 1e5, 1e6];
 /// Most gradients of one round.
 const STEPS: usize = 500;
-/// A mixture over its limits by at most this, relative to what mixtures differ by, meets them.
+/// A mixture over its limits by at most this, in bits per byte, meets them.
 pub const LIMIT_SLACK: f64 = 1e-6;
 
 /// The best mixture found, or `None` if none meets the limits.
@@ -64,12 +64,32 @@ pub fn descend(landscape: &Landscape, constraints: &Constraints, start: &[f64]) 
             for sharp in ROUNDS {
                 w = spectral(w, constraints, |w| landscape.smooth(w, Sharpness(sharp)));
             }
+            w = within_limits(landscape, constraints, w);
         }
     }
     tidy(&mut w, constraints);
     let value = landscape.value(&w);
     (value.is_finite() && landscape.excess(&w) <= LIMIT_SLACK).then_some(Found { weights: w, value })
 }
+
+/// A penalty ends slightly outside of a limit that matters: moves as little towards the natural
+/// mixture, which limits are relative to, as brings the mixture within.
+fn within_limits(landscape: &Landscape, constraints: &Constraints, w: Vec<f64>) -> Vec<f64> {
+    let safe = constraints.project(&landscape.objective.natural);
+    if landscape.excess(&w) <= LIMIT_SLACK || landscape.excess(&safe) > LIMIT_SLACK {
+        return w;
+    }
+    let part = |t: f64| -> Vec<f64> { w.iter().zip(&safe).map(|(w, s)| w + t * (s - w)).collect() };
+    let (mut outside, mut inside) = (0.0, 1.0);
+    for _ in 0..LIMIT_BISECTIONS {
+        let middle = (outside + inside) / 2.0;
+        if landscape.excess(&part(middle)) <= LIMIT_SLACK { inside = middle } else { outside = middle }
+    }
+    part(inside)
+}
+
+/// Halvings of the way to the natural mixture.
+const LIMIT_BISECTIONS: usize = 40;
 
 /// Sets weights that only rounding keeps from 0 to 0, and the sum to 1.
 fn tidy(w: &mut [f64], constraints: &Constraints) {
@@ -284,6 +304,19 @@ mod tests {
                 assert!(found.value < best + 2e-4, "{seed} {worst} {limit:?} {kl}: {} {best}", found.value);
             }
         }
+    }
+
+    /// The target gains ten times what the limited domain loses.
+    #[test]
+    fn a_limit_that_costs_much_is_reached_exactly() {
+        let line = |slope: f64| Form { linear: vec![slope, 0.0], ..Form::zero(2) };
+        let forms = [line(-1.0), line(0.1)];
+        let mut objective = objective(2, 2, false);
+        objective.target.weights = vec![1.0, 0.0];
+        objective.limits[1] = 0.06;
+        let landscape = Landscape::new(&forms, &objective);
+        let found = minimize(&landscape, &Constraints::none(2), 0).expect("natural meets the limit");
+        assert!((found.weights[0] - 0.6).abs() < 1e-3 && landscape.excess(&found.weights) <= LIMIT_SLACK, "{found:?}");
     }
 
     #[test]

@@ -8,8 +8,16 @@ use crate::error::Result;
 /// Part of the way from a mixture to each module at which gradients are taken.
 pub const STEP: f64 = 0.5;
 
+/// The first forms, and what their merges say by themselves.
+pub struct FirstForms {
+    /// With their names.
+    pub expansions: Vec<(&'static str, Expansion)>,
+    /// (n) the target of each module alone, by real merges
+    pub alone: Vec<f64>,
+}
+
 /// The forms at the seed and at the mean of all modules.
-pub fn expansions(problem: &Problem, merges: &mut dyn Merges) -> Result<Vec<(&'static str, Expansion)>> {
+pub fn expansions(problem: &Problem, merges: &mut dyn Merges) -> Result<FirstForms> {
     let n = problem.n();
     let mean = vec![1.0 / n as f64; n];
     let part = |i: usize| -> Vec<f64> { mean.iter().zip(problem.alone(i)).map(|(m, e)| m + STEP * (e - m)).collect() };
@@ -29,7 +37,8 @@ pub fn expansions(problem: &Problem, merges: &mut dyn Merges) -> Result<Vec<(&'s
         all.push(("mean", Expansion::at_mixture(base, halves, STEP, false)));
         all.push(("mean, cubic", Expansion::at_mixture(base, halves, STEP, true)));
     }
-    Ok(all)
+    let alone = modules.iter().map(|module| problem.target.of(&module.losses)).collect();
+    Ok(FirstForms { expansions: all, alone })
 }
 
 /// The form with the smallest error of the target on held-out merges, and the errors of all.

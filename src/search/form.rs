@@ -190,6 +190,7 @@ fn cubic_terms(points: &[Point], missing: &[f64], centers: &[f64], widths: &[f64
     // A partition of weight 1 at the base has no direction of its own.
     let unit = |i: usize, w: f64| if widths[i] > 0.0 { term(i, 1.0).at(w).0 } else { 0.0 };
     let mut rows: Vec<Vec<f64>> = points.iter().map(|p| (0..n).map(|i| unit(i, p.weights[i])).collect()).collect();
+    (0..n).filter(|&i| widths[i] <= 0.0).for_each(|i| rows[i][i] = 1.0);
     let coefficients = solve(&mut rows, missing).unwrap_or_else(|| vec![0.0; n]);
     (0..n).map(|i| Cubic { width: if widths[i] > 0.0 { widths[i] } else { 1.0 }, ..term(i, coefficients[i]) }).collect()
 }

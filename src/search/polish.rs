@@ -72,26 +72,33 @@ pub fn polish(
 
     let exact =
         |losses: &[f64], w: &[f64]| objective.target.of(losses) + objective.kl * divergence(w, &objective.natural);
+    let meets = |losses: &[f64]| losses.iter().zip(&objective.limits).all(|(loss, limit)| *loss <= limit + 1e-5);
     let mut best = Found { value: exact(&start.losses, &base), weights: base };
+    let mut best_meets = meets(&start.losses);
     let mut now = start.clone();
     let mut rounds = 0;
-    let gap = loop {
+    let mut gap = f64::INFINITY;
+    loop {
         rounds += 1;
         for (d, form) in forms.iter_mut().enumerate() {
             form.touch(&now.weights, now.losses[d], &now.gradients[d]);
         }
         let landscape = Landscape::new(&forms, objective);
-        let slope = landscape.smooth(&best.weights, Sharpness(1e4)).1;
-        let gap = problem.constraints.around(&best.weights).gap(&best.weights, &slope);
+        if now.weights == best.weights {
+            // The gradient is the exact one here.
+            let slope = landscape.smooth(&best.weights, Sharpness(1e4)).1;
+            gap = problem.constraints.around(&best.weights).gap(&best.weights, &slope);
+        }
         let next = best_of(&landscape, &problem.constraints, &[best.weights.clone(), now.weights.clone()]);
-        let Some(next) = next.filter(|next| next.value < best.value - SMALL_GAIN && rounds < ROUNDS) else { break gap };
+        let gains = |next: &Found| !best_meets || next.value < best.value - SMALL_GAIN;
+        let Some(next) = next.filter(|next| gains(next) && rounds < ROUNDS) else { break };
         now = merges.gradients(lambda, std::slice::from_ref(&next.weights))?.remove(0);
         let value = exact(&now.losses, &now.weights);
-        let within = now.losses.iter().zip(&objective.limits).all(|(loss, limit)| loss <= &(limit + 1e-5));
-        if value < best.value && within {
+        if meets(&now.losses) && (!best_meets || value < best.value) {
             best = Found { weights: now.weights.clone(), value };
+            best_meets = true;
         }
-    };
+    }
     let error = errors(problem, &forms, &near, &real).0;
     Ok(Polished { best, forms, quadratic: quadratic.forms, gap, rounds, error })
 }

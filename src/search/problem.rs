@@ -58,7 +58,20 @@ pub struct Problem {
 /// Makes the held-out merges differ from starting points.
 pub const HELD_OUT: u64 = 0x5eed_0e1d_0075;
 
+/// Most partitions of a search.
+const MOST_PARTITIONS: usize = 128;
+
 impl Problem {
+    /// Refuses what no mixture meets, and more partitions than are searched.
+    pub fn check(&self) -> Result<()> {
+        if self.n() > MOST_PARTITIONS {
+            return Err(Error::usage(format!("a search is for at most {MOST_PARTITIONS} partitions"))
+                .got(format!("{} partitions", self.n()))
+                .fix("join partitions that belong together"));
+        }
+        self.constraints.check(&self.partitions, self.total_tokens)
+    }
+
     /// n
     pub fn n(&self) -> usize {
         self.partitions.len()

@@ -5,7 +5,7 @@ use super::baselines::{natural, unimax};
 use super::branch::branch_and_bound;
 use super::constraints::{Bounds, Constraints};
 use super::continuous::{Found, best_of, minimize, ranges};
-use super::expansions::{choose, expansions};
+use super::expansions::{FirstForms, choose, expansions};
 use super::form::Form;
 use super::objective::{Landscape, Objective, Target, divergence};
 use super::outcome::*;
@@ -13,7 +13,7 @@ use super::polish::{Polished, SMALL_GAIN, polish};
 use super::problem::{Merges, Problem};
 use super::subsets::{MOST_SCANNED, Subset, scan};
 use super::units::best_units;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Most relaxations of branch and bound.
 const NODES: usize = 20_000;
@@ -25,14 +25,14 @@ const FRONT: [f64; 9] = [0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0];
 /// Searches. `merges` computes what the search asks for.
 pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
     let n = problem.n();
-    problem.constraints.check(&problem.partitions, problem.total_tokens)?;
+    problem.check()?;
     let lambda = problem.lambda;
     merges.say(&format!("gradients of {} merges, at the seed and at the mean of all modules", 2 * (n + 1)));
-    let expansions = expansions(problem, merges)?;
+    let FirstForms { expansions, alone } = expansions(problem, merges)?;
     merges.say(&format!("{} held-out merges", problem.held_out));
     let mixtures = problem.random_merges();
     let real = merges.losses(lambda, &mixtures)?;
-    let (forms, mut reports) = choose(problem, &expansions, &mixtures, &real);
+    let (mut forms, mut reports) = choose(problem, &expansions, &mixtures, &real);
 
     // Limits relative to the natural mixture, by its real merge.
     let natural = natural(&problem.tokens);
@@ -41,6 +41,12 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
         Some(share) => natural_losses.iter().map(|loss| loss * (1.0 + share)).collect(),
         None => vec![f64::INFINITY; problem.domains.len()],
     };
+    if problem.no_worse.is_some() {
+        // Limits are relative to the natural mixture, so there the forms are made exact.
+        for (form, loss) in forms.iter_mut().zip(&natural_losses) {
+            form.constant += loss - form.value(&natural);
+        }
+    }
     let objective = problem.objective(&problem.target, limits, problem.kl);
     let everywhere = Landscape::new(&forms, &objective);
 
@@ -71,7 +77,7 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
             candidates.add("unconstrained", "best without constraints", found.weights);
         }
     }
-    baselines(problem, &everywhere, &mut candidates);
+    baselines(problem, &alone, &mut candidates);
     for (name, weights) in &problem.asked {
         candidates.add("asked", name, weights.clone());
     }
@@ -80,7 +86,7 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
 
     merges.say(&format!("{} mixtures scored by real merges", candidates.list.len()));
     let scored = candidates.score(problem, &everywhere, &objective, merges)?;
-    Ok(finish(Finish {
+    finish(Finish {
         problem,
         objective: &objective,
         candidates: scored,
@@ -91,7 +97,7 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
         natural_losses,
         path,
         front,
-    }))
+    })
 }
 
 /// Everything that is known when all mixtures are scored.
@@ -108,19 +114,22 @@ struct Finish<'a> {
     front: Vec<(f64, usize)>,
 }
 
-fn finish(f: Finish) -> Outcome {
+fn finish(f: Finish) -> Result<Outcome> {
     let Finish { problem, objective, candidates, polished, .. } = f;
     // The best real score among what meets the constraints; the best weights win a tie.
-    let eligible = |c: &&Candidate| c.feasible && ["best", "subset", "units"].contains(&c.kind.as_str());
-    let chosen = candidates.iter().filter(eligible).min_by(|a, b| a.objective.total_cmp(&b.objective));
-    let best = chosen.map_or(0, |chosen| candidates.iter().position(|c| std::ptr::eq(c, chosen)).unwrap_or(0));
+    let order = |a: &usize, b: &usize| {
+        let (a, b) = (&candidates[*a], &candidates[*b]);
+        a.objective.total_cmp(&b.objective).then((a.kind != "best").cmp(&(b.kind != "best")))
+    };
+    let feasible = (0..candidates.len()).filter(|&i| candidates[i].feasible);
+    let best = feasible.min_by(order).ok_or_else(|| problem.infeasible())?;
     let slack = polished.error.rms.max(SMALL_GAIN);
     let landscape = Landscape::new(&polished.quadratic, objective);
     let found = Found { weights: candidates[best].weights.clone(), value: landscape.value(&candidates[best].weights) };
     let ranges = ranges(&landscape, &problem.constraints.around(&found.weights), &found, slack);
     let undetermined = (0..problem.n()).filter(|&i| is_undetermined(found.weights[i], ranges[i])).collect();
     let pareto = f.front.iter().map(|&(share, at)| PathPoint { strength: share, candidate: at }).collect();
-    Outcome {
+    Ok(Outcome {
         target: problem.target.clone(),
         against: problem.against.clone(),
         lambda: problem.lambda,
@@ -141,7 +150,7 @@ fn finish(f: Finish) -> Outcome {
         candidates,
         partitions: problem.partitions.clone(),
         domains: problem.domains.clone(),
-    }
+    })
 }
 
 /// Whether mixtures that are as good have a very different weight here: as little as nothing of
@@ -156,9 +165,6 @@ fn subsets(problem: &Problem, landscape: &Landscape) -> Result<(Vec<Subset>, Sub
     if n <= MOST_SCANNED {
         let found = scan(landscape, &problem.constraints, problem.listed);
         return Ok((found, SubsetSearch { scanned: Some((1u64 << n) - 1), ..SubsetSearch::default() }));
-    }
-    if n > 128 {
-        return Err(Error::usage("a search is for at most 128 partitions").got(format!("{n} partitions")));
     }
     let proven = branch_and_bound(landscape, &problem.constraints, NODES);
     let search = SubsetSearch { scanned: None, gap: proven.map(|p| p.gap), nodes: proven.map(|p| p.nodes) };
@@ -206,7 +212,7 @@ impl CandidateList {
     }
 }
 
-fn baselines(problem: &Problem, landscape: &Landscape, candidates: &mut CandidateList) {
+fn baselines(problem: &Problem, alone: &[f64], candidates: &mut CandidateList) {
     let n = problem.n();
     let total = problem.total_tokens.unwrap_or(problem.tokens.iter().sum());
     candidates.add("baseline", "natural", natural(&problem.tokens));
@@ -220,8 +226,7 @@ fn baselines(problem: &Problem, landscape: &Landscape, candidates: &mut Candidat
             );
         }
     }
-    let value = |i: &usize| landscape.target(&problem.alone(*i));
-    let compare = |a: &usize, b: &usize| value(a).total_cmp(&value(b));
+    let compare = |a: &usize, b: &usize| alone[*a].total_cmp(&alone[*b]);
     if let (Some(best), Some(worst)) = ((0..n).min_by(compare), (0..n).max_by(compare)) {
         candidates.add("baseline", &format!("best partition alone: {}", problem.partitions[best]), problem.alone(best));
         // Of a convex function, the maximum over all mixtures is at a corner.

@@ -1,7 +1,7 @@
 //! The answer of a search as ten lines of text.
 
-use super::SearchReport;
-use crate::search::{Calibration, Candidate, Outcome};
+use super::{SearchReport, Verification};
+use crate::search::{Calibration, Candidate, FEWEST, Outcome};
 
 /// Partitions that the first line names.
 const NAMED: usize = 8;
@@ -68,7 +68,7 @@ impl SearchReport {
         };
         match best_of(outcome, "subset") {
             Some(best) => format!("best subset with equal weights ({how}): {} {:.5}", best.name, best.merged),
-            None => format!("subsets with equal weights: {how}"),
+            None => "subsets with equal weights: none was found that meets the constraints".into(),
         }
     }
 
@@ -107,8 +107,9 @@ impl SearchReport {
         let lambda = self.outcome.lambda;
         let Some(c) = &self.calibration else {
             return format!(
-                "lambda {lambda}; no SEQ runs of budget {} (in modules): how SEQ follows merges, and the lambda for this \
+                "lambda {lambda}; {} SEQ runs of budget {} (in modules), fewer than {FEWEST}: how SEQ follows merges, and the lambda for this \
                  budget, are not known here. Set `calibrate` in [search], or give --verify N",
+                self.verified.len(),
                 self.budget
             );
         };
@@ -138,7 +139,8 @@ impl SearchReport {
     fn verified(&self) -> Option<String> {
         let target = |losses: &[f64]| self.outcome.target.of(losses);
         let best = self.verified.iter().min_by(|a, b| target(&a.losses).total_cmp(&target(&b.losses)))?;
-        let own = self.verification.iter().find(|v| v.name == "best" && v.seq.is_some());
+        let own = |v: &&Verification| v.name == "best" && v.seq.is_some() && v.budget == self.budget;
+        let own = self.verification.iter().rfind(own);
         let own = own
             .and_then(|v| v.seq)
             .map_or(String::new(), |seq| format!("; SEQ of the best weights when they were chosen: {seq:.5}"));

@@ -113,7 +113,7 @@ pub fn search(study: &Study, root: &Path, options: &SearchOptions) -> Result<Sea
     let objectives = problem::objectives(study, &graph)?;
     let asked = options.asked.iter().map(|members| problem::weights(study, members)).collect::<Result<Vec<_>>>()?;
     let problem = problem::problem(study, &graph, &objectives, 1.0, vec![])?;
-    problem.constraints.check(&problem.partitions, problem.total_tokens)?;
+    problem.check()?;
     let small = graph.settings(Scale::Small).clone();
     for stage in [Stage::Seed, Stage::Modules] {
         train_stage(&graph, &resources, &small, stage)?;
@@ -167,8 +167,8 @@ impl StudySearch<'_> {
         let expected = expected(&outcome, calibration.as_ref());
         let recipe = MixtureRecipe {
             study: self.study.name.clone(),
-            study_hash: self.hash(&settings),
-            objective: self.objectives.target.name.clone(),
+            study_hash: self.hash(&settings, lambda),
+            objective: self.objective_name(),
             budget: settings.budget,
             lambda,
             tokens: settings.tokens,
@@ -206,15 +206,15 @@ impl StudySearch<'_> {
         Ok(shown.iter().map(|c| c.name.clone()).zip(losses.into_iter().map(named)).collect())
     }
 
-    /// Hash of the data, the models and the settings.
-    fn hash(&self, settings: &SearchSettings) -> String {
+    /// Hash of the data, the models, the settings and lambda.
+    fn hash(&self, settings: &SearchSettings, lambda: f64) -> String {
         let modules = self.study.partition.iter().map(|p| Role::Module { partition: p.name.clone(), repeat: 0 });
         let roles = std::iter::once(Role::Seed).chain(modules);
         let keys: Vec<&str> = roles
             .filter_map(|role| self.graph.subject(Scale::Small, &role))
             .map(|subject| self.graph.subjects[subject].key.as_str())
             .collect();
-        key("search", SEARCH_VERSION, &(&self.graph.prepared.key, keys, settings))
+        key("search", SEARCH_VERSION, &(&self.graph.prepared.key, keys, settings, lambda))
     }
 
     /// SEQ runs of the budget that are scored on every domain: those of the study, and those of
@@ -284,6 +284,9 @@ impl StudySearch<'_> {
     fn with_seq(&self, list: Vec<Verification>) -> Result<Vec<Verification>> {
         let graph = self.extended(&list)?;
         let with = |mut v: Verification| {
+            if v.objective != self.objective_name() {
+                return Ok(v);
+            }
             let same = |m: &Mixture| m.members == v.members && m.budget == Some(v.budget);
             let mixture = graph.mixtures.iter().position(same);
             let losses = mixture.map(|i| self.seq_losses(&graph, i)).transpose()?.flatten();
@@ -291,6 +294,12 @@ impl StudySearch<'_> {
             Ok(v)
         };
         list.into_iter().map(with).collect()
+    }
+
+    /// The objective, as predictions name it.
+    fn objective_name(&self) -> String {
+        let target = &self.objectives.target;
+        if target.worst { format!("worst of {}", target.name) } else { target.name.clone() }
     }
 
     /// The scores of SEQ on a mixture on the objectives' domains, if they exist, in bits per byte.
@@ -326,9 +335,11 @@ impl StudySearch<'_> {
             inside.map(|(name, w)| (name.to_string(), *w)).collect()
         };
         let verified: Vec<BTreeMap<String, f64>> = report.verified.iter().map(|v| named_weights(&v.weights)).collect();
-        let count = |list: &[Verification]| list.iter().filter(|v| v.budget == budget).count();
+        let objective = self.objective_name();
+        let is_own = |v: &&Verification| v.budget == budget && v.objective == objective;
+        let count = |list: &[Verification]| list.iter().filter(is_own).count();
         let mut add = |name: String, members: BTreeMap<String, f64>, merged: Option<f64>| {
-            let listed = list.iter().filter(|v| v.budget == budget).map(|v| &v.members);
+            let listed = list.iter().filter(is_own).map(|v| &v.members);
             let is_new = !listed.chain(&verified).any(|known| distance(known, &members) < NEARLY_EQUAL);
             if count(list) < wanted && is_new {
                 let calibration = report.calibration.as_ref();
@@ -337,7 +348,7 @@ impl StudySearch<'_> {
                     name,
                     members,
                     budget,
-                    objective: self.objectives.target.name.clone(),
+                    objective: objective.clone(),
                     lambda: outcome.lambda,
                     merged,
                     expected,
@@ -349,7 +360,9 @@ impl StudySearch<'_> {
         for (name, weights, merged) in options {
             add(name, named_weights(&weights), merged);
         }
-        for number in 0..wanted as u64 {
+        // A single partition has no other mixture.
+        let random = if names.len() < 2 { 0 } else { wanted as u64 };
+        for number in 0..random {
             let members = random_weights(&names, self.study.random_seed ^ VERIFICATION, number);
             add(format!("random {}", number + 1), members, None);
         }

@@ -231,6 +231,11 @@ fn limits_and_second_objectives_hold_for_real_merges() {
     for (loss, natural) in each(&losses).zip(each(&natural)) {
         assert!(number(loss) <= number(natural) * 1.002 + 1e-5, "{losses} {natural}");
     }
+    assert_eq!(best(&report)["feasible"], true);
+    let none_worse = search(&dir, &["--objective", "both", "--no-worse", "0"]);
+    for (loss, natural) in each(&best(&none_worse)["losses"]).zip(each(&natural)) {
+        assert!(number(loss) <= number(natural) + 1.1e-5, "{}", best(&none_worse));
+    }
     let front = of_kind(&report, "front");
     assert_eq!(front.len(), 9);
     let ends = [&front[0], &front[8]].map(|c| (number(&c["merged"]), number(&c["against"])));
@@ -245,6 +250,15 @@ fn limits_and_second_objectives_hold_for_real_merges() {
     let largest = |c: &Value| each(&c["losses"]).map(number).fold(0.0, f64::max);
     let mean = search(&dir, &["--objective", "id"]);
     assert!(largest(best(&worst)) <= largest(best(&mean)) + 1e-6);
+}
+
+#[test]
+fn a_single_partition_has_an_answer_and_is_verified() {
+    let dir = topics(&[2], "\n[search]\nbudget = 1\n");
+    let report = search(&dir, &["--verify", "3"]);
+    assert_eq!(weights(best(&report)), [1.0]);
+    let list = report["verification"].as_array().expect("a list");
+    assert!(list.len() == 1 && number(&list[0]["seq"]) > 0.0, "{list:?}");
 }
 
 #[test]
