@@ -8,12 +8,11 @@ use super::form::Form;
 use super::objective::Landscape;
 use super::subsets::Subset;
 use crate::analysis::statistics::linear::{Cholesky, dot};
-use serde::Serialize;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 /// A subset, and how much better another one could be.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Proven {
     /// The best subset found.
     pub subset: Subset,
@@ -30,8 +29,7 @@ const STEPS: usize = 60;
 /// feasible one was found.
 pub fn branch_and_bound(landscape: &Landscape, constraints: &Constraints, most_nodes: usize) -> Option<Proven> {
     let n = landscape.len();
-    // A weighted mean of forms is a lower bound of the largest one; the weights are those of the
-    // uniform mixture's subgradient.
+    // The mean of the forms is a lower bound of the largest one, if a weak one.
     let form = match &landscape.target_forms()[..] {
         [one] => (*one).clone(),
         several => {
