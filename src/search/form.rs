@@ -5,6 +5,7 @@
 //!
 //! Losses and gradients are in the same unit, for which the search takes bits per byte.
 
+use crate::analysis::statistics::correlation::pearson;
 use crate::analysis::statistics::linear::dot;
 use serde::Serialize;
 
@@ -230,8 +231,8 @@ pub struct FormError {
     pub rms: f64,
     /// The largest error.
     pub largest: f64,
-    /// Pearson's r of predicted and real losses; 0 if either does not vary.
-    pub pearson: f64,
+    /// Pearson's r of predicted and real losses, if both vary.
+    pub pearson: Option<f64>,
 }
 
 impl FormError {
@@ -241,17 +242,15 @@ impl FormError {
         if n == 0 {
             return FormError::default();
         }
-        let mean = |x: &[f64]| x.iter().sum::<f64>() / n as f64;
-        let (mp, mr) = (mean(predicted), mean(real));
-        let sum = |f: &dyn Fn(f64, f64) -> f64| predicted.iter().zip(real).map(|(p, r)| f(*p, *r)).sum::<f64>();
-        let (spp, srr) = (sum(&|p, _| (p - mp).powi(2)), sum(&|_, r| (r - mr).powi(2)));
-        let spr = sum(&|p, r| (p - mp) * (r - mr));
+        let mean = real.iter().sum::<f64>() / n as f64;
+        let squares: f64 = real.iter().map(|r| (r - mean).powi(2)).sum();
+        let errors = || predicted.iter().zip(real).map(|(p, r)| (p - r).abs());
         FormError {
             n,
-            deviation: (srr / (n.max(2) - 1) as f64).sqrt(),
-            rms: (sum(&|p, r| (p - r).powi(2)) / n as f64).sqrt(),
-            largest: predicted.iter().zip(real).map(|(p, r)| (p - r).abs()).fold(0.0, f64::max),
-            pearson: if spp > 0.0 && srr > 0.0 { spr / (spp * srr).sqrt() } else { 0.0 },
+            deviation: (squares / (n.max(2) - 1) as f64).sqrt(),
+            rms: (errors().map(|e| e * e).sum::<f64>() / n as f64).sqrt(),
+            largest: errors().fold(0.0, f64::max),
+            pearson: pearson(predicted, real).ok(),
         }
     }
 }
@@ -330,7 +329,7 @@ mod tests {
     fn errors_are_those_of_the_plain_formulas() {
         let error = FormError::of(&[1.0, 2.0, 4.0], &[1.0, 2.5, 3.5]);
         assert_eq!((error.n, error.largest), (3, 0.5));
-        assert!((error.rms - (0.5f64 / 3.0).sqrt()).abs() < 1e-15 && (error.pearson - 0.9538).abs() < 1e-4);
-        assert_eq!(FormError::of(&[1.0, 1.0], &[1.0, 2.0]).pearson, 0.0);
+        assert!((error.rms - (0.5f64 / 3.0).sqrt()).abs() < 1e-15 && (error.pearson.expect("r") - 0.9538).abs() < 1e-4);
+        assert_eq!(FormError::of(&[1.0; 3], &[1.0, 2.0, 3.0]).pearson, None);
     }
 }

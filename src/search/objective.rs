@@ -117,11 +117,6 @@ impl<'a> Landscape<'a> {
         self.target(w) + pull
     }
 
-    /// Predicted losses of all domains.
-    pub fn losses(&self, w: &[f64]) -> Vec<f64> {
-        self.forms.iter().map(|form| form.value(w)).collect()
-    }
-
     /// How far the predicted loss of any domain is above its limit; 0 if none is.
     pub fn excess(&self, w: &[f64]) -> f64 {
         let over = |(form, limit): (&Form, &f64)| if limit.is_finite() { form.value(w) - limit } else { 0.0 };

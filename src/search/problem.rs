@@ -101,9 +101,9 @@ impl Problem {
         (0..self.held_out).map(one).collect()
     }
 
-    /// This target with the pull towards the natural mixture `kl`.
-    pub fn objective(&self, target: &Target, limits: Vec<f64>, kl: f64) -> Objective {
-        Objective { target: target.clone(), limits, kl, natural: natural(&self.tokens) }
+    /// The objective, with these limits of the domains' losses.
+    pub fn objective(&self, limits: Vec<f64>) -> Objective {
+        Objective { target: self.target.clone(), limits, kl: self.kl, natural: natural(&self.tokens) }
     }
 
     /// The partitions of a mixture with their weights, in the order of the study.

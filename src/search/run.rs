@@ -47,7 +47,7 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
             form.constant += loss - form.value(&natural);
         }
     }
-    let objective = problem.objective(&problem.target, limits, problem.kl);
+    let objective = problem.objective(limits);
     let everywhere = Landscape::new(&forms, &objective);
 
     // CandidateList by the forms alone.

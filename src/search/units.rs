@@ -19,7 +19,7 @@ pub fn best_units(
 fn from(landscape: &Landscape, constraints: &Constraints, units: usize, start: &[f64]) -> Option<Found> {
     let n = start.len();
     let weights = |counts: &[usize]| -> Vec<f64> { counts.iter().map(|c| *c as f64 / units as f64).collect() };
-    let mut counts = rounded(start, units);
+    let mut counts = apportion(units, start);
     // First towards the constraints, then along them.
     let score = |counts: &[usize]| {
         let w = weights(counts);
@@ -64,15 +64,17 @@ fn violation(constraints: &Constraints, w: &[f64]) -> f64 {
     bounds + groups.sum::<f64>() + smallest.iter().take(members.saturating_sub(constraints.at_most)).sum::<f64>()
 }
 
-/// Whole numbers in proportion to `w` that sum to `units`, by largest remainders.
-fn rounded(w: &[f64], units: usize) -> Vec<usize> {
-    let exact: Vec<f64> = w.iter().map(|w| w * units as f64).collect();
-    let mut counts: Vec<usize> = exact.iter().map(|x| x.floor() as usize).collect();
-    let mut order: Vec<usize> = (0..w.len()).collect();
-    order.sort_by(|&a, &b| (exact[b] - exact[b].floor()).total_cmp(&(exact[a] - exact[a].floor())).then(a.cmp(&b)));
-    let missing = units.saturating_sub(counts.iter().sum());
-    order.iter().cycle().take(missing).for_each(|&i| counts[i] += 1);
-    counts
+/// Divides `total` by weight into whole numbers, by largest remainders, so that they sum to `total`.
+pub fn apportion(total: usize, weights: &[f64]) -> Vec<usize> {
+    let sum: f64 = weights.iter().sum();
+    let exact: Vec<f64> = weights.iter().map(|w| total as f64 * w / sum).collect();
+    let mut shares: Vec<usize> = exact.iter().map(|x| x.floor() as usize).collect();
+    let mut by_remainder: Vec<usize> = (0..exact.len()).collect();
+    by_remainder
+        .sort_by(|&a, &b| (exact[b] - exact[b].floor()).total_cmp(&(exact[a] - exact[a].floor())).then(a.cmp(&b)));
+    let missing = total.saturating_sub(shares.iter().sum());
+    by_remainder.iter().cycle().take(missing).for_each(|&i| shares[i] += 1);
+    shares
 }
 
 #[cfg(test)]
@@ -122,7 +124,11 @@ mod tests {
 
     #[test]
     fn shares_are_rounded_by_largest_remainders() {
-        assert_eq!(rounded(&[0.5, 0.26, 0.24], 4), [2, 1, 1]);
-        assert_eq!(rounded(&[1.0, 0.0], 3), [3, 0]);
+        assert_eq!(apportion(4, &[0.5, 0.26, 0.24]), [2, 1, 1]);
+        assert_eq!(apportion(3, &[1.0, 0.0]), [3, 0]);
+        assert_eq!(apportion(10, &[0.5, 0.5]), [5, 5]);
+        assert_eq!(apportion(10, &[1.0 / 3.0; 3]), [4, 3, 3]);
+        assert_eq!(apportion(7, &[0.9, 0.1]), [6, 1]);
+        assert_eq!(apportion(1, &[0.5, 0.5]), [1, 0]);
     }
 }

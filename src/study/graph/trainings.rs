@@ -4,6 +4,7 @@
 use super::{Graph, Role, Stage, SubjectWeights, TRAIN_VERSION, Task, Work};
 use crate::engine::train::Settings;
 use crate::error::{Error, Result};
+use crate::search::apportion;
 use crate::study::mixtures::Mixture;
 use crate::study::prepare::Prepared;
 use crate::study::scale::{Scale, ScaleSettings};
@@ -11,7 +12,7 @@ use crate::study::settings::Study;
 use crate::study::shards::ShardRef;
 use crate::study::store::key;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The windows of one shard that a training uses, in the shard's own order. A shard with fewer
 /// windows is repeated for further epochs.
@@ -191,9 +192,12 @@ impl AfterSeed<'_> {
     fn seq(&self, mixture: &Mixture, repeat: u64) -> Result<(String, Train)> {
         let each = self.scale.module.windows();
         let total = mixture.units(self.study);
-        let windows = match mixture.copies {
+        let windows: Vec<u64> = match mixture.copies {
             Some(_) => mixture.members.keys().map(|name| self.study.units(name) * each).collect(),
-            None => apportion(total * each, &mixture.members),
+            None => {
+                let weights: Vec<f64> = mixture.members.values().copied().collect();
+                apportion((total * each) as usize, &weights).into_iter().map(|windows| windows as u64).collect()
+            }
         };
         let member = |(name, windows): (&String, u64)| {
             Ok(Member { copies: mixture.copies_of(name), ..self.member(name, windows, repeat)? })
@@ -231,39 +235,10 @@ fn first_eight(hash: blake3::Hash) -> u64 {
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("eight bytes"))
 }
 
-/// Divides `total` windows by weight, by largest remainders, so that they sum to `total`.
-fn apportion(total: u64, mixture: &BTreeMap<String, f64>) -> Vec<u64> {
-    let sum: f64 = mixture.values().sum();
-    let exact: Vec<f64> = mixture.values().map(|w| total as f64 * w / sum).collect();
-    let mut shares: Vec<u64> = exact.iter().map(|x| x.floor() as u64).collect();
-    let mut by_remainder: Vec<usize> = (0..exact.len()).collect();
-    by_remainder
-        .sort_by(|&a, &b| (exact[b] - exact[b].floor()).total_cmp(&(exact[a] - exact[a].floor())).then(a.cmp(&b)));
-    let missing = total.saturating_sub(shares.iter().sum());
-    for &i in by_remainder.iter().cycle().take(missing as usize) {
-        shares[i] += 1;
-    }
-    shares
-}
-
 /// The order of a shard's windows depends only on its content and the repeat, so every training
 /// that uses the shard sees the same order. Reordering the partitions in the study file changes
 /// nothing. Nor does renaming one, unless that changes the alphabetical order, which is the order
 /// of SEQ's members before shuffling.
 fn order_seed(study: &Study, shard: &ShardRef, repeat: u64) -> u64 {
     first_eight(blake3::hash(shard.hash.as_bytes())) ^ study.random_seed ^ repeat_seed(repeat)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn apportions_all_windows() {
-        let mixture = |w: &[f64]| w.iter().enumerate().map(|(i, w)| (i.to_string(), *w)).collect::<BTreeMap<_, _>>();
-        assert_eq!(apportion(10, &mixture(&[0.5, 0.5])), [5, 5]);
-        assert_eq!(apportion(10, &mixture(&[1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0])), [4, 3, 3]);
-        assert_eq!(apportion(7, &mixture(&[0.9, 0.1])), [6, 1]);
-        assert_eq!(apportion(1, &mixture(&[0.5, 0.5])), [1, 0]);
-    }
 }

@@ -82,15 +82,15 @@ impl SearchReport {
         let report = self.outcome.expansions.iter().find(|e| e.chosen);
         let Some(report) = report else { return String::new() };
         let e = report.target;
+        let r = e.pearson.map_or(String::new(), |r| format!(" (r {r:.5})"));
         // A single partition has only one mixture.
         let relative = match e.deviation > 0.0 {
             true => format!("{:.1}% of the deviation between ", 100.0 * e.rms / e.deviation),
             false => "on ".into(),
         };
         format!(
-            "predicted losses, expanded at the {}: error {:.1e} (rms), {relative}{} held-out merges (r {:.5}); near the \
-             best {:.1e}",
-            report.name, e.rms, e.n, e.pearson, self.outcome.error.rms
+            "predicted losses, expanded at the {}: error {:.1e} (rms), {relative}{} held-out merges{r}; near the best {:.1e}",
+            report.name, e.rms, e.n, self.outcome.error.rms
         )
     }
 
