@@ -11,6 +11,7 @@ mod noise;
 mod proxies;
 mod report;
 mod scaled;
+mod search_summary;
 mod selection_quality;
 pub mod statistics;
 
@@ -19,6 +20,7 @@ pub use averages::{average_names, averages};
 pub use correlations::{correlations, groups, own_groups, proxies};
 pub use proxies::*;
 pub use report::*;
+pub use search_summary::*;
 
 /// Options of the analysis.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -1,5 +1,6 @@
 //! report.json as a struct. Fields may be added, none renamed or removed: scripts read them.
 
+use super::search_summary::SearchSummary;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,6 +26,9 @@ pub struct Report {
     pub domains: Vec<DomainInfo>,
     /// Every mixture of the study with its scores.
     pub mixtures: Vec<MixtureInfo>,
+    /// What `stockpot search` found, if it has searched with the present modules and settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchSummary>,
     /// Merges scored to fit mixing laws; none of them is in `mixtures`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<SampleInfo>,

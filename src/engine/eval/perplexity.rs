@@ -22,6 +22,9 @@ pub struct DomainScore {
     pub bytes: u64,
     /// Sum of -ln p over the tokens.
     pub nats: f64,
+    /// The part of each document, in the order of the shard. What a difference between two models
+    /// owes to the choice of documents is computed from these.
+    pub document_nats: Vec<f64>,
 }
 
 impl DomainScore {
@@ -61,7 +64,7 @@ pub fn score(
     gradient: Option<&Buffer>,
     after_pass: &mut dyn FnMut(&mut Device, u64, u64),
 ) -> Result<DomainScore> {
-    let windows = windows(shard, model.config.context);
+    let (windows, of_document) = windows(shard, model.config.context);
     if windows.is_empty() {
         return Err(Error::input("there is no text to score").got("documents whose `text` is empty"));
     }
@@ -95,15 +98,21 @@ pub fn score(
     }
     let documents = shard.documents();
     let tokens = (0..documents).map(|i| shard.document(i)).map(|d| d.end - d.start).sum();
-    Ok(DomainScore { documents, tokens, bytes: shard.info().bytes, nats: nats.iter().sum() })
+    let mut document_nats = vec![0.0; documents as usize];
+    for (&document, nats) in of_document.iter().zip(&nats) {
+        document_nats[document as usize] += nats;
+    }
+    Ok(DomainScore { documents, tokens, bytes: shard.info().bytes, nats: nats.iter().sum(), document_nats })
 }
 
-fn windows(shard: &Shard, context: usize) -> Vec<Range<u64>> {
-    let of_document = |document: Range<u64>| {
+/// The windows of all documents in order, and the document of each.
+fn windows(shard: &Shard, context: usize) -> (Vec<Range<u64>>, Vec<u64>) {
+    let of_document = |i: u64| {
+        let document = shard.document(i);
         let windows = eval_windows((document.end - document.start) as usize, context);
-        windows.map(move |w| document.start + w.start as u64..document.start + w.end as u64)
+        windows.map(move |w| (document.start + w.start as u64..document.start + w.end as u64, i))
     };
-    (0..shard.documents()).flat_map(|i| of_document(shard.document(i))).collect()
+    (0..shard.documents()).flat_map(of_document).unzip()
 }
 
 impl ScoringPass {

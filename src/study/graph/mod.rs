@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 /// Incremented when a code change alters what a training computes.
 const TRAIN_VERSION: u32 = 1;
 /// Incremented when a code change alters a merge or a score.
-const SCORE_VERSION: u32 = 1;
+const SCORE_VERSION: u32 = 2;
 
 /// The stages of work on one model size, in order. A task reads only results of earlier stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
