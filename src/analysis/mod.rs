@@ -5,6 +5,7 @@ mod answers;
 mod averages;
 mod barriers;
 mod correlations;
+mod document_bootstrap;
 pub mod format;
 mod laws;
 mod noise;
@@ -41,6 +42,7 @@ impl Report {
         self.laws = laws::fit(self);
         self.scaled = scaled::scans(self, options);
         self.correlations = correlations::correlations(&self.mixtures, &self.domains, options.seed);
+        document_bootstrap::fill(self, options.seed);
         self.noise = noise::noise(&self.mixtures, &self.domains);
         self.picking = selection_quality::selection_quality(&self.mixtures, &self.domains, options.seed);
         self.answers = answers::answers(&self.mixtures, &self.correlations);

@@ -97,6 +97,9 @@ impl DomainKind {
 /// Scores of one model: domain or average -> score.
 pub type DomainScores = BTreeMap<String, Score>;
 
+/// Domain -> nats of each of its documents.
+pub type DomainDocuments = BTreeMap<String, Vec<f64>>;
+
 /// Scores of several models: "seq", a proxy, ... -> its scores.
 pub type ModelScores = BTreeMap<String, DomainScores>;
 
@@ -116,6 +119,9 @@ pub struct DomainInfo {
     pub tokens: u64,
     /// Bytes (UTF-8) of the scored documents: the denominator of bits per byte.
     pub bytes: u64,
+    /// Tokens of each document.
+    #[serde(skip)]
+    pub document_tokens: Vec<f64>,
 }
 
 /// A mixture with the scores of SEQ and of the proxies.
@@ -140,6 +146,9 @@ pub struct MixtureInfo {
     /// The scores of the study's larger model ("seq", and "merged" and "ind" if it has modules).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub target: ModelScores,
+    /// "seq" or a proxy that is a merge -> domain -> nats of each document.
+    #[serde(skip)]
+    pub documents: BTreeMap<String, DomainDocuments>,
     /// Scaled merges: each lambda with domain or average -> score. In scores.csv only.
     #[serde(skip)]
     pub by_lambda: Vec<(f64, DomainScores)>,
@@ -191,6 +200,11 @@ pub struct Correlation {
     pub pearson_high: Option<f64>,
     /// Resamples that had an r.
     pub bootstrap_replicates: Option<usize>,
+    /// 95% percentile bootstrap over the documents of the domains (see `document_bootstrap`); null
+    /// where a domain has fewer than five, and for proxies that are no merge.
+    pub documents_low: Option<f64>,
+    /// The upper end of that interval.
+    pub documents_high: Option<f64>,
     /// 95% interval by Fisher's z, as if mixtures were independent.
     pub fisher_low: Option<f64>,
     /// The upper end of that interval.

@@ -1,6 +1,7 @@
 //! What SEQ runs of one budget say about merges: the lambda under which merges follow them best,
 //! and how well.
 
+use super::confidence::DocumentNats;
 use super::objective::Target;
 use crate::analysis::statistics::correlation::{fisher_interval, pearson};
 use serde::Serialize;
@@ -14,6 +15,11 @@ pub struct Verified {
     pub weights: Vec<f64>,
     /// (D)
     pub losses: Vec<f64>,
+    /// The target of the merge, under the lambda in use.
+    pub merged: Option<f64>,
+    /// The nats of each document.
+    #[serde(skip)]
+    pub documents: DocumentNats,
 }
 
 /// How merges under one lambda follow SEQ.
@@ -141,7 +147,7 @@ mod tests {
     fn verified(order: impl Fn(usize) -> usize) -> Vec<Verified> {
         let one = |i: usize| {
             let losses = merged(2.0, order(i)).iter().map(|x| 3.0 + 0.5 * x).collect();
-            Verified { name: i.to_string(), weights: vec![], losses }
+            Verified { name: i.to_string(), weights: vec![], losses, merged: None, documents: vec![] }
         };
         (0..12).map(one).collect()
     }

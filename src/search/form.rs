@@ -184,6 +184,38 @@ impl Expansion {
     }
 }
 
+/// Fills in the derivatives in the weights of partitions that are new, which only the points
+/// towards these have: point i is `step` of the way from `base`, which contains nothing new, to
+/// partition i. For a quadratic loss they follow from the symmetry of the second derivatives, and
+/// from the two losses and the slope along the line to a new partition.
+pub fn complete(base: &mut Point, points: &mut [Point], is_new: &[bool], step: f64) {
+    let n = points.len();
+    let b = base.weights.clone();
+    let added: Vec<usize> = (0..n).filter(|&i| is_new[i]).collect();
+    let old: Vec<usize> = (0..n).filter(|&i| !is_new[i]).collect();
+    let along_base = |g: &[f64]| old.iter().map(|&k| g[k] * b[k]).sum::<f64>();
+    for d in 0..base.losses.len() {
+        // Slopes at the base along the lines to the new partitions.
+        for &j in &added {
+            let g = &points[j].gradients[d];
+            let (rise, slope) = (points[j].losses[d] - base.losses[d], g[j] - along_base(g));
+            let along = 2.0 * rise / step - slope;
+            base.gradients[d][j] = along + along_base(&base.gradients[d]);
+        }
+        for &i in &old {
+            // H (e_i - base), of which only what belongs to the old partitions is known.
+            let known = |k: usize| (points[i].gradients[d][k] - base.gradients[d][k]) / step;
+            let along = old.iter().map(|&k| known(k) * b[k]).sum::<f64>();
+            for &j in &added {
+                // (e_j - base) H (e_i - base)
+                let row = |k: usize| (points[j].gradients[d][k] - base.gradients[d][k]) / step;
+                let both = row(i) - old.iter().map(|&k| row(k) * b[k]).sum::<f64>();
+                points[i].gradients[d][j] = base.gradients[d][j] + step * (both + along);
+            }
+        }
+    }
+}
+
 /// Cubic terms whose sum is `missing[i]` at point i.
 fn cubic_terms(points: &[Point], missing: &[f64], centers: &[f64], widths: &[f64]) -> Vec<Cubic> {
     let n = points.len();
@@ -236,6 +268,11 @@ pub struct FormError {
 }
 
 impl FormError {
+    /// Whether it is above a tenth of what the losses differ by.
+    pub fn is_large(&self) -> bool {
+        self.rms > 0.1 * self.deviation
+    }
+
     /// Compares predictions with real losses.
     pub fn of(predicted: &[f64], real: &[f64]) -> FormError {
         let n = real.len();
@@ -322,6 +359,35 @@ mod tests {
         let form = &Expansion::at_mixture(&base, &points, 0.5, true).forms[0];
         for p in points.iter().chain([&base]) {
             assert!((form.value(&p.weights) - p.losses[0]).abs() < 1e-12);
+        }
+    }
+
+    /// A search of the first three partitions, continued with a fourth and a fifth, each with one
+    /// gradient, has the forms of a search of all five.
+    #[test]
+    fn derivatives_of_new_partitions_follow_from_one_gradient_each() {
+        let (base, is_new) = ([0.5, 0.3, 0.2, 0.0, 0.0], [false, false, false, true, true]);
+        let part =
+            |i: usize| -> Vec<f64> { base.iter().zip(vertex(5, i)).map(|(b, e)| b + 0.5 * (e - b)).collect() };
+        let start = point(&base, 0.0);
+        let points: Vec<Point> = (0..5).map(|i| point(&part(i), 0.0)).collect();
+        let forget = |p: &Point| {
+            let mut p = p.clone();
+            p.gradients[0].iter_mut().zip(is_new).filter(|(_, is_new)| *is_new).for_each(|(g, _)| *g = f64::NAN);
+            p
+        };
+        let mut known = forget(&start);
+        let mut completed: Vec<Point> =
+            points.iter().zip(is_new).map(|(p, is_new)| if is_new { p.clone() } else { forget(p) }).collect();
+        complete(&mut known, &mut completed, &is_new, 0.5);
+        for cubic in [false, true] {
+            let whole = &Expansion::at_mixture(&start, &points, 0.5, cubic).forms[0];
+            let continued = &Expansion::at_mixture(&known, &completed, 0.5, cubic).forms[0];
+            for w in [[0.2; 5], [0.0, 0.0, 0.0, 0.5, 0.5], [0.4, 0.0, 0.1, 0.3, 0.2], [0.0, 0.0, 0.0, 0.0, 1.0]] {
+                let (a, b) = (whole.value(&w), continued.value(&w));
+                assert!((a - b).abs() < 1e-10, "{w:?}: {a} and {b}");
+                assert!((a - point(&w, 0.0).losses[0]).abs() < 1e-10);
+            }
         }
     }
 

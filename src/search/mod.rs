@@ -3,12 +3,14 @@
 //! (`objective`) is minimized over weights (`continuous`), subsets (`subsets`, `branch`) and base
 //! units (`units`). `run` is the whole search of a `problem`, on real merges that the caller
 //! computes: `expansions` makes the first forms, `polish` improves the best weights, and `outcome`
-//! is the result; `calibration` is its relation to SEQ, `baselines` what it is compared with. A
+//! is the result; `calibration` is its relation to SEQ, `confidence` how sure the choice is, `baselines`
+//! what it is compared with. A
 //! search knows no study and no model.
 
 mod baselines;
 mod branch;
 mod calibration;
+mod confidence;
 mod constraints;
 mod continuous;
 mod expansions;
@@ -24,6 +26,7 @@ mod units;
 pub use baselines::{natural, unimax};
 pub use branch::{Proven, branch_and_bound};
 pub use calibration::{Calibration, FEWEST, LambdaFit, Verified, calibrate};
+pub use confidence::{Confidence, DocumentNats, Estimate, Evidence, FEW_DOCUMENTS, ScoredMerge, SeqRun, confidence};
 pub use constraints::{Bounds, Constraints, Group, grouped};
 pub use continuous::{Found, minimize};
 pub use form::{Cubic, Expansion, Form, FormError, Point};

@@ -1,5 +1,6 @@
 //! The results of a search: the content of `search.json`, next to what the study adds.
 
+use super::confidence::{Confidence, Estimate};
 use super::constraints::Bounds;
 use super::form::{Form, FormError};
 use super::objective::Target;
@@ -92,6 +93,9 @@ pub struct Outcome {
     pub expansions: Vec<ExpansionReport>,
     /// (D) The chosen form of each domain: the predicted loss of every mixture's merge.
     pub forms: Vec<Form>,
+    /// (n) The mixture that they are expanded at; 0 for partitions that were added to an earlier
+    /// search.
+    pub expanded_at: Vec<f64>,
     /// The error of the last form on merges near the best mixture.
     pub error: FormError,
     /// How subsets were searched.
@@ -100,6 +104,8 @@ pub struct Outcome {
     pub candidates: Vec<Candidate>,
     /// The best of those that meet the constraints, as a place in `candidates`.
     pub best: usize,
+    /// How sure that is.
+    pub confidence: Confidence,
     /// What a step in any allowed direction could still gain at the best weights, to first order,
     /// by the exact gradient. Where a worst domain or limits are followed, it is approximate.
     pub gap: f64,
@@ -123,6 +129,11 @@ impl Outcome {
     /// The best mixture.
     pub fn best(&self) -> &Candidate {
         &self.candidates[self.best]
+    }
+
+    /// What is expected of the best mixture.
+    pub fn best_estimate(&self) -> &Estimate {
+        &self.confidence.estimates[self.best]
     }
 
     /// The first candidate of this kind whose name begins like this.

@@ -1,7 +1,7 @@
 //! The best weights by exact gradients of real merges.
 
 use super::continuous::{Found, best_of, random_mixture};
-use super::expansions::{STEP, errors, report};
+use super::expansions::{FirstForms, STEP, errors, report};
 use super::form::{Expansion, Form, FormError};
 use super::objective::{Landscape, Objective, Sharpness, divergence};
 use super::outcome::ExpansionReport;
@@ -32,36 +32,57 @@ pub struct Polished {
     pub error: FormError,
 }
 
+/// What the rounds begin with.
+pub struct First<'a> {
+    /// The chosen forms
+    pub forms: &'a [Form],
+    /// Their minimum
+    pub best: Found,
+    /// All first forms
+    pub all: &'a FirstForms,
+}
+
 /// Expands again at the best weights, keeps the form that predicts merges near them better, and
-/// repeats: exact value and gradient at the weights, next minimum of the form.
+/// repeats: exact value and gradient at the weights, next minimum of the form. A search that
+/// continues an earlier one does not expand again, so that it needs no gradients but those at the
+/// best weights.
 pub fn polish(
     problem: &Problem,
     merges: &mut dyn Merges,
-    forms: &[Form],
+    first: First,
     objective: &Objective,
-    first: Found,
     reports: &mut Vec<ExpansionReport>,
 ) -> Result<Polished> {
     let (n, lambda) = (problem.n(), problem.lambda);
-    let base = first.weights.clone();
+    let base = first.best.weights.clone();
     let towards =
         |to: &[f64], part: f64| -> Vec<f64> { base.iter().zip(to).map(|(b, e)| b + part * (e - b)).collect() };
     let mut points = vec![base.clone()];
-    points.extend((0..n).map(|i| towards(&problem.alone(i), STEP)));
-    let points = merges.gradients(lambda, &points)?;
+    if !first.all.are_continued() {
+        points.extend((0..n).map(|i| towards(&problem.alone(i), STEP)));
+    }
+    let points = merges.gradients(lambda, &points, &vec![true; n])?;
     let near: Vec<Vec<f64>> =
         (0..NEAR).map(|i| towards(&random_mixture(n, problem.seed ^ HELD_OUT, (1 << 40) + i as u64), 0.5)).collect();
     let real = merges.losses(lambda, &near)?;
     let (start, directions) = points.split_first().expect("the best weights");
-    let mut options: Vec<(&str, Expansion)> = vec![];
-    let mut touched = Expansion { forms: forms.to_vec(), asymmetry: vec![] };
-    for (d, form) in touched.forms.iter_mut().enumerate() {
-        form.touch(&base, start.losses[d], &start.gradients[d]);
-    }
-    options.push(("first, with the exact gradient at the best", touched));
-    let quadratic = Expansion::at_mixture(start, directions, STEP, false);
-    options.push(("best", quadratic.clone()));
-    options.push(("best, cubic", Expansion::at_mixture(start, directions, STEP, true)));
+    let touched = |forms: &[Form]| {
+        let mut touched = Expansion { forms: forms.to_vec(), asymmetry: vec![] };
+        for (d, form) in touched.forms.iter_mut().enumerate() {
+            form.touch(&base, start.losses[d], &start.gradients[d]);
+        }
+        touched
+    };
+    let mut options: Vec<(&str, Expansion)> =
+        vec![("first, with the exact gradient at the best", touched(first.forms))];
+    let quadratic = if directions.is_empty() {
+        touched(&first.all.expansions[0].1.forms)
+    } else {
+        let quadratic = Expansion::at_mixture(start, directions, STEP, false);
+        options.push(("best", quadratic.clone()));
+        options.push(("best, cubic", Expansion::at_mixture(start, directions, STEP, true)));
+        quadratic
+    };
     let mut local: Vec<ExpansionReport> =
         options.iter().map(|(name, e)| report(problem, name, "merges near the best", e, &near, &real)).collect();
     let chosen =
@@ -92,7 +113,7 @@ pub fn polish(
         let next = best_of(&landscape, &problem.constraints, &[best.weights.clone(), now.weights.clone()]);
         let gains = |next: &Found| !best_meets || next.value < best.value - SMALL_GAIN;
         let Some(next) = next.filter(|next| gains(next) && rounds < ROUNDS) else { break };
-        now = merges.gradients(lambda, std::slice::from_ref(&next.weights))?.remove(0);
+        now = merges.gradients(lambda, std::slice::from_ref(&next.weights), &vec![true; n])?.remove(0);
         let value = exact(&now.losses, &now.weights);
         if meets(&now.losses) && (!best_meets || value < best.value) {
             best = Found { weights: now.weights.clone(), value };

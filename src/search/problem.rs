@@ -1,6 +1,7 @@
 //! What a search is asked, and the real merges that it asks for in turn.
 
 use super::baselines::natural;
+use super::confidence::{DocumentNats, SeqRun};
 use super::constraints::Constraints;
 use super::continuous::random_mixture;
 use super::form::Point;
@@ -12,8 +13,11 @@ use crate::error::{Error, Result};
 pub trait Merges {
     /// The losses (D) of the merge under each weights (n).
     fn losses(&mut self, lambda: f64, mixtures: &[Vec<f64>]) -> Result<Vec<Vec<f64>>>;
-    /// The losses and their gradients in the weights. Weights need not sum to 1: all 0 is the seed.
-    fn gradients(&mut self, lambda: f64, points: &[Vec<f64>]) -> Result<Vec<Point>>;
+    /// The losses and their gradients in the weights of the partitions `of`; NaN in all others.
+    /// Weights need not sum to 1: all 0 is the seed.
+    fn gradients(&mut self, lambda: f64, points: &[Vec<f64>], of: &[bool]) -> Result<Vec<Point>>;
+    /// The nats of each document of each domain, for the merge under each weights.
+    fn documents(&mut self, lambda: f64, mixtures: &[Vec<f64>]) -> Result<Vec<DocumentNats>>;
     /// Tells the user what comes next.
     fn say(&mut self, message: &str);
 }
@@ -49,6 +53,15 @@ pub struct Problem {
     pub listed: usize,
     /// Mixtures whose score was asked for.
     pub asked: Vec<(String, Vec<f64>)>,
+    /// (n) the mixture at which an earlier search of some of these partitions expanded the losses,
+    /// 0 for all others: this search continues that one.
+    pub earlier: Option<Vec<f64>>,
+    /// (D, documents) bytes of the documents that losses are on.
+    pub documents: Vec<Vec<f64>>,
+    /// SEQ runs of one budget, which say how far SEQ is from merges.
+    pub runs: Vec<SeqRun>,
+    /// Standard deviation of the target between repeated SEQ trainings, where it is known.
+    pub noise: Option<f64>,
     /// The mixture with the best SEQ run, if there is one.
     pub best_seq: Option<(String, Vec<f64>)>,
     /// Seed of random starting points and of the held-out merges.

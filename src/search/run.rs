@@ -3,13 +3,14 @@
 
 use super::baselines::{natural, unimax};
 use super::branch::branch_and_bound;
+use super::confidence::{Confidence, Evidence, ScoredMerge, confidence};
 use super::constraints::{Bounds, Constraints};
 use super::continuous::{Found, best_of, minimize, ranges};
-use super::expansions::{FirstForms, choose, expansions};
+use super::expansions::{choose, expansions};
 use super::form::Form;
 use super::objective::{Landscape, Objective, Target, divergence};
 use super::outcome::*;
-use super::polish::{Polished, SMALL_GAIN, polish};
+use super::polish::{First, Polished, SMALL_GAIN, polish};
 use super::problem::{Merges, Problem};
 use super::subsets::{MOST_SCANNED, Subset, scan};
 use super::units::best_units;
@@ -27,12 +28,16 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
     let n = problem.n();
     problem.check()?;
     let lambda = problem.lambda;
-    merges.say(&format!("gradients of {} merges, at the seed and at the mean of all modules", 2 * (n + 1)));
-    let FirstForms { expansions, alone } = expansions(problem, merges)?;
+    let mut first_forms = expansions(problem, merges)?;
     merges.say(&format!("{} held-out merges", problem.held_out));
     let mixtures = problem.random_merges();
     let real = merges.losses(lambda, &mixtures)?;
-    let (mut forms, mut reports) = choose(problem, &expansions, &mixtures, &real);
+    let (mut forms, mut reports) = choose(problem, &first_forms.expansions, &mixtures, &real);
+    if first_forms.are_continued() && reports.iter().any(|r| r.chosen && r.target.is_large()) {
+        merges.say("the forms of the earlier search do not fit the added partitions");
+        first_forms = expansions(&Problem { earlier: None, ..problem.clone() }, merges)?;
+        (forms, reports) = choose(problem, &first_forms.expansions, &mixtures, &real);
+    }
 
     // Limits relative to the natural mixture, by its real merge.
     let natural = natural(&problem.tokens);
@@ -60,7 +65,8 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
 
     // Exact gradients at the best weights, until these no longer change.
     merges.say("exact gradients at the best weights");
-    let polished = polish(problem, merges, &forms, &objective, first, &mut reports)?;
+    let polished =
+        polish(problem, merges, First { forms: &forms, best: first, all: &first_forms }, &objective, &mut reports)?;
     let landscape = Landscape::new(&polished.forms, &objective);
     candidates.add("best", "best weights", polished.best.weights.clone());
     if let Some(units) = problem.units {
@@ -77,7 +83,7 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
             candidates.add("unconstrained", "best without constraints", found.weights);
         }
     }
-    baselines(problem, &alone, &mut candidates);
+    baselines(problem, &first_forms.alone, &mut candidates);
     for (name, weights) in &problem.asked {
         candidates.add("asked", name, weights.clone());
     }
@@ -86,13 +92,18 @@ pub fn search(problem: &Problem, merges: &mut dyn Merges) -> Result<Outcome> {
 
     merges.say(&format!("{} mixtures scored by real merges", candidates.list.len()));
     let scored = candidates.score(problem, &everywhere, &objective, merges)?;
+    let best = best(&scored).ok_or_else(|| problem.infeasible())?;
+    let confidence = how_sure(problem, &scored, best, merges)?;
     finish(Finish {
         problem,
         objective: &objective,
         candidates: scored,
+        best,
+        confidence,
         polished: &polished,
         reports,
         forms: forms.clone(),
+        expanded_at: first_forms.base,
         subset_search,
         natural_losses,
         path,
@@ -105,25 +116,54 @@ struct Finish<'a> {
     problem: &'a Problem,
     objective: &'a Objective,
     candidates: Vec<Candidate>,
+    best: usize,
+    confidence: Confidence,
     polished: &'a Polished,
     reports: Vec<ExpansionReport>,
     forms: Vec<Form>,
+    expanded_at: Vec<f64>,
     subset_search: SubsetSearch,
     natural_losses: Vec<f64>,
     path: Vec<(f64, usize)>,
     front: Vec<(f64, usize)>,
 }
 
-fn finish(f: Finish) -> Result<Outcome> {
-    let Finish { problem, objective, candidates, polished, .. } = f;
-    // The best real score among what meets the constraints; the best weights win a tie.
-    let order = |a: &usize, b: &usize| {
-        let (a, b) = (&candidates[*a], &candidates[*b]);
-        a.objective.total_cmp(&b.objective).then((a.kind != "best").cmp(&(b.kind != "best")))
+/// Scores that differ by less are a tie, in bits per byte.
+const TIE: f64 = 1e-5;
+
+/// The best real score among what meets the constraints; the best weights win a tie.
+fn best(candidates: &[Candidate]) -> Option<usize> {
+    let feasible = || (0..candidates.len()).filter(|&i| candidates[i].feasible);
+    let first = feasible().min_by(|&a, &b| candidates[a].objective.total_cmp(&candidates[b].objective))?;
+    let ties =
+        |i: &usize| candidates[*i].kind == "best" && candidates[*i].objective < candidates[first].objective + TIE;
+    Some(feasible().find(ties).unwrap_or(first))
+}
+
+/// How sure it is that this candidate is the best.
+fn how_sure(problem: &Problem, candidates: &[Candidate], best: usize, merges: &mut dyn Merges) -> Result<Confidence> {
+    let weights: Vec<Vec<f64>> = candidates.iter().map(|c| c.weights.clone()).collect();
+    let nats = merges.documents(problem.lambda, &weights)?;
+    let mixture = |(c, nats)| {
+        let c: &Candidate = c;
+        ScoredMerge { weights: &c.weights, nats, penalty: c.objective - c.merged, feasible: c.feasible }
     };
-    let feasible = (0..candidates.len()).filter(|&i| candidates[i].feasible);
-    let best = feasible.min_by(order).ok_or_else(|| problem.infeasible())?;
-    let slack = polished.error.rms.max(SMALL_GAIN);
+    let mixtures: Vec<ScoredMerge> = candidates.iter().zip(&nats).map(mixture).collect();
+    Ok(confidence(&Evidence {
+        target: &problem.target,
+        bytes: &problem.documents,
+        mixtures: &mixtures,
+        best,
+        natural: candidates.iter().position(|c| c.kind == "baseline" && c.name == "natural"),
+        runs: &problem.runs,
+        noise: problem.noise,
+        seed: problem.seed,
+    }))
+}
+
+fn finish(f: Finish) -> Result<Outcome> {
+    let Finish { problem, objective, candidates, polished, best, confidence, .. } = f;
+    let slack = polished.error.rms.max(SMALL_GAIN).max(confidence.merge_slack);
     let landscape = Landscape::new(&polished.quadratic, objective);
     let found = Found { weights: candidates[best].weights.clone(), value: landscape.value(&candidates[best].weights) };
     let ranges = ranges(&landscape, &problem.constraints.around(&found.weights), &found, slack);
@@ -136,9 +176,11 @@ fn finish(f: Finish) -> Result<Outcome> {
         kl: objective.kl,
         expansions: f.reports,
         forms: f.forms,
+        expanded_at: f.expanded_at,
         error: polished.error,
         subsets: f.subset_search,
         best,
+        confidence,
         gap: polished.gap,
         rounds: polished.rounds,
         slack,

@@ -66,8 +66,12 @@ pub fn mixtures(study: &Study) -> Vec<Mixture> {
             });
         }
     }
+    // A late partition changes no calibration that is trained.
+    let is_early = |name: &&str| study.partition.iter().any(|p| p.name == *name && !p.late);
+    let early: Vec<&str> = names.iter().copied().filter(is_early).collect();
+    let calibrated = if early.len() < 2 { &names } else { &early };
     for number in 0..study.search.calibrate {
-        let members = random_weights(&names, study.random_seed ^ CALIBRATION, number as u64);
+        let members = random_weights(calibrated, study.random_seed ^ CALIBRATION, number as u64);
         all.push(Mixture::of_budget(members, study.search.budget));
     }
     name_apart(&mut all);

@@ -19,6 +19,7 @@ mod shards;
 mod speed;
 mod status;
 mod store;
+mod train;
 mod workers;
 
 pub use mixtures::{Mixture, mixtures};

@@ -8,15 +8,16 @@ use super::mixtures::Mixture;
 use super::plan;
 use super::prepare::{self, Prepared};
 use super::scale::{Scale, ScaleSettings};
+use super::search;
 use super::settings::Study;
 use super::shards;
 use super::store::Store;
 use crate::analysis::{
-    self, Analysis, Cost, CrossScale, CurvePoint, DecontaminatedPartition, Decontamination, DomainInfo, DomainScores,
-    IND, MERGED, MixtureInfo, ModelScores, Overlap, PartitionInfo, Report, SEQ, SampleInfo, Score, Segment,
-    SegmentPoint, Size, Spent, TrainingInfo,
+    self, Analysis, Cost, CrossScale, CurvePoint, DecontaminatedPartition, Decontamination, DomainDocuments,
+    DomainInfo, DomainScores, IND, MERGED, MixtureInfo, ModelScores, Overlap, PartitionInfo, Report, SEQ, SampleInfo,
+    Score, Segment, SegmentPoint, Size, Spent, TrainingInfo,
 };
-use crate::engine::data::Split;
+use crate::engine::data::{Shard, Split};
 use crate::engine::eval::DomainScore;
 use crate::engine::model::Table;
 use crate::engine::train;
@@ -101,7 +102,8 @@ fn assemble(study: &Study, settings: &str, graph: &Graph) -> Result<Report> {
         decontamination: (study.data.decontaminate > 0).then(|| decontamination(study, prepared)),
         settings: settings.to_string(),
         hashes: hashes(graph),
-        domains: prepared.manifest.domains.iter().map(|d| domain_info(study, d)).collect(),
+        domains: domains(study, graph)?,
+        search: search::summary(study, graph),
         ..Report::default()
     };
     fill_scores(graph, &mut report)?;
@@ -151,6 +153,11 @@ fn fill_scores(graph: &Graph, report: &mut Report) -> Result<()> {
             let of = |(d, domain): (usize, &DomainInfo)| Ok((domain.name.clone(), score(&graph.score(*subject, d)?)));
             domains.iter().enumerate().map(of).collect()
         };
+        let documents = || -> Result<DomainDocuments> {
+            let of =
+                |(d, domain): (usize, &DomainInfo)| Ok((domain.name.clone(), graph.score(*subject, d)?.document_nats));
+            domains.iter().enumerate().map(of).collect()
+        };
         match role {
             // Merges of a search are added after the report's graph is made.
             Role::Seed | Role::Unit { .. } | Role::Candidate(_) => {}
@@ -161,11 +168,17 @@ fn fill_scores(graph: &Graph, report: &mut Report) -> Result<()> {
                 let mixture = &mut report.mixtures[*mixture];
                 let scores = with_averages(&mixture.members, read()?);
                 mixture.models(*scale, *repeat).insert(SEQ.into(), scores);
+                if (*scale, *repeat) == (Scale::Small, 0) {
+                    mixture.documents.insert(SEQ.into(), documents()?);
+                }
             }
             Role::Merged { proxy, mixture, repeat } => {
                 let mixture = &mut report.mixtures[*mixture];
                 let scores = with_averages(&mixture.members, read()?);
                 mixture.models(*scale, *repeat).insert(proxy.to_string(), scores);
+                if (*scale, *repeat) == (Scale::Small, 0) {
+                    mixture.documents.insert(proxy.to_string(), documents()?);
+                }
                 if *proxy == MERGED {
                     let own = |name: &String| &modules[&(*scale, name.clone(), *repeat)];
                     let scores = with_averages(&mixture.members, individual(&domains, &mixture.members, own));
@@ -285,6 +298,16 @@ fn score(s: &DomainScore) -> Score {
     }
 }
 
+/// The domains, with the tokens of each document.
+fn domains(study: &Study, graph: &Graph) -> Result<Vec<DomainInfo>> {
+    let info = |domain: &shards::Domain| {
+        let shard = Shard::open(&graph.store.shard(&domain.shard.hash))?;
+        let tokens = (0..shard.documents()).map(|i| shard.document(i)).map(|d| (d.end - d.start) as f64);
+        Ok(DomainInfo { document_tokens: tokens.collect(), ..domain_info(study, domain) })
+    };
+    graph.prepared.manifest.domains.iter().map(info).collect()
+}
+
 fn domain_info(study: &Study, domain: &shards::Domain) -> DomainInfo {
     let settings = study.partition.iter().chain(&study.ood).find(|s| s.name == domain.name);
     DomainInfo {
@@ -295,6 +318,7 @@ fn domain_info(study: &Study, domain: &shards::Domain) -> DomainInfo {
         // The EOS after each document is not scored.
         tokens: domain.shard.tokens - domain.shard.documents,
         bytes: domain.shard.bytes,
+        document_tokens: Vec::new(),
     }
 }
 

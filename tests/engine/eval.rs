@@ -56,6 +56,11 @@ fn a_score_is_the_nats_of_each_window_by_itself() {
             let (score, said) = scored(&shard, &config, &weights, rows).expect("a score");
             assert!((score.nats / expected - 1.0).abs() < 1e-6, "{rows} rows: {}, expected {expected}", score.nats);
             assert_eq!((score.documents, score.tokens, score.bytes), (6, 89, 150));
+            let of_document = |d: &Vec<u32>| eval_windows(d.len(), CONTEXT).map(|window| nats(&d[window])).sum::<f64>();
+            assert_eq!(score.document_nats.len(), 6);
+            for (got, expected) in score.document_nats.iter().zip(documents.iter().map(of_document)) {
+                assert!((got - expected).abs() < 1e-5 * expected.max(1.0), "{rows} rows: {got}, expected {expected}");
+            }
             let count = windows().count() as u64;
             assert!(said.len() == passes && said.last() == Some(&(count, count)), "{rows} rows: {said:?}");
         }

@@ -89,6 +89,7 @@ pub fn study() -> Report {
             documents: 40,
             tokens: 4096,
             bytes: 16384,
+            document_tokens: Vec::new(),
         })
         .collect();
     let mixtures = mixtures();

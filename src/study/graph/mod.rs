@@ -347,8 +347,15 @@ impl Graph {
     /// Reads an existing score.
     pub fn score(&self, subject: usize, domain: usize) -> Result<DomainScore> {
         let path = self.score_path(subject, domain);
-        serde_json::from_str(&files::read_to_string(&path)?)
-            .map_err(|e| Error::input(format!("not a score: {e}")).at(&path).fix("remove this file and run again"))
+        let bad = |why: String| Error::input(why).at(&path).fix("remove this file and run again");
+        let score: DomainScore =
+            serde_json::from_str(&files::read_to_string(&path)?).map_err(|e| bad(format!("not a score: {e}")))?;
+        if score.document_nats.len() as u64 != score.documents {
+            return Err(bad("a score without the nats of each document".into())
+                .expected(format!("{} numbers", score.documents))
+                .got(score.document_nats.len().to_string()));
+        }
+        Ok(score)
     }
 
     /// The seed's checkpoint.

@@ -1,44 +1,192 @@
-//! The answer of a search as ten lines of text.
+//! The answer of a search: ten lines of text, and what the report shows.
 
-use super::{SearchReport, Verification};
-use crate::search::{Calibration, Candidate, FEWEST, Outcome};
+use super::{NEARLY_EQUAL, SearchReport, Verification};
+use crate::analysis::{FrontEstimate, MixtureEstimate, PathEstimate, RecipeBefore, VerifiedPoint};
+use crate::search::{Calibration, Candidate, FEW_DOCUMENTS, FEWEST, Outcome, Verified};
+use std::collections::BTreeMap;
 
 /// Partitions that the first line names.
 const NAMED: usize = 8;
+/// Mixtures that the report shows, the best first.
+const SHOWN: usize = 10;
+/// Mixtures that are named where they cannot be told apart from the best.
+const NAMED_MIXTURES: usize = 3;
 
 impl SearchReport {
     /// Ten lines at most; the recipe's file is the last.
     pub fn to_text(&self) -> String {
+        let mut lines = self.summary.lines.clone();
+        lines.push(format!("recipe: {}", self.recipe_path));
+        lines.join("\n")
+    }
+
+    /// Fills what the report shows.
+    pub(super) fn summarize(&mut self) {
         let outcome = &self.outcome;
+        let estimates = &outcome.confidence.estimates;
+        let mut order: Vec<usize> = (0..outcome.candidates.len())
+            .filter(|&c| {
+                let candidate = &outcome.candidates[c];
+                candidate.feasible && !estimates[c].nearly_equal && (candidate.kind != "baseline" || c == outcome.best)
+            })
+            .collect();
+        order.sort_by(|&a, &b| {
+            let value = |c: usize| outcome.candidates[c].objective;
+            (a != outcome.best).cmp(&(b != outcome.best)).then(value(a).total_cmp(&value(b)))
+        });
+        order.truncate(SHOWN);
+        let baselines = (0..outcome.candidates.len()).filter(|&c| outcome.candidates[c].kind == "baseline");
+        let point = |v: &Verified| {
+            let seq = outcome.target.of(&v.losses);
+            v.merged.map(|merged| VerifiedPoint { name: v.name.clone(), merged, seq })
+        };
+        let verified: Vec<VerifiedPoint> = self.verified.iter().filter_map(point).collect();
+        let path = outcome.path.iter().map(|point| {
+            let c = &outcome.candidates[point.candidate];
+            PathEstimate { divergence: c.divergence, merged: c.merged, members: self.members(&c.weights) }
+        });
+        let front = outcome.front.iter().filter_map(|point| {
+            let c = &outcome.candidates[point.candidate];
+            Some(FrontEstimate { objective: c.merged, against: c.against?, members: self.members(&c.weights) })
+        });
+        let range = |&i: &usize| (outcome.partitions[i].clone(), outcome.ranges[i].min, outcome.ranges[i].max);
+        let mut summary = self.summary.clone();
+        summary.lines = self.lines(summary.before.as_ref());
+        summary.objective = self.recipe.objective.clone();
+        summary.against = outcome.against.as_ref().map(|against| against.name.clone());
+        summary.budget = self.budget;
+        summary.lambda = outcome.lambda;
+        summary.expects_seq = outcome.confidence.expects_seq;
+        summary.warnings = self.warnings();
+        summary.best = order.into_iter().map(|c| self.mixture_estimate(c)).collect();
+        summary.baselines = baselines.map(|c| self.mixture_estimate(c)).collect();
+        summary.verified = verified;
+        summary.pearson = self.calibration.as_ref().and_then(|c| c.pearson);
+        summary.pearson_low = self.calibration.as_ref().and_then(|c| c.pearson_low);
+        summary.pearson_high = self.calibration.as_ref().and_then(|c| c.pearson_high);
+        summary.path = path.collect();
+        summary.front = front.collect();
+        summary.undetermined = outcome.undetermined.iter().map(range).collect();
+        self.summary = summary;
+    }
+
+    fn members(&self, weights: &[f64]) -> BTreeMap<String, f64> {
+        let named = self.outcome.partitions.iter().zip(weights);
+        named.filter(|(_, weight)| **weight > 0.0).map(|(name, weight)| (name.clone(), *weight)).collect()
+    }
+
+    fn mixture_estimate(&self, c: usize) -> MixtureEstimate {
+        let (candidate, estimate) = (&self.outcome.candidates[c], &self.outcome.confidence.estimates[c]);
+        let near = |weights: &[f64]| {
+            weights.iter().zip(&candidate.weights).map(|(a, b)| (a - b).abs()).sum::<f64>() < NEARLY_EQUAL
+        };
+        let seq = self.verified.iter().find(|v| near(&v.weights));
+        MixtureEstimate {
+            name: candidate.name.clone(),
+            members: self.members(&candidate.weights),
+            merged: candidate.merged,
+            expected: estimate.expected,
+            low: estimate.low,
+            high: estimate.high,
+            probability_best: estimate.probability_best,
+            told_apart: estimate.told_apart,
+            seq: seq.map(|v| self.outcome.target.of(&v.losses)),
+        }
+    }
+
+    fn lines(&self, before: Option<&RecipeBefore>) -> Vec<String> {
         let lines = [
-            Some(format!("Train on {}.", self.mixture())),
-            Some(self.scores()),
+            Some(self.mixture()),
+            Some(self.how_sure()),
+            Some(self.scores(before)),
             Some(self.subsets()),
             self.constrained(),
             Some(self.error()),
-            Some(self.gradient()),
             Some(self.seq()),
             self.verified(),
-            undetermined(outcome),
-            Some(format!("recipe: {}", self.recipe_path)),
+            undetermined(&self.outcome),
         ];
-        lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
+        lines.into_iter().flatten().collect()
     }
 
     fn mixture(&self) -> String {
-        let weights = &self.outcome.best().weights;
+        let outcome = &self.outcome;
+        let weights = &outcome.best().weights;
         let mut order: Vec<usize> = (0..weights.len()).filter(|&i| weights[i] >= 0.0005).collect();
         order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]).then(a.cmp(&b)));
-        let part = |i: &usize| format!("{:.1}% {}", 100.0 * weights[*i], self.outcome.partitions[*i]);
+        let part = |i: &usize| format!("{:.1}% {}", 100.0 * weights[*i], outcome.partitions[*i]);
         let mut parts: Vec<String> = order.iter().take(NAMED).map(part).collect();
         if order.len() > NAMED {
             let rest: f64 = order[NAMED..].iter().map(|&i| weights[i]).sum();
             parts.push(format!("{:.1}% of {} others", 100.0 * rest, order.len() - NAMED));
         }
-        parts.join(", ")
+        let estimate = outcome.best_estimate();
+        let natural = outcome.candidates.iter().position(|c| c.kind == "baseline" && c.name == "natural");
+        let natural = natural.map_or(f64::NAN, |c| outcome.confidence.estimates[c].expected);
+        let of = if outcome.confidence.expects_seq { "" } else { " by merges" };
+        format!(
+            "Train on {}: {}{of} {:.4} to {:.4} bits per byte, natural {natural:.4}",
+            parts.join(", "),
+            self.recipe.objective,
+            estimate.low,
+            estimate.high
+        )
     }
 
-    fn scores(&self) -> String {
+    /// Whether the mixture is certain to be the best.
+    fn how_sure(&self) -> String {
+        let (outcome, confidence) = (&self.outcome, &self.outcome.confidence);
+        let probability = outcome.best_estimate().probability_best;
+        let start = match self.few_documents() {
+            Some(few) => format!("no winner is declared, because {few}; "),
+            None => String::new(),
+        };
+        let others: Vec<&str> =
+            confidence.not_told_apart.iter().skip(1).map(|&c| outcome.candidates[c].name.as_str()).collect();
+        let by = if confidence.expects_seq { "" } else { ", by merges and documents alone" };
+        let listed = confidence.estimates.iter().filter(|e| !e.nearly_equal).count();
+        let sure = format!("best of {listed} mixtures with probability {probability:.2}{by}");
+        let named = others.iter().take(NAMED_MIXTURES).copied().collect::<Vec<_>>().join(", ");
+        match (others.len(), others.len() > NAMED_MIXTURES) {
+            (0, _) if confidence.declares_winner() => format!("{start}{sure}; told apart from all others"),
+            (0, _) => format!("{start}{sure}"),
+            (n, more) => {
+                let more = if more { ", ..." } else { "" };
+                let others = if n == 1 { "other" } else { "others" };
+                format!("{start}{sure}; not told apart from {n} {others}: {named}{more}")
+            }
+        }
+    }
+
+    /// The domains of the objective with few documents.
+    fn few_documents(&self) -> Option<String> {
+        let confidence = &self.outcome.confidence;
+        let few = |&d: &usize| format!("{} ({})", self.outcome.domains[d], confidence.documents[d]);
+        let list: Vec<String> = confidence.few_documents.iter().take(NAMED).map(few).collect();
+        let more = confidence.few_documents.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let domains = if confidence.few_documents.len() == 1 { "a domain has" } else { "domains have" };
+        (!list.is_empty()).then(|| format!("{domains} fewer than {FEW_DOCUMENTS} documents: {}{more}", list.join(", ")))
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let few = self.few_documents().map(|few| {
+            let mut letters = few.chars();
+            let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+            format!(
+                "{first}{}. No winner is declared; raise `tokens` in [evaluation], or give more documents.",
+                letters.as_str()
+            )
+        });
+        let merges = (!self.outcome.confidence.expects_seq).then(|| {
+            "No SEQ runs of this budget calibrate the merges: intervals and probabilities are about documents alone, \
+             and say nothing about how far a training is from its merge."
+                .to_string()
+        });
+        few.into_iter().chain(merges).collect()
+    }
+
+    fn scores(&self, before: Option<&RecipeBefore>) -> String {
         let outcome = &self.outcome;
         let value = |kind: &str, name: &str| outcome.find(kind, name).map(|c| c.merged);
         let named = |label: &str, value: Option<f64>| value.map(|value| format!("{label} {value:.5}"));
@@ -48,6 +196,7 @@ impl SearchReport {
             named("UniMax (4 epochs)", value("baseline", "UniMax, 4")),
             named("best partition alone", value("baseline", "best partition")),
             named("worst", value("baseline", "worst")),
+            before.map(|b| format!("before {} came {:.5}", b.added.join(", "), b.merged)),
         ];
         let what = if outcome.target.worst { "worst of " } else { "" };
         format!(
@@ -89,17 +238,8 @@ impl SearchReport {
             false => "on ".into(),
         };
         format!(
-            "predicted losses, expanded at the {}: error {:.1e} (rms), {relative}{} held-out merges{r}; near the best {:.1e}",
-            report.name, e.rms, e.n, self.outcome.error.rms
-        )
-    }
-
-    fn gradient(&self) -> String {
-        format!(
-            "weights by exact gradients in {} round{}: a further step gains at most {:.1e} to first order",
-            self.outcome.rounds,
-            if self.outcome.rounds == 1 { "" } else { "s" },
-            self.outcome.gap
+            "predicted losses, expanded at the {}: error {:.1e} (rms), {relative}{} held-out merges{r}; a further step gains at most {:.1e}",
+            report.name, e.rms, e.n, self.outcome.gap
         )
     }
 
@@ -121,19 +261,13 @@ impl SearchReport {
         let from = if self.lambda_calibrated { "calibrated on" } else { "given; compared with" };
         let start = format!("budget {} (in modules): lambda {lambda}, {from} {} SEQ runs, {}", self.budget, c.n, r(c));
         if !c.is_informative() {
-            return format!("{start}: merges say nothing certain about SEQ here, and no mixture can be told apart");
+            return format!("{start}: merges say nothing certain about SEQ here");
         }
-        let natural = self.outcome.find("baseline", "natural").map_or(f64::NAN, |c| c.merged);
-        let apart = match c.tells_apart(self.outcome.best().merged, natural) {
-            true => "told apart from the natural mixture in a single training",
-            false => "not told apart from the natural mixture in a single training",
-        };
-        match (c.expected(self.outcome.best().merged), c.residual) {
-            (Some(seq), Some(residual)) => {
-                format!("{start}; SEQ expected at {seq:.5} ± {:.5}, {apart}", 1.96 * residual)
-            }
-            _ => start,
-        }
+        let estimate = self.outcome.best_estimate();
+        format!(
+            "{start}; gain over natural, expected of SEQ: {:.4} to {:.4} (95%)",
+            estimate.gain_low, estimate.gain_high
+        )
     }
 
     fn verified(&self) -> Option<String> {

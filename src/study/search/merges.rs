@@ -8,7 +8,7 @@ use crate::engine::merge::{Pool, WeightedSum};
 use crate::engine::model::Table;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::search::{Merges, Point};
+use crate::search::{DocumentNats, Merges, Point};
 use crate::study::graph::{Graph, Role, SubjectWeights};
 use crate::study::scale::Scale;
 use crate::study::score::score_models;
@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Incremented when a code change alters a gradient.
-const GRADIENT_VERSION: u32 = 1;
+const GRADIENT_VERSION: u32 = 2;
 
 /// The merges of a study's modules.
 pub struct StudyMerges<'a> {
@@ -33,11 +33,12 @@ pub struct StudyMerges<'a> {
 }
 
 /// A gradient's file: the score of a merge on a domain, and the derivative of its nats in the
-/// weight of each checkpoint of the pool, the seed first.
+/// weights of checkpoints.
 #[derive(Serialize, Deserialize)]
 struct StoredGradient {
     score: DomainScore,
-    gradient: Vec<f64>,
+    /// Key of the seed or a module -> derivative
+    gradient: BTreeMap<String, f64>,
 }
 
 /// The seed and the modules of a study.
@@ -99,23 +100,35 @@ impl<'a> StudyMerges<'a> {
         Ok(modules)
     }
 
-    fn gradient_path(&self, subject: usize, domain: usize, modules: &Modules) -> PathBuf {
+    fn gradient_path(&self, subject: usize, domain: usize) -> PathBuf {
         let shard = &self.graph.prepared.manifest.domains[domain].shard.hash;
         let context = self.graph.settings(Scale::Small).config.context;
-        let inputs = (&self.graph.subjects[subject].key, &modules.keys, shard, context, &self.graph.device);
+        let inputs = (&self.graph.subjects[subject].key, shard, context, &self.graph.device);
         self.graph.store.gradient(&key("gradient", GRADIENT_VERSION, &inputs))
     }
 
-    /// Computes the gradients of these subjects that have no file yet.
-    fn compute(&self, subjects: &[usize], modules: &Modules) -> Result<()> {
-        let without = |subject: usize| -> Vec<usize> {
-            let all = self.domains.iter().copied();
-            all.filter(|&domain| !self.gradient_path(subject, domain, modules).exists()).collect()
+    /// Computes the gradients of these subjects whose files lack a derivative in the weight of a
+    /// checkpoint that is needed.
+    fn compute(&self, subjects: &[usize], modules: &Modules, needed: &BTreeSet<&String>) -> Result<()> {
+        let lacks = |subject: usize, domain: usize| -> Result<bool> {
+            if !self.gradient_path(subject, domain).exists() {
+                return Ok(true);
+            }
+            let stored = self.stored(subject, domain)?;
+            Ok(!needed.iter().all(|&key| stored.gradient.contains_key(key)))
         };
-        let missing: BTreeMap<usize, Vec<usize>> =
-            subjects.iter().map(|&subject| (subject, without(subject))).collect();
-        let missing: Vec<(usize, Vec<usize>)> =
-            missing.into_iter().filter(|(_, domains)| !domains.is_empty()).collect();
+        let mut missing: Vec<(usize, Vec<usize>)> = Vec::new();
+        for subject in subjects.iter().copied().collect::<BTreeSet<usize>>() {
+            let mut domains = Vec::new();
+            for &domain in self.domains {
+                if lacks(subject, domain)? {
+                    domains.push(domain);
+                }
+            }
+            if !domains.is_empty() {
+                missing.push((subject, domains));
+            }
+        }
         if missing.is_empty() {
             return Ok(());
         }
@@ -139,9 +152,10 @@ impl<'a> StudyMerges<'a> {
             let (subject, domains) = &missing[scorer.load_merge(position)?];
             let texts: Vec<&Shard> = domains.iter().map(|&domain| &shards[domain]).collect();
             for (&domain, MergeGradient { score, gradient }) in domains.iter().zip(scorer.gradients(&texts)?) {
+                let gradient = modules.keys.iter().cloned().zip(gradient).collect();
                 let stored = StoredGradient { score, gradient };
                 let json = serde_json::to_vec(&stored).expect("a struct of finite numbers");
-                files::write_atomic(&self.gradient_path(*subject, domain, modules), |f| f.write_all(&json))?;
+                files::write_atomic(&self.gradient_path(*subject, domain), |f| f.write_all(&json))?;
             }
             task.update(done.fetch_add(1, Ordering::Relaxed) + 1, "merges");
             Ok(())
@@ -150,19 +164,11 @@ impl<'a> StudyMerges<'a> {
         Ok(())
     }
 
-    fn stored(&self, subject: usize, domain: usize, modules: &Modules) -> Result<StoredGradient> {
-        let path = self.gradient_path(subject, domain, modules);
-        let stored: StoredGradient = serde_json::from_str(&files::read_to_string(&path)?).map_err(|e| {
+    fn stored(&self, subject: usize, domain: usize) -> Result<StoredGradient> {
+        let path = self.gradient_path(subject, domain);
+        serde_json::from_str(&files::read_to_string(&path)?).map_err(|e| {
             Error::input(format!("not the gradient of a merge: {e}")).at(&path).fix("remove this file and search again")
-        })?;
-        if stored.gradient.len() == modules.paths.len() {
-            return Ok(stored);
-        }
-        Err(Error::input("the gradient of a merge of another pool")
-            .at(&path)
-            .expected(format!("{} numbers", modules.paths.len()))
-            .got(stored.gradient.len().to_string())
-            .fix("remove this file and search again"))
+        })
     }
 }
 
@@ -178,26 +184,43 @@ impl Merges for StudyMerges<'_> {
         subjects.iter().map(losses).collect()
     }
 
-    fn gradients(&mut self, lambda: f64, points: &[Vec<f64>]) -> Result<Vec<Point>> {
+    fn gradients(&mut self, lambda: f64, points: &[Vec<f64>], of: &[bool]) -> Result<Vec<Point>> {
         let subjects = self.subjects(lambda, points)?;
         let modules = self.modules()?;
-        self.compute(&subjects, &modules)?;
+        // The seed's weight is 1 - lambda.
+        let seed = &modules.keys[0];
+        let needed = modules.of_partition.iter().zip(of).filter(|(_, of)| **of).map(|(&place, _)| &modules.keys[place]);
+        self.compute(&subjects, &modules, &needed.chain([seed]).collect())?;
         let point = |(weights, &subject): (&Vec<f64>, &usize)| -> Result<Point> {
             let (mut losses, mut gradients) = (Vec::new(), Vec::new());
             for &domain in self.domains {
-                let StoredGradient { score, gradient } = self.stored(subject, domain, &modules)?;
+                let StoredGradient { score, gradient } = self.stored(subject, domain)?;
                 // d/dw_i of the loss at seed + lambda sum_i w_i (module_i - seed), in bits per byte.
                 let factor = lambda / std::f64::consts::LN_2 / score.bytes as f64;
-                let of_module = |&module: &usize| factor * (gradient[module] - gradient[0]);
+                let of_module = |(&module, &of): (&usize, &bool)| match gradient.get(&modules.keys[module]) {
+                    Some(value) if of => factor * (value - gradient[seed]),
+                    _ => f64::NAN,
+                };
                 losses.push(score.bits_per_byte());
-                gradients.push(modules.of_partition.iter().map(of_module).collect());
+                gradients.push(modules.of_partition.iter().zip(of).map(of_module).collect());
             }
             Ok(Point { weights: weights.clone(), losses, gradients })
         };
         points.iter().zip(&subjects).map(point).collect()
     }
 
+    fn documents(&mut self, lambda: f64, mixtures: &[Vec<f64>]) -> Result<Vec<DocumentNats>> {
+        self.losses(lambda, mixtures)?;
+        let subjects = self.subjects(lambda, mixtures)?;
+        subjects.iter().map(|&subject| document_nats(self.graph, subject, self.domains)).collect()
+    }
+
     fn say(&mut self, message: &str) {
         self.resources.progress.line(message);
     }
+}
+
+/// The nats of each document of these domains, for a model that is scored.
+pub fn document_nats(graph: &Graph, subject: usize, domains: &[usize]) -> Result<DocumentNats> {
+    domains.iter().map(|&domain| Ok(graph.score(subject, domain)?.document_nats)).collect()
 }

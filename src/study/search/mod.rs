@@ -2,6 +2,7 @@
 //! the calibration, its text as caps; the result in `search.json` and `recipe.toml`.
 
 mod answer;
+mod earlier;
 mod merges;
 mod problem;
 mod recipe;
@@ -10,24 +11,26 @@ pub use recipe::{ExpectedScores, MixtureRecipe};
 
 use super::graph::{Graph, Role, Stage};
 use super::mixtures::{Mixture, random_weights};
-use super::run::{OpenStudy, train_stage};
 use super::scale::Scale;
 use super::score::score_models;
 use super::settings::{GivenMixture, MixtureSettings, SearchSettings, Study};
 use super::store::{Store, key};
+use super::train::{OpenStudy, train_stage};
 use super::workers::Resources;
+use crate::analysis::{ModuleEffects, SearchSummary};
 use crate::engine::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::search::{self, Calibration, Candidate, FEWEST, Merges, Outcome, Verified};
-use merges::StudyMerges;
+use crate::search::{self, Calibration, Candidate, DocumentNats, FEWEST, Merges, Outcome, SeqRun, Verified};
+use earlier::{EarlierSearch, PoolKeys};
+use merges::{StudyMerges, document_nats};
 use problem::Objectives;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Incremented when a code change alters what a search finds.
-const SEARCH_VERSION: u32 = 1;
+const SEARCH_VERSION: u32 = 2;
 /// Lambdas that are tried, up to twice the budget.
 const LAMBDAS: [f64; 10] = [0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0];
 
@@ -52,6 +55,8 @@ pub struct SearchReport {
     pub version: String,
     /// The kind of device that computed.
     pub device: String,
+    /// The models that it merged.
+    pub pool: PoolKeys,
     /// The settings of the search.
     pub settings: SearchSettings,
     /// Length of the SEQ runs that the answer is for, in trainings of one base unit.
@@ -72,6 +77,8 @@ pub struct SearchReport {
     pub all_domains: BTreeMap<String, BTreeMap<String, f64>>,
     /// The mixtures that `--verify` trained, with what was predicted before.
     pub verification: Vec<Verification>,
+    /// What a report shows of it.
+    pub summary: SearchSummary,
     /// The chosen mixture.
     pub recipe: MixtureRecipe,
     /// Where it is.
@@ -97,8 +104,12 @@ pub struct Verification {
     pub merged: Option<f64>,
     /// SEQ's expected objective, where SEQ runs calibrated it.
     pub expected: Option<f64>,
-    /// Half of the 95% interval around it, for a single training.
-    pub plus_minus: Option<f64>,
+    /// 95% interval of a single training.
+    #[serde(default)]
+    pub low: Option<f64>,
+    /// The upper end of that interval.
+    #[serde(default)]
+    pub high: Option<f64>,
     /// What SEQ reached. Not kept in the file of predictions, but read from its scores.
     #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
     pub seq: Option<f64>,
@@ -110,15 +121,11 @@ pub fn search(study: &Study, root: &Path, options: &SearchOptions) -> Result<Sea
     let (open, mut graph) = OpenStudy::new(study, root, options.threads, &options.spec)?;
     let resources = open.resources();
     // Names and bounds are refused before anything is trained.
-    let objectives = problem::objectives(study, &graph)?;
-    let asked = options.asked.iter().map(|members| problem::weights(study, members)).collect::<Result<Vec<_>>>()?;
-    let problem = problem::problem(study, &graph, &objectives, 1.0, vec![])?;
-    problem.check()?;
-    let small = graph.settings(Scale::Small).clone();
+    let mut search = StudySearch::new(study, &mut graph, &resources, options.asked)?;
+    let small = search.graph.settings(Scale::Small).clone();
     for stage in [Stage::Seed, Stage::Modules] {
-        train_stage(&graph, &resources, &small, stage)?;
+        train_stage(search.graph, &resources, &small, stage)?;
     }
-    let mut search = StudySearch { study, graph: &mut graph, resources: &resources, objectives, asked };
     let mut report = search.once()?;
     if options.verify > 0 {
         let path = predictions_path(&search.graph.store);
@@ -133,6 +140,18 @@ pub fn search(study: &Study, root: &Path, options: &SearchOptions) -> Result<Sea
     Ok(report)
 }
 
+/// Refuses a search that cannot be made.
+pub fn check(study: &Study, graph: &mut Graph, resources: &Resources) -> Result<()> {
+    StudySearch::new(study, graph, resources, &[]).map(|_| ())
+}
+
+/// The search of a run, whose models are all trained and scored.
+pub fn search_models(study: &Study, graph: &mut Graph, resources: &Resources) -> Result<SearchReport> {
+    let report = StudySearch::new(study, graph, resources, &[])?.once()?;
+    report.write(&graph.store)?;
+    Ok(report)
+}
+
 struct StudySearch<'a> {
     study: &'a Study,
     graph: &'a mut Graph,
@@ -141,12 +160,24 @@ struct StudySearch<'a> {
     asked: Vec<Vec<f64>>,
 }
 
-impl StudySearch<'_> {
+impl<'a> StudySearch<'a> {
+    fn new(
+        study: &'a Study,
+        graph: &'a mut Graph,
+        resources: &'a Resources<'a>,
+        asked: &[BTreeMap<String, f64>],
+    ) -> Result<StudySearch<'a>> {
+        let objectives = problem::objectives(study, graph)?;
+        let asked = asked.iter().map(|members| problem::weights(study, members)).collect::<Result<Vec<_>>>()?;
+        problem::problem(study, graph, &objectives, 1.0, vec![])?.check()?;
+        Ok(StudySearch { study, graph, resources, objectives, asked })
+    }
+
     /// One search with everything that is known now.
     fn once(&mut self) -> Result<SearchReport> {
         let settings = self.study.search.clone();
         let list = read_predictions(&predictions_path(&self.graph.store))?;
-        let verified = self.verified(&list)?;
+        let mut verified = self.verified(&list)?;
         let calibration = self.calibration(&verified)?;
         let calibrated = settings.lambda.is_none() && calibration.as_ref().is_some_and(|c| c.pearson.is_some());
         let lambda = match &calibration {
@@ -160,11 +191,18 @@ impl StudySearch<'_> {
         let target = |v: &&Verified| self.objectives.target.of(&v.losses);
         let best = verified.iter().min_by(|a, b| target(a).total_cmp(&target(b)));
         problem.best_seq = best.map(|best| (best.name.clone(), best.weights.clone()));
+        problem.noise = self.noise()?;
+        let earlier = EarlierSearch::read(&self.graph.store);
+        let pool = pool(self.study, self.graph);
+        problem.earlier = earlier.as_ref().and_then(|e| e.base(&pool, &problem.partitions, &self.graph.device, lambda));
         let mut merges = StudyMerges::new(self.study, self.graph, self.resources, &self.objectives.domains);
+        problem.runs = seq_runs(&mut merges, &mut verified, &self.objectives, lambda)?;
         let outcome = search::search(&problem, &mut merges)?;
         let all_domains = self.on_all_domains(lambda, &outcome)?;
+        let effects = self.effects()?;
         let verification = self.with_seq(list)?;
-        let expected = expected(&outcome, calibration.as_ref());
+        let before = earlier.and_then(|e| e.before(&problem.partitions, &self.objective_name()));
+        let expected = expected(&outcome);
         let recipe = MixtureRecipe {
             study: self.study.name.clone(),
             study_hash: self.hash(&settings, lambda),
@@ -175,10 +213,11 @@ impl StudySearch<'_> {
             expected,
             partition: recipe::partitions(self.study, &outcome, &problem.tokens),
         };
-        Ok(SearchReport {
+        let mut report = SearchReport {
             study: self.study.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             device: self.graph.device.clone(),
+            pool,
             budget: settings.budget,
             partition_tokens: problem.tokens.iter().map(|tokens| *tokens as u64).collect(),
             settings,
@@ -190,7 +229,55 @@ impl StudySearch<'_> {
             verification,
             recipe,
             recipe_path: self.graph.store.root.join("recipe.toml").display().to_string(),
-        })
+            summary: SearchSummary { effects, before, ..SearchSummary::default() },
+        };
+        report.summarize();
+        Ok(report)
+    }
+
+    /// The standard deviation of the objective between repeated SEQ trainings of this budget, pooled
+    /// over the mixtures that were repeated; `None` if none was.
+    fn noise(&self) -> Result<Option<f64>> {
+        let (mut squares, mut freedom) = (0.0, 0usize);
+        for (i, mixture) in self.graph.mixtures.iter().enumerate() {
+            if mixture.units(self.study) != self.study.search.budget {
+                continue;
+            }
+            let mut values = Vec::new();
+            for repeat in 0..mixture.repeats {
+                if let Some((losses, _)) = self.seq_scores(self.graph, i, repeat)? {
+                    values.push(self.objectives.target.of(&losses));
+                }
+            }
+            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            squares += values.iter().map(|v| (v - mean).powi(2)).sum::<f64>();
+            freedom += values.len().saturating_sub(1);
+        }
+        Ok((freedom > 0).then(|| (squares / freedom as f64).sqrt()))
+    }
+
+    /// What each module does to each domain, in bits per byte against the seed.
+    fn effects(&self) -> Result<Vec<ModuleEffects>> {
+        let graph = &*self.graph;
+        let module = |name: &String| Role::Module { partition: name.clone(), repeat: 0 };
+        let subject = |role: &Role| graph.subject(Scale::Small, role);
+        let Some(seed) = subject(&Role::Seed) else { return Ok(Vec::new()) };
+        let modules: Vec<(&String, usize)> =
+            self.study.partition.iter().filter_map(|p| Some((&p.name, subject(&module(&p.name))?))).collect();
+        let subjects: BTreeSet<usize> = modules.iter().map(|(_, subject)| *subject).chain([seed]).collect();
+        let subjects: Vec<usize> = subjects.into_iter().collect();
+        let domains = &graph.prepared.manifest.domains;
+        let all: Vec<usize> = (0..domains.len()).collect();
+        score_models(graph, Scale::Small, &subjects, &all, self.resources)?;
+        let change = |subject: usize, d: usize| -> Result<(String, f64)> {
+            let difference = graph.score(subject, d)?.bits_per_byte() - graph.score(seed, d)?.bits_per_byte();
+            Ok((domains[d].name.clone(), difference))
+        };
+        let of = |(name, subject): (&String, usize)| {
+            let change = all.iter().map(|&d| change(subject, d)).collect::<Result<_>>()?;
+            Ok(ModuleEffects { partition: name.clone(), change })
+        };
+        modules.into_iter().map(of).collect()
     }
 
     /// Scores of the best mixture, the baselines and those asked for on every domain.
@@ -224,15 +311,33 @@ impl StudySearch<'_> {
         let mut verified: Vec<Verified> = Vec::new();
         let extended = self.extended(list)?;
         for graph in [&*self.graph, &extended] {
+            self.score_trained(graph)?;
             for (i, mixture) in graph.mixtures.iter().enumerate().filter(|(_, m)| m.units(self.study) == budget) {
-                let Some(losses) = self.seq_losses(graph, i)? else { continue };
+                let Some((losses, documents)) = self.seq_scores(graph, i, 0)? else { continue };
                 let weights = problem::weights(self.study, &mixture.members)?;
                 if !verified.iter().any(|v| v.weights == weights) {
-                    verified.push(Verified { name: mixture.id.clone(), weights, losses });
+                    verified.push(Verified { name: mixture.id.clone(), weights, losses, documents, merged: None });
                 }
             }
         }
         Ok(verified)
+    }
+
+    /// Scores the SEQ runs of the budget that are trained.
+    fn score_trained(&self, graph: &Graph) -> Result<()> {
+        let is_of_budget = |role: &Role| match role {
+            Role::Seq { mixture, .. } => graph.mixtures[*mixture].units(self.study) == self.study.search.budget,
+            _ => false,
+        };
+        let is_trained = |subject: usize| graph.store.model(&graph.subjects[subject].key).exists();
+        let trained: BTreeSet<usize> = graph
+            .roles
+            .iter()
+            .filter(|(scale, role, subject)| *scale == Scale::Small && is_of_budget(role) && is_trained(*subject))
+            .map(|(.., subject)| *subject)
+            .collect();
+        let trained: Vec<usize> = trained.into_iter().collect();
+        score_models(graph, Scale::Small, &trained, &self.objectives.domains, self.resources)
     }
 
     /// How merges follow SEQ: under the given lambda, or under that which follows it best.
@@ -289,8 +394,8 @@ impl StudySearch<'_> {
             }
             let same = |m: &Mixture| m.members == v.members && m.budget == Some(v.budget);
             let mixture = graph.mixtures.iter().position(same);
-            let losses = mixture.map(|i| self.seq_losses(&graph, i)).transpose()?.flatten();
-            v.seq = losses.map(|losses| self.objectives.target.of(&losses));
+            let scores = mixture.map(|i| self.seq_scores(&graph, i, 0)).transpose()?.flatten();
+            v.seq = scores.map(|(losses, _)| self.objectives.target.of(&losses));
             Ok(v)
         };
         list.into_iter().map(with).collect()
@@ -302,14 +407,16 @@ impl StudySearch<'_> {
         if target.worst { format!("worst of {}", target.name) } else { target.name.clone() }
     }
 
-    /// The scores of SEQ on a mixture on the objectives' domains, if they exist, in bits per byte.
-    fn seq_losses(&self, graph: &Graph, mixture: usize) -> Result<Option<Vec<f64>>> {
-        let Some(seq) = graph.subject(Scale::Small, &Role::Seq { mixture, repeat: 0 }) else { return Ok(None) };
+    /// The scores of SEQ on a mixture on the objectives' domains, if they exist: bits per byte, and
+    /// the nats of each document.
+    fn seq_scores(&self, graph: &Graph, mixture: usize, repeat: u64) -> Result<Option<(Vec<f64>, DocumentNats)>> {
+        let Some(seq) = graph.subject(Scale::Small, &Role::Seq { mixture, repeat }) else { return Ok(None) };
         let domains = &self.objectives.domains;
         if !domains.iter().all(|&d| graph.score_path(seq, d).exists()) {
             return Ok(None);
         }
-        domains.iter().map(|&d| Ok(graph.score(seq, d)?.bits_per_byte())).collect::<Result<Vec<f64>>>().map(Some)
+        let losses = domains.iter().map(|&d| Ok(graph.score(seq, d)?.bits_per_byte())).collect::<Result<_>>()?;
+        Ok(Some((losses, document_nats(graph, seq, domains)?)))
     }
 
     /// Adds mixtures to `list` until it has `wanted` of this budget: the best, baselines, the best of
@@ -322,12 +429,12 @@ impl StudySearch<'_> {
             "baseline" => c.name.clone(),
             kind => format!("{kind}: {}", c.name),
         };
-        let mut options: Vec<(String, Vec<f64>, Option<f64>)> =
-            vec![("best".into(), outcome.best().weights.clone(), Some(outcome.best().merged))];
+        let mut options: Vec<(String, Vec<f64>, Option<usize>)> =
+            vec![("best".into(), outcome.best().weights.clone(), Some(outcome.best))];
         for kind in kinds {
-            let all = outcome.candidates.iter().filter(|c| c.kind == kind);
+            let all = outcome.candidates.iter().enumerate().filter(|(_, c)| c.kind == kind);
             let all = all.take(if kind == "baseline" { usize::MAX } else { 1 });
-            options.extend(all.map(|c| (named(c), c.weights.clone(), Some(c.merged))));
+            options.extend(all.map(|(at, c)| (named(c), c.weights.clone(), Some(at))));
         }
         let names: Vec<&str> = self.study.partition.iter().map(|p| p.name.as_str()).collect();
         let named_weights = |weights: &[f64]| -> BTreeMap<String, f64> {
@@ -338,27 +445,28 @@ impl StudySearch<'_> {
         let objective = self.objective_name();
         let is_own = |v: &&Verification| v.budget == budget && v.objective == objective;
         let count = |list: &[Verification]| list.iter().filter(is_own).count();
-        let mut add = |name: String, members: BTreeMap<String, f64>, merged: Option<f64>| {
+        let mut add = |name: String, members: BTreeMap<String, f64>, candidate: Option<usize>| {
             let listed = list.iter().filter(is_own).map(|v| &v.members);
             let is_new = !listed.chain(&verified).any(|known| distance(known, &members) < NEARLY_EQUAL);
             if count(list) < wanted && is_new {
-                let calibration = report.calibration.as_ref();
-                let expected = calibration.zip(merged).and_then(|(c, merged)| c.expected(merged));
+                let estimate = candidate.map(|c| &outcome.confidence.estimates[c]);
+                let estimate = estimate.filter(|_| outcome.confidence.expects_seq);
                 list.push(Verification {
                     name,
                     members,
                     budget,
                     objective: objective.clone(),
                     lambda: outcome.lambda,
-                    merged,
-                    expected,
-                    plus_minus: expected.and(calibration).and_then(|c| c.residual).map(|residual| 1.96 * residual),
+                    merged: candidate.map(|c| outcome.candidates[c].merged),
+                    expected: estimate.map(|e| e.expected),
+                    low: estimate.map(|e| e.low),
+                    high: estimate.map(|e| e.high),
                     seq: None,
                 });
             }
         };
-        for (name, weights, merged) in options {
-            add(name, named_weights(&weights), merged);
+        for (name, weights, candidate) in options {
+            add(name, named_weights(&weights), candidate);
         }
         // A single partition has no other mixture.
         let random = if names.len() < 2 { 0 } else { wanted as u64 };
@@ -367,6 +475,22 @@ impl StudySearch<'_> {
             add(format!("random {}", number + 1), members, None);
         }
     }
+}
+
+/// The seed and the modules of a study.
+fn pool(study: &Study, graph: &Graph) -> PoolKeys {
+    let key = |role: Role| {
+        let subject = graph.subject(Scale::Small, &role);
+        subject.map(|subject| graph.subjects[subject].key.clone()).unwrap_or_default()
+    };
+    let module = |name: &String| key(Role::Module { partition: name.clone(), repeat: 0 });
+    let modules = study.partition.iter().map(|p| (p.name.clone(), module(&p.name))).collect();
+    PoolKeys { seed: key(Role::Seed), modules }
+}
+
+/// What the report shows of the last search of a study's present models.
+pub fn summary(study: &Study, graph: &Graph) -> Option<SearchSummary> {
+    earlier::summary(&pool(study, graph), &graph.store)
 }
 
 /// Mixtures that differ by less teach nothing new: the sum of the differences between their weights.
@@ -382,17 +506,40 @@ fn distance(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>) -> f64 {
 /// Makes random verifications differ from other random mixtures.
 const VERIFICATION: u64 = 0x7e51_f1ca_7100;
 
-fn expected(outcome: &Outcome, calibration: Option<&Calibration>) -> ExpectedScores {
+fn expected(outcome: &Outcome) -> ExpectedScores {
+    let estimate = outcome.best_estimate();
     let merged = outcome.best().merged;
     let natural = outcome.find("baseline", "natural").map_or(merged, |c| c.merged);
-    let seq = calibration.filter(|c| c.is_informative()).and_then(|c| c.expected(merged).zip(c.residual));
+    let seq = outcome.confidence.expects_seq.then_some(estimate);
     ExpectedScores {
         merged,
         natural,
-        seq: seq.map(|(seq, _)| seq),
-        seq_low: seq.map(|(seq, residual)| seq - 1.96 * residual),
-        seq_high: seq.map(|(seq, residual)| seq + 1.96 * residual),
+        seq: seq.map(|e| e.expected),
+        seq_low: seq.map(|e| e.low),
+        seq_high: seq.map(|e| e.high),
+        probability_best: estimate.probability_best,
+        not_told_apart: outcome.confidence.not_told_apart.len() - 1,
     }
+}
+
+/// SEQ runs with their merges, document by document. Also sets the objective of each merge.
+fn seq_runs(
+    merges: &mut StudyMerges,
+    verified: &mut [Verified],
+    objectives: &Objectives,
+    lambda: f64,
+) -> Result<Vec<SeqRun>> {
+    let weights: Vec<Vec<f64>> = verified.iter().map(|v| v.weights.clone()).collect();
+    for (v, losses) in verified.iter_mut().zip(merges.losses(lambda, &weights)?) {
+        v.merged = Some(objectives.target.of(&losses));
+    }
+    let merged = merges.documents(lambda, &weights)?;
+    let run = |(v, merged): (&Verified, DocumentNats)| SeqRun {
+        weights: v.weights.clone(),
+        merged,
+        seq: v.documents.clone(),
+    };
+    Ok(verified.iter().zip(merged).map(run).collect())
 }
 
 fn predictions_path(store: &Store) -> std::path::PathBuf {

@@ -2,6 +2,7 @@
 //! looked up by name, and a name that the study does not have is refused.
 
 use crate::analysis::DomainKind;
+use crate::engine::data::Shard;
 use crate::error::{Error, Result};
 use crate::search::{Bounds, Constraints, Group, Problem, Target, grouped};
 use crate::study::graph::Graph;
@@ -65,11 +66,24 @@ pub fn problem(
         units: search.units,
         listed: search.listed,
         asked,
+        earlier: None,
+        documents: document_bytes(graph, &objectives.domains)?,
+        runs: Vec::new(),
+        noise: None,
         best_seq: None,
         seed: study.random_seed,
         partitions,
         tokens,
     })
+}
+
+/// The bytes of each document of these domains.
+fn document_bytes(graph: &Graph, domains: &[usize]) -> Result<Vec<Vec<f64>>> {
+    let of = |&domain: &usize| {
+        let shard = Shard::open(&graph.store.shard(&graph.prepared.manifest.domains[domain].shard.hash))?;
+        Ok((0..shard.documents()).map(|i| shard.document_bytes(i) as f64).collect())
+    };
+    domains.iter().map(of).collect()
 }
 
 /// The weight of each domain in an objective: each name's weight is shared by its domains.

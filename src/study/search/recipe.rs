@@ -42,6 +42,10 @@ pub struct ExpectedScores {
     /// The upper end of that interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seq_high: Option<f64>,
+    /// The probability that it is the best of the mixtures that the search listed.
+    pub probability_best: f64,
+    /// Number of other mixtures that are not told apart from it.
+    pub not_told_apart: usize,
 }
 
 /// One partition of a recipe.

@@ -40,6 +40,7 @@ fn domains() -> Vec<DomainInfo> {
         documents: 10,
         tokens: 1000,
         bytes: 4100,
+        document_tokens: Vec::new(),
     };
     let id = PARTITIONS.iter().map(|name| of(name, DomainKind::Id));
     id.chain(OOD.iter().map(|name| of(name, DomainKind::Ood))).collect()

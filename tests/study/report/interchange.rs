@@ -62,6 +62,7 @@ pub fn report() -> Report {
         documents: 1,
         tokens: 100,
         bytes: 400,
+        document_tokens: Vec::new(),
     };
     Report {
         domains: kinds.map(domain).into(),

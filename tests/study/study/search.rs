@@ -283,3 +283,69 @@ fn what_cannot_be_is_refused_by_name() {
     refused(&["--lambda", "0"], &["search.lambda"]);
     assert!(!Path::new(&dir.path().join("out/models")).read_dir().is_ok_and(|mut list| list.next().is_some()));
 }
+
+/// A partition added to a finished search needs its module and one gradient towards it, besides
+/// those at the best weights; the answer is that of a search from the start, and the recipe before
+/// is reported.
+#[test]
+fn a_new_partition_needs_one_module_and_one_gradient() {
+    let extra = "\n[search]\nbudget = 2\ncalibrate = 4\n";
+    let dir = topics(&[3, 4, 5, 6, 7], extra);
+    stockpot(dir.path(), &["run", "study.toml", "--out", "out", "--device", "cpu"]).done();
+    let before = json(&dir.path().join("out/search.json"));
+    // The OOD set "both" is mostly of topic 2.
+    write_jsonl(&dir.path().join("new.jsonl"), &documents("new", 2, 40));
+    let text = fs::read_to_string(dir.path().join("study.toml")).expect("a study");
+    set(dir.path(), text + "\n[[partition]]\nname = \"new\"\nfiles = [\"new.jsonl\"]\nlate = true\n");
+    let added = stockpot(dir.path(), &[&SEARCH[..], &["--json"]].concat()).done();
+    let trained: Vec<&str> = added.stderr.lines().filter(|line| line.contains(" steps, loss")).collect();
+    assert!(trained.len() == 1 && trained[0].starts_with("module new"), "{trained:?}");
+    let computed = |said: &str| -> Vec<u64> {
+        let lines = said.lines().filter_map(|line| line.strip_prefix("gradients: "));
+        lines.map(|line| line.split(' ').next().and_then(|n| n.parse().ok()).expect("a number")).collect()
+    };
+    let rounds = computed(&added.stderr);
+    assert!(rounds.iter().all(|count| *count == 1) && rounds.len() <= 7, "{rounds:?}");
+    let report: Value = serde_json::from_str(&added.stdout).expect("JSON");
+    assert_eq!(report["outcome"]["lambda"], before["outcome"]["lambda"], "the calibration is kept");
+    assert_eq!(report["calibration"]["n"], before["calibration"]["n"]);
+    let old = &report["summary"]["before"];
+    assert_eq!(old["added"], serde_json::json!(["new"]));
+    assert_eq!(number(&old["merged"]), number(&best(&before)["merged"]));
+    assert!(added.stderr.contains("one for each partition"), "{}", added.stderr);
+
+    // From the start, in another directory with the same models.
+    fs::remove_file(dir.path().join("out/search.json")).expect("the search");
+    let whole = search(&dir, &[]);
+    let (continued, whole) = (number(&best(&report)["merged"]), number(&best(&whole)["merged"]));
+    assert!((continued - whole).abs() < 1e-4, "{continued} and {whole}");
+    assert!(continued < number(&best(&before)["merged"]), "the new partition helps");
+}
+
+/// The report has what the search found, in at most ten lines with the recipe; a few documents give
+/// a warning, and no winner is declared.
+#[test]
+fn a_run_ends_with_the_answer_of_a_search() {
+    let dir = study(|settings| settings);
+    stockpot(dir.path(), &["run", "study.toml", "--out", "out", "--device", "cpu"]).done();
+    let report = super::report(&dir);
+    let found = json(&dir.path().join("out/search.json"));
+    assert_eq!(report["search"], found["summary"]);
+    let lines: Vec<&str> = each(&report["search"]["lines"]).filter_map(Value::as_str).collect();
+    assert!(lines[0].starts_with("Train on ") && lines.len() <= 9, "{lines:?}");
+    let few = each(&found["outcome"]["confidence"]["documents"]).any(|n| n.as_u64() < Some(30));
+    assert!(few && lines[1].contains("no winner is declared"), "{lines:?}");
+    let probabilities: f64 =
+        each(&found["outcome"]["confidence"]["estimates"]).map(|e| number(&e["probability_best"])).sum();
+    assert!((probabilities - 1.0).abs() < 1e-9);
+    // Every module's effect on every domain.
+    let effects = &report["search"]["effects"];
+    let domains = report["domains"].as_array().expect("domains").len();
+    assert!(each(effects).all(|e| e["change"].as_object().expect("domains").len() == domains));
+    // Other models: the search no longer belongs to the report.
+    let text = fs::read_to_string(dir.path().join("study.toml")).expect("a study");
+    set(dir.path(), text.replace("learning_rate = 3e-4", "learning_rate = 2e-4"));
+    stockpot(dir.path(), &["run", "study.toml", "--out", "out", "--device", "cpu", "--until", "scores"]).done();
+    stockpot(dir.path(), &["report", "study.toml", "--out", "out"]).done();
+    assert!(super::report(&dir).get("search").is_none());
+}
