@@ -339,14 +339,18 @@ impl Draws {
         let mixtures = evidence.mixtures;
         let may = |c: &usize| mixtures[*c].feasible && !estimates[*c].nearly_equal;
         let chosen: Vec<usize> = (0..mixtures.len()).filter(may).collect();
+        let mut wins = vec![0usize; mixtures.len()];
         for draw in 0..DRAWS {
             let value = |c: usize| self.expected[c][draw] + mixtures[c].penalty;
             // The best mixture wins a tie.
             let own = |c: usize| c != evidence.best;
             let order = |a: &&usize, b: &&usize| value(**a).total_cmp(&value(**b)).then(own(**a).cmp(&own(**b)));
             if let Some(&first) = chosen.iter().min_by(order) {
-                estimates[first].probability_best += 1.0 / DRAWS as f64;
+                wins[first] += 1;
             }
+        }
+        for (estimate, wins) in estimates.iter_mut().zip(wins) {
+            estimate.probability_best = wins as f64 / DRAWS as f64;
         }
         estimates
     }
@@ -432,7 +436,9 @@ mod tests {
             assert_eq!(found.not_told_apart.len(), if errors > 1.7 { 1 } else { 2 });
             assert!(!found.expects_seq && found.few_documents.is_empty());
             let gain = &found.estimates[0];
-            assert!(gain.gain_low < better / std::f64::consts::LN_2 && gain.gain_high > better / std::f64::consts::LN_2);
+            assert!(
+                gain.gain_low < better / std::f64::consts::LN_2 && gain.gain_high > better / std::f64::consts::LN_2
+            );
         }
     }
 

@@ -367,8 +367,7 @@ mod tests {
     #[test]
     fn derivatives_of_new_partitions_follow_from_one_gradient_each() {
         let (base, is_new) = ([0.5, 0.3, 0.2, 0.0, 0.0], [false, false, false, true, true]);
-        let part =
-            |i: usize| -> Vec<f64> { base.iter().zip(vertex(5, i)).map(|(b, e)| b + 0.5 * (e - b)).collect() };
+        let part = |i: usize| -> Vec<f64> { base.iter().zip(vertex(5, i)).map(|(b, e)| b + 0.5 * (e - b)).collect() };
         let start = point(&base, 0.0);
         let points: Vec<Point> = (0..5).map(|i| point(&part(i), 0.0)).collect();
         let forget = |p: &Point| {

@@ -7,6 +7,7 @@ mod history;
 mod inputs;
 mod late;
 mod mixtures;
+mod objectives;
 mod plan;
 mod prepare;
 mod report;

@@ -2,6 +2,7 @@
 
 use super::graph::{Graph, Role, Stage, SubjectWeights, Task, Work, stage_name};
 use super::mixtures::Mixture;
+use super::objectives::objectives;
 use super::prepare::Prepared;
 use super::scale::{Scale, ScaleSettings};
 use super::settings::Study;
@@ -64,6 +65,8 @@ pub struct Plan {
     /// Merges scored. Tokens are 0 if the amount of text is unknown: not tokenized yet, and
     /// `evaluation.tokens` is not set.
     pub merged: StageWork,
+    /// The search: merges scored and gradients, about. Tokens are 0 where those of `merged` are.
+    pub search: StageWork,
     /// The larger model, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetPlan>,
@@ -105,7 +108,8 @@ impl Plan {
     pub fn of(study: &Study, graph: &Graph) -> Result<Plan> {
         let config = &graph.settings(Scale::Small).config;
         let cost = cost(study, graph);
-        let hours = hours(&cost, graph)?;
+        let search = search(study, graph)?;
+        let hours = hours(&cost, &search, graph)?;
         let trained = |scale, stage| StageWork::of(graph.stage(scale, stage));
         let merged = |scale| StageWork::of(graph.stage(scale, Stage::Scoring).filter(|task| is_merge(graph, task)));
         let target = graph.scales.iter().find(|s| s.scale == Scale::Target).map(|s| TargetPlan {
@@ -127,6 +131,7 @@ impl Plan {
             modules: trained(Scale::Small, Stage::Modules),
             seq: trained(Scale::Small, Stage::Seq),
             merged: merged(Scale::Small),
+            search,
             target,
             cost,
             estimated_hours: hours.values().sum(),
@@ -143,16 +148,40 @@ fn is_merge(graph: &Graph, task: &Task) -> bool {
 }
 
 /// Hours of each stage on this machine's CPU.
-fn hours(cost: &Cost, graph: &Graph) -> Result<BTreeMap<String, f64>> {
+fn hours(cost: &Cost, search: &StageWork, graph: &Graph) -> Result<BTreeMap<String, f64>> {
     let mut hours = BTreeMap::new();
     for settings in &graph.scales {
         let rate = speed::training_rate(&settings.config)?;
+        if settings.scale == Scale::Small {
+            hours.insert("search".to_string(), search.flops / rate / 3600.0);
+        }
         for stage in Stage::ALL.map(|stage| stage_name(settings.scale, stage)) {
             let flops = cost.stages.iter().find(|s| s.stage == stage).map_or(0.0, |s| s.flops);
             hours.insert(stage, flops / rate / 3600.0);
         }
     }
     Ok(hours)
+}
+
+/// Merges that a search lists besides subsets, and scores to find them, about.
+const OTHER_MERGES: usize = 40;
+
+/// The work of a search: about 3 (n + 1) gradients, and merges that are held out, listed, or tried
+/// under each lambda of the calibration.
+fn search(study: &Study, graph: &Graph) -> Result<StageWork> {
+    let (n, settings) = (study.partition.len(), &study.search);
+    let domains = objectives(study, graph)?.domains;
+    let scored = |d: &usize| &graph.prepared.manifest.domains[*d].shard;
+    let tokens: u64 = domains.iter().map(scored).map(|shard| shard.tokens - shard.documents).sum();
+    let gradients = 3 * (n + 1);
+    let merges = settings.held_out + settings.listed + OTHER_MERGES + 10 * settings.calibrate;
+    // A gradient is a forward and a backward pass, of twice the work.
+    let passes = (3 * gradients + merges) as f64;
+    Ok(StageWork {
+        models: (gradients + merges) as u64,
+        tokens: tokens.saturating_mul((gradients + merges) as u64),
+        flops: passes * tokens as f64 * graph.settings(Scale::Small).config.forward_flops_per_token(),
+    })
 }
 
 /// Memory of the training that needs the most.
@@ -234,8 +263,13 @@ impl fmt::Display for Plan {
             let (tokens, tflop) = (work.tokens as f64 / 1e6, work.flops / 1e12);
             writeln!(f, "{name:8}  {:>6}  {tokens:>9.2}M  {tflop:>9.3}", work.models)
         };
-        for (name, work) in [("seed", self.seed), ("modules", self.modules), ("SEQ", self.seq), ("MERGED", self.merged)]
-        {
+        for (name, work) in [
+            ("seed", self.seed),
+            ("modules", self.modules),
+            ("SEQ", self.seq),
+            ("MERGED", self.merged),
+            ("search", self.search),
+        ] {
             row(f, name, work)?;
         }
         if let Some(t) = &self.target {

@@ -11,6 +11,7 @@ pub use recipe::{ExpectedScores, MixtureRecipe};
 
 use super::graph::{Graph, Role, Stage};
 use super::mixtures::{Mixture, random_weights};
+use super::objectives::{Objectives, objectives};
 use super::scale::Scale;
 use super::score::score_models;
 use super::settings::{GivenMixture, MixtureSettings, SearchSettings, Study};
@@ -24,7 +25,6 @@ use crate::files;
 use crate::search::{self, Calibration, Candidate, DocumentNats, FEWEST, Merges, Outcome, SeqRun, Verified};
 use earlier::{EarlierSearch, PoolKeys};
 use merges::{StudyMerges, document_nats};
-use problem::Objectives;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -167,7 +167,7 @@ impl<'a> StudySearch<'a> {
         resources: &'a Resources<'a>,
         asked: &[BTreeMap<String, f64>],
     ) -> Result<StudySearch<'a>> {
-        let objectives = problem::objectives(study, graph)?;
+        let objectives = objectives(study, graph)?;
         let asked = asked.iter().map(|members| problem::weights(study, members)).collect::<Result<Vec<_>>>()?;
         problem::problem(study, graph, &objectives, 1.0, vec![])?.check()?;
         Ok(StudySearch { study, graph, resources, objectives, asked })

@@ -162,8 +162,13 @@ fn equal_partitions_are_not_determined_and_noise_gets_its_floor() {
         let range = &report["outcome"]["ranges"][place(name)];
         assert!(number(&range["min"]) < 0.01, "{range}");
     }
-    let determined = ["p03", "noise"].map(|name| undetermined.contains(&(place(name) as u64)));
-    assert_eq!(determined, [false, false], "{undetermined:?} of {names:?}, {w:?}");
+    assert!(!undetermined.contains(&(place("noise") as u64)), "{undetermined:?} of {names:?}, {w:?}");
+    // Few documents leave p03 a range, but not all of it: without p03, one of the two domains is lost.
+    let width = |name: &str| {
+        let range = &report["outcome"]["ranges"][place(name)];
+        number(&range["max"]) - number(&range["min"])
+    };
+    assert!(width("p03") < width("p02") && width("p03") < width("copy"), "{}", report["outcome"]["ranges"]);
 }
 
 #[test]
@@ -314,12 +319,20 @@ fn a_new_partition_needs_one_module_and_one_gradient() {
     assert_eq!(number(&old["merged"]), number(&best(&before)["merged"]));
     assert!(added.stderr.contains("one for each partition"), "{}", added.stderr);
 
-    // From the start, in another directory with the same models.
+    // The continued forms know the new partition, and the answer is that of a search from the start.
+    let form = |report: &Value| {
+        let all =
+            each(&report["outcome"]["expansions"]).find(|e| e["merges"] == "held-out merges" && e["chosen"] == true);
+        let error = &all.expect("a form")["target"];
+        (number(&error["rms"]), number(&error["deviation"]))
+    };
+    let (rms, deviation) = form(&report);
+    assert!(rms < 0.05 * deviation, "{rms} of {deviation}");
     fs::remove_file(dir.path().join("out/search.json")).expect("the search");
     let whole = search(&dir, &[]);
+    assert!(rms < 5.0 * form(&whole).0 + 1e-6, "{rms} and {:?}", form(&whole));
     let (continued, whole) = (number(&best(&report)["merged"]), number(&best(&whole)["merged"]));
     assert!((continued - whole).abs() < 1e-4, "{continued} and {whole}");
-    assert!(continued < number(&best(&before)["merged"]), "the new partition helps");
 }
 
 /// The report has what the search found, in at most ten lines with the recipe; a few documents give
