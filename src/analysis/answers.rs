@@ -43,17 +43,34 @@ pub fn answers(mixtures: &[MixtureInfo], correlations: &[Correlation]) -> Vec<An
     list
 }
 
-/// Adds the caveats to each answer's confidence: unequal training budgets, and, where trainings
-/// were repeated, the gap between the two best mixtures against the noise.
-pub(super) fn add_caveats(answers: &mut [Answer], mixtures: &[MixtureInfo], noise: &[Noise]) {
+/// Adds the caveats to each answer's confidence: few documents, unequal training budgets, and,
+/// where trainings were repeated, the gap between the two best mixtures against the noise.
+pub(super) fn add_caveats(answers: &mut [Answer], mixtures: &[MixtureInfo], domains: &[DomainInfo], noise: &[Noise]) {
     for answer in answers {
         let noise = noise.iter().find(|n| n.group == answer.group && n.domain == answer.domain);
-        let caveats = [budgets(mixtures, &answer.group), noise.and_then(|n| closest(n, mixtures))];
+        let caveats =
+            [few(domains, &answer.domain), budgets(mixtures, &answer.group), noise.and_then(|n| closest(n, mixtures))];
         for caveat in caveats.into_iter().flatten() {
             answer.confidence += if answer.confidence.is_empty() { "" } else { " " };
             answer.confidence += &caveat;
         }
     }
+}
+
+/// Domains with fewer documents have a caveat.
+pub const FEW_DOCUMENTS: u64 = 30;
+
+/// The caveat about domains with few documents; `average` is "id" or "ood".
+fn few(domains: &[DomainInfo], average: &str) -> Option<String> {
+    let own = || domains.iter().filter(|d| d.kind.name() == average);
+    let few = own().filter(|d| d.documents < FEW_DOCUMENTS).count();
+    (few > 0).then(|| {
+        format!(
+            "{few} of {} domains have fewer than {FEW_DOCUMENTS} documents: with other documents, another mixture \
+             may be the best.",
+            own().count()
+        )
+    })
 }
 
 /// The caveat about budgets: uneven numbers of base units give the mixtures of a group different

@@ -40,14 +40,21 @@ pub(super) fn fill(report: &mut Report, seed: u64) {
         })
         .collect();
     for (i, c) in correlations.iter_mut().enumerate().filter(|(i, _)| compared[*i].is_some()) {
-        let mut valid: Vec<f64> = drawn.iter().filter_map(|r| r[i]).collect();
-        valid.sort_by(f64::total_cmp);
-        if 2 * valid.len() > REPLICATES {
-            c.documents_low = Some(quantile(&valid, 0.025));
-            c.documents_high = Some(quantile(&valid, 0.975));
-        }
+        let mut z: Vec<f64> = drawn.iter().filter_map(|r| r[i]).map(fisher_z).collect();
+        z.sort_by(f64::total_cmp);
+        let Some(r) = c.pearson.filter(|_| 2 * z.len() > REPLICATES) else { continue };
+        let end = |share: f64| (fisher_z(r) + quantile(&z, share) - quantile(&z, 0.5)).tanh();
+        (c.documents_low, c.documents_high) = (Some(end(0.025)), Some(end(0.975)));
     }
 }
+
+/// Fisher's z of r, finite also where r is 1.
+fn fisher_z(r: f64) -> f64 {
+    r.clamp(-MOST, MOST).atanh()
+}
+
+/// Largest magnitude of r on the scale of Fisher's z.
+const MOST: f64 = 1.0 - 1e-12;
 
 /// `None` where a model's documents are not known, or a domain has too few.
 fn compared(c: &Correlation, mixtures: &[MixtureInfo], domains: &[DomainInfo]) -> Option<Compared> {

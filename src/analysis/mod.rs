@@ -16,7 +16,7 @@ mod search_summary;
 mod selection_quality;
 pub mod statistics;
 
-pub use answers::answers;
+pub use answers::{FEW_DOCUMENTS, answers};
 pub use averages::{average_names, averages};
 pub use correlations::{correlations, groups, own_groups, proxies};
 pub use proxies::*;
@@ -46,7 +46,7 @@ impl Report {
         self.noise = noise::noise(&self.mixtures, &self.domains);
         self.picking = selection_quality::selection_quality(&self.mixtures, &self.domains, options.seed);
         self.answers = answers::answers(&self.mixtures, &self.correlations);
-        answers::add_caveats(&mut self.answers, &self.mixtures, &self.noise);
+        answers::add_caveats(&mut self.answers, &self.mixtures, &self.domains, &self.noise);
         for segment in &mut self.segments {
             segment.barriers = barriers::barriers(segment, &self.domains);
         }

@@ -5,6 +5,7 @@
 //! the same way and a partition alone errs the most.
 
 use super::objective::Target;
+use crate::analysis::FEW_DOCUMENTS;
 use crate::analysis::statistics::bootstrap::quantile;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,8 +15,6 @@ use serde::Serialize;
 
 /// Draws of documents, lines and errors.
 pub const DRAWS: usize = 2000;
-/// Domains with fewer documents give a warning.
-pub const FEW_DOCUMENTS: usize = 30;
 /// Mixtures whose weights differ by less, summed, are one mixture here.
 const SAME: f64 = 0.05;
 /// A mixture is told apart from the best if it is better in fewer of the draws.
@@ -137,7 +136,7 @@ pub fn confidence(evidence: &Evidence) -> Confidence {
     let mut not_told_apart: Vec<usize> = (0..mixtures.len()).filter(may_be_best).collect();
     let value = |c: usize| estimates[c].expected + mixtures[c].penalty;
     not_told_apart.sort_by(|&a, &b| (a != best).cmp(&(b != best)).then(value(a).total_cmp(&value(b))));
-    let few = |d: &usize| target.weights[*d] > 0.0 && documents[*d] < FEW_DOCUMENTS;
+    let few = |d: &usize| target.weights[*d] > 0.0 && (documents[*d] as u64) < FEW_DOCUMENTS;
     Confidence {
         expects_seq: line.is_some(),
         merge_slack: draws.slack(evidence, &counted, line.as_ref()),

@@ -26,7 +26,7 @@ mod units;
 pub use baselines::{natural, unimax};
 pub use branch::{Proven, branch_and_bound};
 pub use calibration::{Calibration, FEWEST, LambdaFit, Verified, calibrate};
-pub use confidence::{Confidence, DocumentNats, Estimate, Evidence, FEW_DOCUMENTS, ScoredMerge, SeqRun, confidence};
+pub use confidence::{Confidence, DocumentNats, Estimate, Evidence, ScoredMerge, SeqRun, confidence};
 pub use constraints::{Bounds, Constraints, Group, grouped};
 pub use continuous::{Found, minimize};
 pub use form::{Cubic, Expansion, Form, FormError, Point};

@@ -2,6 +2,7 @@
 
 use super::graph::{Graph, Task, Train};
 use super::prepare;
+use super::search;
 use super::settings::Study;
 use super::store::Store;
 use crate::engine::train;
@@ -27,6 +28,8 @@ pub struct Status {
     /// Scores (one model or merge on one domain) that the study needs; 0 until the text is
     /// tokenized.
     pub scores: usize,
+    /// Whether there is a search of the present models.
+    pub search: bool,
     /// Whether report.json and every score that it uses exist.
     pub report: bool,
 }
@@ -58,6 +61,7 @@ impl Status {
             trainings: vec![],
             scores_done: 0,
             scores: 0,
+            search: false,
             report: false,
         };
         let Some(prepared) = prepare::find(study, &store)? else { return Ok(status) };
@@ -69,6 +73,7 @@ impl Status {
         // Domains of equal text share one score.
         let scores: BTreeSet<PathBuf> = graph.scorings().flat_map(|(task, _)| graph.results(task)).collect();
         (status.scores, status.scores_done) = (scores.len(), scores.iter().filter(|path| path.exists()).count());
+        status.search = search::summary(study, &graph).is_some();
         // If scores are missing, an existing report is of earlier settings or text.
         status.report = report_exists && status.scores_done == status.scores;
         Ok(status)
@@ -97,6 +102,7 @@ impl fmt::Display for Status {
             writeln!(f, "{}: {} ({} of {} steps) {}", t.name, t.state, t.steps_done, t.steps, t.key)?;
         }
         writeln!(f, "scores: {} of {}", self.scores_done, self.scores)?;
+        writeln!(f, "search: {}", yes(self.search))?;
         write!(f, "report: {}", yes(self.report))
     }
 }

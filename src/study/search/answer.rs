@@ -1,8 +1,8 @@
 //! The answer of a search: ten lines of text, and what the report shows.
 
 use super::{NEARLY_EQUAL, SearchReport, Verification};
-use crate::analysis::{FrontEstimate, MixtureEstimate, PathEstimate, RecipeBefore, VerifiedPoint};
-use crate::search::{Calibration, Candidate, FEW_DOCUMENTS, FEWEST, Outcome, Verified};
+use crate::analysis::{FEW_DOCUMENTS, FrontEstimate, MixtureEstimate, PathEstimate, RecipeBefore, VerifiedPoint};
+use crate::search::{Calibration, Candidate, FEWEST, Outcome, Verified};
 use std::collections::BTreeMap;
 
 /// Partitions that the first line names.

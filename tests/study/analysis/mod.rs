@@ -4,6 +4,7 @@ mod answers;
 mod averages;
 mod barriers;
 mod correlations;
+mod document_bootstrap;
 mod laws;
 mod noise;
 mod scaled;
