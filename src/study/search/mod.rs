@@ -6,8 +6,6 @@ mod merges;
 mod problem;
 mod recipe;
 
-pub use recipe::{ExpectedScores, MixtureRecipe};
-
 use super::graph::{Graph, Role, Stage};
 use super::mixtures::{Mixture, random_weights};
 use super::run::{OpenStudy, train_stage};
@@ -19,6 +17,7 @@ use super::workers::Resources;
 use crate::engine::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::recipe::{ExpectedScores, MixtureRecipe};
 use crate::search::{self, Calibration, Candidate, FEWEST, Merges, Outcome, Verified};
 use merges::StudyMerges;
 use problem::Objectives;
@@ -165,16 +164,19 @@ impl StudySearch<'_> {
         let all_domains = self.on_all_domains(lambda, &outcome)?;
         let verification = self.with_seq(list)?;
         let expected = expected(&outcome, calibration.as_ref());
-        let recipe = MixtureRecipe {
+        let mut recipe = MixtureRecipe {
+            directory: self.graph.store.root.clone(),
             study: self.study.name.clone(),
             study_hash: self.hash(&settings, lambda),
             objective: self.objective_name(),
             budget: settings.budget,
             lambda,
-            tokens: settings.tokens,
+            tokens: None,
+            tokenizer: Some(format!("tokenizers/{}.json", self.graph.prepared.manifest.tokenizer)),
             expected,
-            partition: recipe::partitions(self.study, &outcome, &problem.tokens),
+            partition: recipe::partitions(self.study, self.graph, &outcome)?,
         };
+        recipe.set_tokens(settings.tokens);
         Ok(SearchReport {
             study: self.study.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -188,8 +190,8 @@ impl StudySearch<'_> {
             outcome,
             all_domains,
             verification,
+            recipe_path: recipe.path().display().to_string(),
             recipe,
-            recipe_path: self.graph.store.root.join("recipe.toml").display().to_string(),
         })
     }
 
@@ -416,7 +418,6 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 impl SearchReport {
     fn write(&self, store: &Store) -> Result<()> {
         write_json(&store.root.join("search.json"), self)?;
-        let recipe = toml::to_string_pretty(&self.recipe).expect("a struct of strings and numbers");
-        files::write_atomic(&store.root.join("recipe.toml"), |f| f.write_all(recipe.as_bytes()))
+        self.recipe.write()
     }
 }
