@@ -115,12 +115,12 @@ impl MixtureRecipe {
         apportion(total as usize, &self.weights()).into_iter().map(|windows| windows as u64).collect()
     }
 
-    /// These windows of each shard, shuffled together. A shard with fewer windows is repeated: each
+    /// These windows of each shard, mixed at random. A shard with fewer windows is repeated: each
     /// epoch is a new order of all its windows.
     pub fn stream(&self, shards: &[Arc<Shard>], windows: &[u64], context: usize, seed: u64) -> Result<Stream> {
         let each = shards.iter().zip(windows).enumerate().filter(|(_, (_, windows))| **windows > 0);
         let members = each.map(|(i, (shard, windows))| (shard.clone(), *windows, seed.wrapping_add(i as u64)));
-        Stream::new(members.collect(), context, seed)
+        Stream::in_epochs(members.collect(), context, seed)
     }
 
     /// One line on each partition of a training, and what is unexpected about its epochs.
