@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 pub mod analysis;
+pub mod apportion;
 pub mod bench;
 pub mod cli;
 pub mod engine;
@@ -12,6 +13,7 @@ pub mod error;
 pub mod files;
 pub mod lock;
 pub mod progress;
+pub mod recipe;
 pub mod report;
 pub mod search;
 pub mod settings_file;

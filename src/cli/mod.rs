@@ -4,6 +4,7 @@
 mod bench;
 mod doctor;
 mod eval;
+mod export;
 mod merge;
 mod search;
 mod study;
@@ -37,9 +38,11 @@ enum Command {
     Report(study::ShowArgs),
     /// Find the best of all mixtures; writes search.json and recipe.toml
     Search(Box<search::SearchArgs>),
+    /// Write a recipe for another trainer: OLMo-core, Megatron-LM, LitGPT, RegMix, datasets
+    Export(export::ExportArgs),
     /// Tokenize documents into a shard
     Tokenize(tokenize::TokenizeArgs),
-    /// Train one model
+    /// Train one model, on documents or on a recipe
     Train(train::TrainArgs),
     /// Average checkpoints into a new one
     Merge(merge::MergeArgs),
@@ -116,6 +119,7 @@ pub fn main() -> Result<()> {
         Command::Merge(args) => rayon::scope(|_| args.run()),
         Command::Eval(args) => rayon::scope(|_| args.run()),
         Command::Bench(args) => rayon::scope(|_| args.run()),
+        Command::Export(args) => rayon::scope(|_| args.run()),
         Command::Doctor(args) => args.run(threads),
     }
 }

@@ -1,4 +1,4 @@
-//! `train`: one model, from TRAIN.toml.
+//! `train`: one model, from TRAIN.toml; with `--recipe`, on the mixture that a search found.
 
 use super::DeviceArg;
 use crate::engine::checkpoint::content_key;
@@ -11,6 +11,7 @@ use crate::files;
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::progress::say;
+use crate::recipe::MixtureRecipe;
 use crate::settings_file;
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,9 @@ pub struct TrainArgs {
     /// Settings: the model, its documents and its training
     #[arg(long, value_name = "TRAIN.toml")]
     config: PathBuf,
+    /// Train on this recipe of `stockpot search`: its partitions by weight, and its tokens
+    #[arg(long, value_name = "RECIPE.toml")]
+    recipe: Option<PathBuf>,
     /// Start from this checkpoint's weights, and its optimizer state if it has one
     #[arg(long, value_name = "DIR")]
     init: Option<PathBuf>,
@@ -37,19 +41,20 @@ pub struct TrainArgs {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TrainFile {
-    /// Documents to train on; paths are relative to this file's directory.
+    /// Documents to train on; paths are relative to this file's directory. Not with --recipe.
     #[serde(default)]
     files: Vec<PathBuf>,
     /// Or shards written by `stockpot tokenize`; each gives windows in proportion to its size.
     #[serde(default)]
     shards: Vec<PathBuf>,
-    /// Not needed with --init, which has its own.
+    /// Not needed with --init or --recipe, which have their own.
     tokenizer: Option<PathBuf>,
     /// Not needed with --init.
     model: Option<ModelSettings>,
     /// Determines the initial weights and the order of windows.
     #[serde(default)]
     random_seed: u64,
+    /// With a --recipe that has `tokens`, `steps` may be left out.
     training: train::Settings,
     /// Steps between resumable checkpoints.
     #[serde(default = "checkpoint_every")]
@@ -65,18 +70,25 @@ impl TrainArgs {
     /// there is one.
     pub fn run(&self) -> Result<()> {
         let spec = self.device.spec()?;
-        let settings = self.settings()?;
+        let recipe = self.recipe.as_deref().map(MixtureRecipe::read).transpose()?;
+        let mut settings = self.settings(recipe.is_some())?;
         let _lock = Lock::beside(&self.out)?;
         self.remove_leftovers()?;
         self.expect_no_output()?;
-        let tokenizer_path = match (&self.init, &settings.tokenizer) {
-            (_, Some(path)) => path.clone(),
-            (Some(init), None) => init.join("tokenizer.json"),
-            (None, None) => return Err(Error::usage("`tokenizer` is missing").at(&self.config)),
-        };
+        let tokenizer_path = self.tokenizer(&settings, recipe.as_ref())?;
         let tokenizer = Tokenizer::load(&tokenizer_path, None)?;
-        let (config, start) = self.start(&settings, &tokenizer)?;
-        let shards = self.shards(&settings, &tokenizer, &config)?;
+        let config = self.model(&settings, &tokenizer)?;
+        if let Some(recipe) = &recipe {
+            let training = &mut settings.training;
+            let steps = recipe.steps(training.steps, training.batch, config.context).map_err(|e| e.at(&self.config))?;
+            training.steps = steps;
+            training.check("training").map_err(|e| e.at(&self.config))?;
+        }
+        let (shards, stream) = match &recipe {
+            Some(recipe) => recipe_text(recipe, &settings, &tokenizer, &config)?,
+            None => self.text(&settings, &tokenizer, &config)?,
+        };
+        let start = self.start(&settings, &config)?;
         let identity = Identity {
             device: spec.name(),
             training: &settings.training,
@@ -84,10 +96,10 @@ impl TrainArgs {
             model: &config,
             tokenizer: tokenizer.hash(),
             text: shards.iter().map(|s| s.info().content.as_str()).collect(),
+            weights: recipe.as_ref().map(MixtureRecipe::weights),
             init: self.init.as_deref().map(content_key).transpose()?,
         };
         let identity = serde_json::to_string(&identity).expect("plain settings");
-        let stream = stream(&settings, shards.clone(), &config)?;
         let run = train::TrainingRun {
             config: &config,
             start: Arc::new(start),
@@ -126,11 +138,17 @@ impl TrainArgs {
         files::remove_abandoned(self.out.parent().unwrap_or(Path::new("")), is_ours)
     }
 
-    fn settings(&self) -> Result<TrainFile> {
+    fn settings(&self, has_recipe: bool) -> Result<TrainFile> {
         let mut settings: TrainFile = settings_file::read(&self.config)?;
-        settings.training.check("training").map_err(|e| e.at(&self.config))?;
-        if settings.files.is_empty() == settings.shards.is_empty() {
-            return Err(Error::usage("give either `files` or `shards` to train on").at(&self.config));
+        // The length of a training on a recipe is known later; everything else is checked now.
+        let steps = if has_recipe { settings.training.steps.max(1) } else { settings.training.steps };
+        let known = train::Settings { steps, ..settings.training.clone() };
+        known.check("training").map_err(|e| e.at(&self.config))?;
+        if has_recipe && !(settings.files.is_empty() && settings.shards.is_empty()) {
+            return Err(Error::usage("--recipe has its own text: remove `files` and `shards`").at(&self.config));
+        }
+        if !has_recipe && settings.files.is_empty() == settings.shards.is_empty() {
+            return Err(Error::usage("give either `files` or `shards` to train on, or --recipe").at(&self.config));
         }
         let base = self.config.parent().unwrap_or(Path::new(""));
         for path in settings.files.iter_mut().chain(&mut settings.shards).chain(&mut settings.tokenizer) {
@@ -139,27 +157,40 @@ impl TrainArgs {
         Ok(settings)
     }
 
-    fn start(&self, settings: &TrainFile, tokenizer: &Tokenizer) -> Result<(Config, Start)> {
-        if let Some(init) = &self.init {
-            if settings.model.is_some() {
-                return Err(Error::usage("--init has its own model: remove [model]").at(&self.config));
-            }
-            let config = crate::engine::checkpoint::read_config(&init.join("config.json"))?;
-            let start = train::read_start(init, &config, None)?;
-            if start.optimizer.is_none() {
-                say(&format!("{}: no optimizer state; the moments start at zero", init.display()));
-            }
-            return Ok((config, start));
+    /// The tokenizer of the settings, of --init or of the recipe, whichever comes first.
+    fn tokenizer(&self, settings: &TrainFile, recipe: Option<&MixtureRecipe>) -> Result<PathBuf> {
+        match (&settings.tokenizer, &self.init, recipe) {
+            (Some(path), ..) => Ok(path.clone()),
+            (None, Some(init), _) => Ok(init.join("tokenizer.json")),
+            (None, None, Some(recipe)) => recipe.tokenizer_path(),
+            (None, None, None) => Err(Error::usage("`tokenizer` is missing").at(&self.config)),
         }
-        let Some(model) = &settings.model else {
-            return Err(Error::usage("[model] is missing; it is needed without --init").at(&self.config));
-        };
-        let config = model.config(tokenizer.vocabulary(), tokenizer.eos()).map_err(|e| e.at(&self.config))?;
-        let weights = initial_weights(&config, settings.random_seed);
-        Ok((config, Start { weights, optimizer: None }))
     }
 
-    fn shards(&self, settings: &TrainFile, tokenizer: &Tokenizer, config: &Config) -> Result<Vec<Arc<Shard>>> {
+    fn model(&self, settings: &TrainFile, tokenizer: &Tokenizer) -> Result<Config> {
+        match (&self.init, &settings.model) {
+            (Some(_), Some(_)) => Err(Error::usage("--init has its own model: remove [model]").at(&self.config)),
+            (Some(init), None) => crate::engine::checkpoint::read_config(&init.join("config.json")),
+            (None, Some(model)) => {
+                model.config(tokenizer.vocabulary(), tokenizer.eos()).map_err(|e| e.at(&self.config))
+            }
+            (None, None) => Err(Error::usage("[model] is missing; it is needed without --init").at(&self.config)),
+        }
+    }
+
+    fn start(&self, settings: &TrainFile, config: &Config) -> Result<Start> {
+        let Some(init) = &self.init else {
+            return Ok(Start { weights: initial_weights(config, settings.random_seed), optimizer: None });
+        };
+        let start = train::read_start(init, config, None)?;
+        if start.optimizer.is_none() {
+            say(&format!("{}: no optimizer state; the moments start at zero", init.display()));
+        }
+        Ok(start)
+    }
+
+    /// The shards of `files` or `shards`, and the order of their windows.
+    fn text(&self, settings: &TrainFile, tokenizer: &Tokenizer, config: &Config) -> Result<(Vec<Arc<Shard>>, Stream)> {
         let mut shards = Vec::new();
         for directory in &settings.shards {
             shards.push(Arc::new(Shard::open(directory)?));
@@ -170,16 +201,9 @@ impl TrainArgs {
                 |shard: &mut crate::engine::data::ShardWriter| for_each_document(&files, |d| shard.add(d)).map(|_| ());
             shards.push(Arc::new(Shard::write(&self.shard_path(), tokenizer, fill)?));
         }
-        for shard in &shards {
-            let info = shard.info();
-            if info.vocabulary > config.vocabulary || info.eos != config.eos {
-                return Err(Error::input("the shard was made with a different tokenizer")
-                    .at(shard.directory())
-                    .expected(format!("vocabulary up to {}, EOS {}", config.vocabulary, config.eos))
-                    .got(format!("vocabulary {}, EOS {}", info.vocabulary, info.eos)));
-            }
-        }
-        Ok(shards)
+        check_vocabulary(&shards, config)?;
+        let stream = stream(settings, shards.clone(), config)?;
+        Ok((shards, stream))
     }
 
     /// The directory of the tokens of `files` during the training.
@@ -199,7 +223,42 @@ struct Identity<'a> {
     model: &'a Config,
     tokenizer: String,
     text: Vec<&'a str>,
+    /// Of the recipe's partitions, in the order of `text`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weights: Option<Vec<f64>>,
     init: Option<String>,
+}
+
+/// The shards of a recipe, and the order of their windows. Prints how much each partition gives.
+fn recipe_text(
+    recipe: &MixtureRecipe,
+    settings: &TrainFile,
+    tokenizer: &Tokenizer,
+    config: &Config,
+) -> Result<(Vec<Arc<Shard>>, Stream)> {
+    let shards = recipe.open_shards()?;
+    recipe.check_tokenizer(&shards, tokenizer)?;
+    check_vocabulary(&shards, config)?;
+    let windows = recipe.windows(settings.training.windows());
+    let stream = recipe.stream(&shards, &windows, config.context, settings.random_seed)?;
+    say(&format!("mixture of the study `{}`, best for {}:", recipe.study, recipe.objective));
+    for line in recipe.plan(&shards, &windows, config.context) {
+        say(&line);
+    }
+    Ok((shards, stream))
+}
+
+fn check_vocabulary(shards: &[Arc<Shard>], config: &Config) -> Result<()> {
+    for shard in shards {
+        let info = shard.info();
+        if info.vocabulary > config.vocabulary || info.eos != config.eos {
+            return Err(Error::input("the shard was made with a different tokenizer")
+                .at(shard.directory())
+                .expected(format!("vocabulary up to {}, EOS {}", config.vocabulary, config.eos))
+                .got(format!("vocabulary {}, EOS {}", info.vocabulary, info.eos)));
+        }
+    }
+    Ok(())
 }
 
 /// The windows of all shards, each in proportion to its size.

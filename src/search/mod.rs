@@ -35,4 +35,3 @@ pub use outcome::{Candidate, ExpansionReport, Outcome, PathPoint, SubsetSearch};
 pub use problem::{Merges, Problem};
 pub use run::search;
 pub use subsets::{MOST_SCANNED, Subset, scan};
-pub use units::apportion;

@@ -3,6 +3,7 @@
 use super::constraints::Constraints;
 use super::continuous::{Found, LIMIT_SLACK};
 use super::objective::Landscape;
+use crate::apportion::apportion;
 
 /// The best mixture of `units` equal shares: the nearest to each start, improved by moving one
 /// share at a time while that gains. `None` if no such mixture meets the constraints.
@@ -64,19 +65,6 @@ fn violation(constraints: &Constraints, w: &[f64]) -> f64 {
     bounds + groups.sum::<f64>() + smallest.iter().take(members.saturating_sub(constraints.at_most)).sum::<f64>()
 }
 
-/// Divides `total` by weight into whole numbers, by largest remainders, so that they sum to `total`.
-pub fn apportion(total: usize, weights: &[f64]) -> Vec<usize> {
-    let sum: f64 = weights.iter().sum();
-    let exact: Vec<f64> = weights.iter().map(|w| total as f64 * w / sum).collect();
-    let mut shares: Vec<usize> = exact.iter().map(|x| x.floor() as usize).collect();
-    let mut by_remainder: Vec<usize> = (0..exact.len()).collect();
-    by_remainder
-        .sort_by(|&a, &b| (exact[b] - exact[b].floor()).total_cmp(&(exact[a] - exact[a].floor())).then(a.cmp(&b)));
-    let missing = total.saturating_sub(shares.iter().sum());
-    by_remainder.iter().cycle().take(missing).for_each(|&i| shares[i] += 1);
-    shares
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::form::Form;
@@ -120,15 +108,5 @@ mod tests {
             }
             assert!((found.value - best).abs() < 1e-12, "{seed}: {} {best}", found.value);
         }
-    }
-
-    #[test]
-    fn shares_are_rounded_by_largest_remainders() {
-        assert_eq!(apportion(4, &[0.5, 0.26, 0.24]), [2, 1, 1]);
-        assert_eq!(apportion(3, &[1.0, 0.0]), [3, 0]);
-        assert_eq!(apportion(10, &[0.5, 0.5]), [5, 5]);
-        assert_eq!(apportion(10, &[1.0 / 3.0; 3]), [4, 3, 3]);
-        assert_eq!(apportion(7, &[0.9, 0.1]), [6, 1]);
-        assert_eq!(apportion(1, &[0.5, 0.5]), [1, 0]);
     }
 }

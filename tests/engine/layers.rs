@@ -20,11 +20,12 @@ const fn layer(name: &'static str, may_use: &'static [&'static str]) -> Layer {
 
 /// The highest first: each uses only what is below it. Outside of the engine, `engine` is all of
 /// it.
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 16] = [
     layer("main", &["cli"]),
-    layer("cli", &["bench", "study", "search", "report", "analysis", "engine"]),
+    layer("cli", &["bench", "study", "recipe", "search", "report", "analysis", "engine"]),
     layer("bench", &["report", "analysis", "engine"]),
-    layer("study", &["search", "report", "analysis", "engine"]),
+    layer("study", &["recipe", "search", "report", "analysis", "engine"]),
+    layer("recipe", &["engine"]),
     layer("search", &["analysis", "engine"]),
     layer("report", &["analysis", "engine"]),
     layer("analysis", &["engine"]),
@@ -42,16 +43,17 @@ const LAYERS: [Layer; 15] = [
 ];
 
 /// Modules that every layer may use. Of these, each uses only what is below it.
-const UTILITIES: [Layer; 5] = [
+const UTILITIES: [Layer; 6] = [
     layer("settings_file", &["files", "error"]),
     layer("lock", &["files", "error"]),
     layer("files", &["error"]),
     layer("progress", &[]),
+    layer("apportion", &[]),
     layer("error", &[]),
 ];
 
 /// Modules that the engine must not use, not even in tests.
-const ABOVE_THE_ENGINE: [&str; 7] = ["study", "analysis", "report", "cli", "bench", "search", "cluster"];
+const ABOVE_THE_ENGINE: [&str; 8] = ["study", "recipe", "analysis", "report", "cli", "bench", "search", "cluster"];
 
 fn find(table: &'static [Layer], name: &str) -> Option<&'static Layer> {
     table.iter().find(|layer| layer.name == name)

@@ -26,7 +26,9 @@ fn a_wrong_command_line_gets_help() {
     let dir = fresh();
     let nothing = stockpot(dir.path(), &[]);
     assert_eq!((nothing.code, nothing.stdout.as_str()), (Some(2), ""));
-    for command in ["run", "plan", "status", "report", "tokenize", "train", "merge", "eval", "bench", "doctor"] {
+    for command in
+        ["run", "plan", "status", "report", "search", "export", "tokenize", "train", "merge", "eval", "bench", "doctor"]
+    {
         assert!(nothing.stderr.contains(&format!("\n  {command} ")), "no `{command}` in\n{}", nothing.stderr);
     }
     assert!(stockpot(dir.path(), &["--help"]).done().stdout.contains("Usage: stockpot"));

@@ -5,6 +5,7 @@ use crate::binary::{command, stockpot};
 use crate::checkpoints::{TRAIN, copy_directory, names, prepared, train};
 use crate::runs::{RUN, finished, fresh};
 use crate::texts::{documents, random, write_jsonl};
+use crate::train::{ON_RECIPE, with_recipe};
 use crate::trees::{assert_same_tree, tree};
 use rand_chacha::rand_core::RngCore;
 use std::collections::BTreeSet;
@@ -54,7 +55,11 @@ fn truncate(path: &Path, by: u64) {
 
 /// Kills a training soon after its first partial checkpoint and returns that checkpoint's steps.
 fn killed_midway(dir: &Path) -> u64 {
-    let mut child = command(dir, &TRAIN).stderr(Stdio::null()).spawn().expect("the binary starts");
+    killed_midway_of(dir, &TRAIN)
+}
+
+fn killed_midway_of(dir: &Path, args: &[&str]) -> u64 {
+    let mut child = command(dir, args).stderr(Stdio::null()).spawn().expect("the binary starts");
     let steps = loop {
         if let Some(steps) = partial_steps(&dir.join("model")).expect("a checkpoint that can be read") {
             break steps;
@@ -92,6 +97,39 @@ fn a_training_killed_at_random_moments_ends_in_the_same_files() {
         }
         assert!(seed < 30, "only {met} kills met the training at work, after steps {steps_seen:?}");
     }
+}
+
+/// Killed and resumed, on one thread and on two: the same files. A recipe of other weights or other
+/// text does not resume it.
+#[test]
+fn a_killed_training_on_a_recipe_ends_in_the_same_files() {
+    let (reference, dir) = (with_recipe(), with_recipe());
+    stockpot(reference.path(), &[&ON_RECIPE[..], &["--threads", "1"]].concat()).done();
+    let two = [&ON_RECIPE[..], &["--threads", "2"]].concat();
+    let steps = killed_midway_of(dir.path(), &two);
+    assert!(steps > 0 && steps < 125 && steps % 7 == 0, "{steps}");
+    let recipe = fs::read_to_string(dir.path().join("recipe.toml")).expect("a recipe");
+    let other = recipe.replace("weight = 0.8", "weight = 0.75").replace("weight = 0.2", "weight = 0.25");
+    let other = other.replace("tokens = 6400", "tokens = 6000").replace("tokens = 1600", "tokens = 2000");
+    fs::write(dir.path().join("recipe.toml"), other).expect("a recipe");
+    stockpot(dir.path(), &two).fails(2, &["was made with other settings or other data", "weights = [0.8,0.2]"]);
+    fs::write(
+        dir.path().join("recipe.toml"),
+        recipe.replace("shards/music", "shards/law").replace(
+            &format!("available_tokens = {}", tokens_of(dir.path(), "music")),
+            &format!("available_tokens = {}", tokens_of(dir.path(), "law")),
+        ),
+    )
+    .expect("a recipe");
+    stockpot(dir.path(), &two).fails(2, &["was made with other settings or other data", "text = ["]);
+    fs::write(dir.path().join("recipe.toml"), recipe).expect("a recipe");
+    stockpot(dir.path(), &two).done();
+    assert_same_tree(&tree(dir.path()), &tree(reference.path()));
+}
+
+/// Tokens of a shard of [`with_recipe`].
+fn tokens_of(dir: &Path, partition: &str) -> u64 {
+    stockpot::engine::data::Shard::open(&dir.join("shards").join(partition)).expect("a shard").tokens_len()
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod disk;
 mod docs;
 mod doctor;
 mod eval;
+mod export;
 mod kills;
 mod merge;
 mod study;

@@ -1,8 +1,9 @@
-//! Tests of src/study, src/analysis, src/report, and src/bench with benches/predict. Each module
+//! Tests of src/study, src/recipe, src/analysis, src/report, and src/bench with benches/predict. Each module
 //! tests the source of the same name.
 
 mod analysis;
 mod bench;
+mod recipe;
 mod report;
 mod study;
 

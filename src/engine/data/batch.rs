@@ -92,7 +92,7 @@ pub struct StreamMember {
     pub order_seed: u64,
 }
 
-/// The windows of a run: exactly those of each member, shuffled together. 8 bytes per window.
+/// The windows of a run: exactly those of each member, mixed at random. 8 bytes per window.
 #[derive(Debug)]
 pub struct Stream {
     shards: Vec<Arc<Shard>>,
@@ -113,6 +113,37 @@ impl Stream {
     /// than one window of `context` tokens, if there is nothing to train on, or if a shard has more
     /// than 2^32 windows.
     pub fn from_members(members: Vec<StreamMember>, context: usize, shuffle_seed: u64) -> Result<Stream> {
+        let mut order = Stream::places(&members, context)?;
+        // The members' own orders use the streams from 0 up; the last stream keeps this shuffle
+        // independent of them if seeds are equal.
+        shuffle(&mut order, shuffle_seed, u64::MAX);
+        Ok(Stream { shards: members.into_iter().map(|m| m.shard).collect(), context, order })
+    }
+
+    /// As [`Stream::new`], except that each member's windows keep their own order: all windows of a
+    /// shard are read once before the first is read again, in a new order. Only the sequence of
+    /// members is shuffled.
+    pub fn in_epochs(members: Vec<(Arc<Shard>, u64, u64)>, context: usize, shuffle_seed: u64) -> Result<Stream> {
+        let member = |(shard, windows, order_seed)| StreamMember { shard, windows: 0..windows, order_seed };
+        let members: Vec<StreamMember> = members.into_iter().map(member).collect();
+        let places = Stream::places(&members, context)?;
+        let mut order: Vec<u32> = places.iter().map(|(member, _)| *member).collect();
+        shuffle(&mut order, shuffle_seed, u64::MAX);
+        let mut next = vec![0; members.len()];
+        for k in 1..members.len() {
+            next[k] = next[k - 1] + members[k - 1].windows.end as usize;
+        }
+        let mut take = |member: u32| {
+            next[member as usize] += 1;
+            places[next[member as usize] - 1]
+        };
+        let order = order.into_iter().map(&mut take).collect();
+        Ok(Stream { shards: members.into_iter().map(|m| m.shard).collect(), context, order })
+    }
+
+    /// (member, window) of all windows: those of the first member in their own order, then those of
+    /// the next.
+    fn places(members: &[StreamMember], context: usize) -> Result<Vec<(u32, u32)>> {
         if context == 0 {
             return Err(Error::usage("the context length is 0").expected("at least 1 token"));
         }
@@ -139,10 +170,7 @@ impl Stream {
         if order.is_empty() {
             return Err(Error::usage("the run has no training windows").fix("give it at least one step of one member"));
         }
-        // The members' own orders use the streams from 0 up; the last stream keeps this shuffle
-        // independent of them if seeds are equal.
-        shuffle(&mut order, shuffle_seed, u64::MAX);
-        Ok(Stream { shards: members.into_iter().map(|m| m.shard).collect(), context, order })
+        Ok(order)
     }
 
     /// Windows of the run.

@@ -23,6 +23,8 @@ pub enum Schedule {
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Optimizer steps; steps * batch is at most 2^32 windows. Required.
+    // 0 is "not given": a training on a recipe has the recipe's length.
+    #[serde(default)]
     pub steps: u64,
     /// Windows of one context length per step. Required.
     pub batch: usize,
@@ -89,6 +91,9 @@ impl Settings {
         };
         if self.batch == 0 || self.batch > 1 << 20 {
             return fault("batch", "at least 1 window a step", self.batch.to_string());
+        }
+        if self.steps == 0 {
+            return fault("steps", "at least 1 step", "none".into());
         }
         // The order of the windows is in memory, 8 bytes each.
         if self.steps.checked_mul(self.batch as u64).is_none_or(|windows| windows > 1 << 32) {

@@ -2,9 +2,9 @@
 //! mixtures, repeats.
 
 use super::{Graph, Role, Stage, SubjectWeights, TRAIN_VERSION, Task, Work};
+use crate::apportion::apportion;
 use crate::engine::train::Settings;
 use crate::error::{Error, Result};
-use crate::search::apportion;
 use crate::study::mixtures::Mixture;
 use crate::study::prepare::Prepared;
 use crate::study::scale::{Scale, ScaleSettings};

@@ -7,8 +7,6 @@ mod merges;
 mod problem;
 mod recipe;
 
-pub use recipe::{ExpectedScores, MixtureRecipe};
-
 use super::graph::{Graph, Role, Stage};
 use super::mixtures::{Mixture, random_weights};
 use super::objectives::{Objectives, objectives};
@@ -22,6 +20,7 @@ use crate::analysis::{ModuleEffects, SearchSummary};
 use crate::engine::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::recipe::{ExpectedScores, MixtureRecipe};
 use crate::search::{self, Calibration, Candidate, DocumentNats, FEWEST, Merges, Outcome, SeqRun, Verified};
 use earlier::{EarlierSearch, PoolKeys};
 use merges::{StudyMerges, document_nats};
@@ -203,16 +202,19 @@ impl<'a> StudySearch<'a> {
         let verification = self.with_seq(list)?;
         let before = earlier.and_then(|e| e.before(&problem.partitions, &self.objective_name()));
         let expected = expected(&outcome);
-        let recipe = MixtureRecipe {
+        let mut recipe = MixtureRecipe {
+            directory: self.graph.store.root.clone(),
             study: self.study.name.clone(),
             study_hash: self.hash(&settings, lambda),
             objective: self.objective_name(),
             budget: settings.budget,
             lambda,
-            tokens: settings.tokens,
+            tokens: None,
+            tokenizer: Some(format!("tokenizers/{}.json", self.graph.prepared.manifest.tokenizer)),
             expected,
-            partition: recipe::partitions(self.study, &outcome, &problem.tokens),
+            partition: recipe::partitions(self.study, self.graph, &outcome)?,
         };
+        recipe.set_tokens(settings.tokens);
         let mut report = SearchReport {
             study: self.study.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -227,8 +229,8 @@ impl<'a> StudySearch<'a> {
             outcome,
             all_domains,
             verification,
+            recipe_path: recipe.path().display().to_string(),
             recipe,
-            recipe_path: self.graph.store.root.join("recipe.toml").display().to_string(),
             summary: SearchSummary { effects, before, ..SearchSummary::default() },
         };
         report.summarize();
@@ -517,8 +519,8 @@ fn expected(outcome: &Outcome) -> ExpectedScores {
         seq: seq.map(|e| e.expected),
         seq_low: seq.map(|e| e.low),
         seq_high: seq.map(|e| e.high),
-        probability_best: estimate.probability_best,
-        not_told_apart: outcome.confidence.not_told_apart.len() - 1,
+        probability_best: Some(estimate.probability_best),
+        not_told_apart: Some(outcome.confidence.not_told_apart.len().saturating_sub(1)),
     }
 }
 
@@ -563,7 +565,6 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 impl SearchReport {
     fn write(&self, store: &Store) -> Result<()> {
         write_json(&store.root.join("search.json"), self)?;
-        let recipe = toml::to_string_pretty(&self.recipe).expect("a struct of strings and numbers");
-        files::write_atomic(&store.root.join("recipe.toml"), |f| f.write_all(recipe.as_bytes()))
+        self.recipe.write()
     }
 }
