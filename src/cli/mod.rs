@@ -33,9 +33,9 @@ enum Command {
     /// Show what a study would train, merge and score, and what that costs
     Plan(study::PlanArgs),
     /// Show how much of a study is done
-    Status(study::ShowArgs),
+    Status(study::StatusArgs),
     /// Print a finished study's report; writes report.html, report.json and scores.csv
-    Report(study::ShowArgs),
+    Report(study::ReportArgs),
     /// Find the best of all mixtures; writes search.json and recipe.toml
     Search(Box<search::SearchArgs>),
     /// Write a recipe for another trainer: OLMo-core, Megatron-LM, LitGPT, RegMix, datasets
@@ -110,8 +110,8 @@ pub fn main() -> Result<()> {
     match cli.command {
         Command::Run(args) => args.run(threads),
         Command::Plan(args) => args.run(),
-        Command::Status(args) => args.status(),
-        Command::Report(args) => args.report(),
+        Command::Status(args) => args.run(),
+        Command::Report(args) => args.run(),
         Command::Search(args) => args.run(threads),
         // Run inside the pool: every op called from outside would pay for entering it.
         Command::Tokenize(args) => rayon::scope(|_| args.run()),

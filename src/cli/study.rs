@@ -1,12 +1,13 @@
 //! `run`, `plan`, `status` and `report`: the subcommands that take a study file.
 
 use super::DeviceArg;
+use crate::analysis::Report;
 use crate::error::Result;
 use crate::files;
 use crate::progress::say;
 use crate::study::{self, Phase, Study};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A study file, the directory of its results, and the form of the output.
 #[derive(Args)]
@@ -41,6 +42,31 @@ pub struct RunArgs {
     /// The last phase to run
     #[arg(long, value_enum, default_value = "report")]
     until: Phase,
+    #[command(flatten)]
+    extent: FullArg,
+}
+
+/// How much of a report is printed.
+#[derive(Args)]
+struct FullArg {
+    /// Print the whole report, the answer last
+    #[arg(long)]
+    full: bool,
+}
+
+impl FullArg {
+    /// Prints the answer in at most ten lines, after the rest if that is asked for.
+    fn print(&self, json: bool, report: &Report, out: &Path) -> Result<()> {
+        super::print(json, report, || {
+            let recipe = out.join("recipe.toml");
+            let mut text = if self.full { report.to_text() + "\n" } else { String::new() };
+            text += &report.to_short_text();
+            if report.search.is_some() {
+                text += &format!("\nrecipe: {}", recipe.display());
+            }
+            text
+        })
+    }
 }
 
 impl RunArgs {
@@ -56,7 +82,7 @@ impl RunArgs {
             &study::Options { until: self.until, threads, spec: self.device.spec()? },
         )?;
         if let Some(report) = report {
-            super::print(self.common.json, &report, || report.to_text())?;
+            self.extent.print(self.common.json, &report, &out)?;
             say(&format!("report: {}", out.join("report.html").display()));
         }
         Ok(())
@@ -78,26 +104,37 @@ impl PlanArgs {
     }
 }
 
-/// Arguments of `status` and `report`, which run no model.
+/// Arguments of `status`.
 #[derive(Args)]
-pub struct ShowArgs {
+pub struct StatusArgs {
     #[command(flatten)]
     common: StudyArgs,
 }
 
-impl ShowArgs {
+impl StatusArgs {
     /// Prints how much of the study is done.
-    pub fn status(&self) -> Result<()> {
+    pub fn run(&self) -> Result<()> {
         let (study, out) = self.common.read()?;
         let status = study::Status::new(&study, study::Store { root: out })?;
         super::print(self.common.json, &status, || status.to_string())
     }
+}
 
+/// Arguments of `report`, which runs no model.
+#[derive(Args)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    common: StudyArgs,
+    #[command(flatten)]
+    extent: FullArg,
+}
+
+impl ReportArgs {
     /// Makes the report from the scores, writes it and prints it. A missing score is an error.
-    pub fn report(&self) -> Result<()> {
+    pub fn run(&self) -> Result<()> {
         let (study, out) = self.common.read()?;
         let settings = files::read_to_string(&self.common.study)?;
         let report = study::report(&study, &settings, &out)?;
-        super::print(self.common.json, &report, || report.to_text())
+        self.extent.print(self.common.json, &report, &out)
     }
 }

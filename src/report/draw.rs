@@ -2,11 +2,16 @@
 //! and is drawn 420 units wide, so that its text is readable on a phone. Series differ in colour,
 //! mark shape and dashes, so no reader needs the colours. All styling is by classes of one style
 //! sheet ([`style_sheet`]); the page contains it once, and each standalone file contains it too.
+//! A [`HeatMap`] is drawn as wide as its cells need.
 //! Charts are drawn here instead of by a crate because a page has hundreds of them; these take 1 kB
 //! each, with a `<title>` in every mark.
 
 mod axis;
+mod heat_map;
 
+pub use heat_map::HeatMap;
+
+use crate::analysis::format::number;
 use axis::{Frame, short};
 use std::fmt::Write;
 
@@ -81,12 +86,21 @@ pub struct Axis {
     pub title: String,
     /// The placement of its values.
     pub scale: AxisScale,
+    /// On the horizontal axis, marks below the first or above the second of these are drawn as
+    /// arrows at the edge, with their values, so that a few values far away do not squeeze all
+    /// others.
+    pub limits: Option<[f64; 2]>,
 }
 
 impl Axis {
     /// An axis; its ends follow from the values drawn.
     pub fn new(title: &str, scale: AxisScale) -> Axis {
-        Axis { title: title.into(), scale }
+        Axis { title: title.into(), scale, limits: None }
+    }
+
+    /// The value, moved to the limit that it is beyond.
+    fn limited(&self, value: f64) -> f64 {
+        self.limits.map_or(value, |[low, high]| value.max(low).min(high))
     }
 }
 
@@ -181,25 +195,7 @@ impl Chart {
     /// The chart as a standalone file, with title, background, and the style for light and dark
     /// mode.
     pub fn standalone(&self) -> String {
-        let lines = wrapped(&self.title, 54);
-        let head = 10.0 + 17.0 * lines.len() as f64;
-        let empty = "<text class=\"ax\" x=\"20\" y=\"40\">no scores</text>\n".to_string();
-        let inner = self.svg().unwrap_or(format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\">{empty}</svg>\n"));
-        let height = view_height(&inner);
-        let inner = inner.replacen("<svg ", &format!("<svg y=\"{head}\" width=\"{WIDTH}\" height=\"{height}\" "), 1);
-        let total = px(head + height);
-        let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {total}\" width=\"{WIDTH}\" \
-             height=\"{total}\">\n<style>{}@media (prefers-color-scheme:dark){{{}}}</style>\n<rect class=\"page\" width=\"{WIDTH}\" height=\"{total}\"/>\n",
-            style_sheet(false),
-            style_sheet(true)
-        );
-        for (i, line) in lines.iter().enumerate() {
-            let (x, y) = (WIDTH / 2.0, 20 + 17 * i);
-            let _ =
-                writeln!(out, "<text class=\"ax\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{}</text>", escaped(line));
-        }
-        out + &inner + "</svg>\n"
+        standalone(&self.title, self.svg(), WIDTH)
     }
 
     fn height(&self) -> f64 {
@@ -222,7 +218,7 @@ impl Chart {
         for s in &self.series {
             let mut take = |x: f64, y: f64| {
                 if self.fits(x, y) {
-                    xs.push(x);
+                    xs.push(self.x.limited(x));
                     ys.push(y);
                 }
             };
@@ -318,7 +314,11 @@ impl Chart {
             let _ = writeln!(out, "<path class=\"b\" d=\"{path}z\"/>");
         }
         for [at, low, high] in series.spans.iter().filter(|s| self.fits(s[1], s[0]) && self.fits(s[2], s[0])) {
-            let ((left, up), (right, _)) = (place(*low, *at), place(*high, *at));
+            let (low, high) = (self.x.limited(*low), self.x.limited(*high));
+            if low == high {
+                continue;
+            }
+            let ((left, up), (right, _)) = (place(low, *at), place(high, *at));
             let _ = writeln!(out, "<path class=\"i\" d=\"M{left} {up}H{right}\"/>");
         }
         let points: Vec<&Mark> = series.points.iter().filter(|p| self.fits(p.x, p.y)).collect();
@@ -330,7 +330,10 @@ impl Chart {
         }
         for point in points.iter().filter(|_| series.marks) {
             let (left, top) = place(point.x, point.y);
-            push_mark(out, style, &left, &top, &point.label);
+            match point.x - self.x.limited(point.x) {
+                0.0 => push_mark(out, style, &left, &top, &point.label),
+                beyond => push_arrow(out, area, beyond > 0.0, area.y(y, point.y), point),
+            }
         }
         out.push_str("</g>\n");
     }
@@ -368,6 +371,22 @@ fn push_mark(out: &mut String, style: usize, x: &str, y: &str, label: &str) {
     };
 }
 
+/// An arrow at the right or left edge, for a point beyond it, with the point's value.
+fn push_arrow(out: &mut String, area: &Area, right: bool, top: f64, point: &Mark) {
+    let (at, back, anchor) = if right { (area.right, -1.0, "end") } else { (area.left, 1.0, "start") };
+    let _ = writeln!(
+        out,
+        "<path class=\"m\" d=\"M{} {}l{} -5v10z\"><title>{}</title></path><text class=\"ax\" x=\"{}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>",
+        px(at),
+        px(top),
+        px(9.0 * back),
+        escaped(&point.label),
+        px(at + 13.0 * back),
+        px(top + 4.0),
+        number(point.x)
+    );
+}
+
 /// A series' key in the legend: its line, mark and name.
 fn push_key(out: &mut String, series: &Series, left: f64, middle: f64) {
     let style = series.style.min(STYLES.len() - 1);
@@ -385,6 +404,56 @@ fn push_key(out: &mut String, series: &Series, left: f64, middle: f64) {
         "<text class=\"ax\" x=\"{x}\" y=\"{y}\">{}</text></g>",
         escaped(&short(&series.name, LONGEST_KEY))
     );
+}
+
+/// A chart that is written to a file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Picture {
+    /// Axes and series.
+    Chart(Chart),
+    /// A table of numbers as colours.
+    HeatMap(HeatMap),
+}
+
+impl Picture {
+    /// Whether there is nothing to draw.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Picture::Chart(chart) => chart.is_empty(),
+            Picture::HeatMap(map) => map.is_empty(),
+        }
+    }
+
+    /// The picture as a standalone file.
+    pub fn standalone(&self) -> String {
+        match self {
+            Picture::Chart(chart) => chart.standalone(),
+            Picture::HeatMap(map) => standalone(&map.title, map.svg(), map.width()),
+        }
+    }
+}
+
+/// A file with the picture `svg`, `width` wide, below its title.
+fn standalone(title: &str, svg: Option<String>, width: f64) -> String {
+    let lines = wrapped(title, (width / 7.7) as usize);
+    let head = 10.0 + 17.0 * lines.len() as f64;
+    let empty = "<text class=\"ax\" x=\"20\" y=\"40\">no scores</text>\n".to_string();
+    let inner = svg.unwrap_or(format!("<svg viewBox=\"0 0 {width} {HEIGHT}\">{empty}</svg>\n"));
+    let height = view_height(&inner);
+    let width = px(width);
+    let inner = inner.replacen("<svg ", &format!("<svg y=\"{head}\" width=\"{width}\" height=\"{height}\" "), 1);
+    let total = px(head + height);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {total}\" width=\"{width}\" \
+         height=\"{total}\">\n<style>{}@media (prefers-color-scheme:dark){{{}}}</style>\n<rect class=\"page\" width=\"{width}\" height=\"{total}\"/>\n",
+        style_sheet(false),
+        style_sheet(true)
+    );
+    for (i, line) in lines.iter().enumerate() {
+        let y = 20 + 17 * i;
+        let _ = writeln!(out, "<text class=\"ax\" x=\"50%\" y=\"{y}\" text-anchor=\"middle\">{}</text>", escaped(line));
+    }
+    out + &inner + "</svg>\n"
 }
 
 /// The CSS rules of all charts, for light or dark pages. Colours are literal because many SVG
@@ -413,7 +482,7 @@ pub fn style_sheet(dark: bool) -> String {
             let _ = write!(out, ".s{i} .l{{stroke-dasharray:{dashes}}}");
         }
     }
-    out
+    out + &heat_map::style_sheet(dark, ink)
 }
 
 /// The height in the chart's viewBox.

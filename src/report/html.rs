@@ -3,8 +3,9 @@
 //! SVG of `draw` is inserted unescaped. The script sorts tables and labels points for keyboard and
 //! touch; without it the page still has all of its content.
 
-use super::draw;
-use super::sections::Section;
+use super::draw::{self, Chart};
+use super::first_screen;
+use super::sections::{Figure, Section, figure};
 use super::tables;
 use crate::analysis::format::domain_title;
 use crate::analysis::*;
@@ -20,6 +21,8 @@ struct Page<'a> {
     study: &'a str,
     version: &'a str,
     device: Option<&'a str>,
+    /// What the search found.
+    found: Option<FoundView<'a>>,
     answers: Vec<AnswerView<'a>>,
     /// The cost of both ways in a sentence.
     cost: Option<String>,
@@ -28,6 +31,17 @@ struct Page<'a> {
     /// CSS rules of the charts, for light and dark pages.
     charts: Value,
     dark_charts: Value,
+}
+
+/// The first screen.
+#[derive(Serialize)]
+struct FoundView<'a> {
+    headline: &'a str,
+    lines: &'a [String],
+    warnings: &'a [String],
+    figure: Figure,
+    /// Instead of the chart of SEQ runs, if there are none.
+    without_seq: bool,
 }
 
 #[derive(Serialize)]
@@ -51,6 +65,7 @@ impl Report {
             study: &self.study,
             version: &self.version,
             device: self.device.as_deref(),
+            found: self.search.as_ref().map(found),
             answers: self.answers.iter().map(|a| self.answer(a)).collect(),
             cost: tables::cost_sentence(&self.cost),
             sections: self.sections(),
@@ -82,5 +97,17 @@ impl Report {
     pub(super) fn noise_text(&self, group: &str, domain: &str) -> Option<&str> {
         let found = self.noise.iter().find(|n| n.group == group && n.domain == domain)?;
         Some(found.text.as_str()).filter(|text| !text.is_empty())
+    }
+}
+
+fn found(s: &SearchSummary) -> FoundView<'_> {
+    let (headline, lines) = s.lines.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let charts: Vec<Chart> = [Some(first_screen::choice(s)), first_screen::verified(s)].into_iter().flatten().collect();
+    FoundView {
+        headline,
+        lines,
+        warnings: &s.warnings,
+        figure: figure("", &charts),
+        without_seq: s.verified.is_empty(),
     }
 }

@@ -4,6 +4,7 @@
 mod csv;
 pub mod draw;
 mod experiments;
+mod first_screen;
 mod html;
 mod interchange;
 pub mod plot;
@@ -15,7 +16,7 @@ mod text;
 use crate::analysis::Report;
 use crate::error::Result;
 use crate::files;
-use draw::Chart;
+use draw::Picture;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -41,7 +42,7 @@ impl Report {
     /// `picking-...`, `cost`, ...). Replaces the contents of `dir`.
     fn write_plots(&self, dir: &Path) -> Result<()> {
         let mut taken = BTreeSet::new();
-        let charts: Vec<(String, Chart)> =
+        let charts: Vec<(String, Picture)> =
             self.files().into_iter().map(|(name, chart)| (file_name(&name, &mut taken), chart)).collect();
         files::recover_directory(dir)?;
         files::write_directory_atomic(dir, |temporary| {

@@ -1,7 +1,8 @@
 //! The charts of a report and their content. `draw` draws them, `sections` puts them on the page,
 //! and [`Report::write`] writes them to files.
 
-use super::draw::{Axis, AxisScale, Chart, Mark, NEUTRAL, REFERENCE, Series, TURNS};
+use super::draw::{Axis, AxisScale, Chart, Mark, NEUTRAL, Picture, REFERENCE, Series, TURNS};
+use super::first_screen;
 use crate::analysis::format::{domain_title, number, percent, proxy_title, signed};
 use crate::analysis::statistics::correlation;
 use crate::analysis::*;
@@ -62,7 +63,7 @@ impl Scatter {
         };
         let points: Vec<Mark> = kept.into_iter().step_by(step).map(mark).collect();
         let (xs, ys): (Vec<f64>, Vec<f64>) = points.iter().map(|p| (p.x, p.y)).unzip();
-        let (fit, left_out) = (least_squares(&xs, &ys), values.len() - points.len());
+        let (fit, left_out) = (correlation::least_squares(&xs, &ys), values.len() - points.len());
         let chart = Chart {
             title: format!("{domain}: perplexity of {name} and of {y_title}"),
             x: Axis::new(&name, AxisScale::Linear),
@@ -73,14 +74,6 @@ impl Scatter {
         };
         Scatter { chart, points: values.len(), left_out }
     }
-}
-
-/// Slope and intercept of y on x; `None` if r is not defined.
-fn least_squares(xs: &[f64], ys: &[f64]) -> Option<(f64, f64)> {
-    let r = correlation::pearson(xs, ys).ok()?;
-    let (x, y) = (correlation::spread(xs).ok()?, correlation::spread(ys).ok()?);
-    let slope = r * y.standard_deviation / x.standard_deviation;
-    Some((slope, y.mean - slope * x.mean)).filter(|(a, b)| a.is_finite() && b.is_finite())
 }
 
 /// A proxy against the larger model's SEQ; the larger pool's own proxies have the prefix `target_`.
@@ -346,7 +339,7 @@ impl Report {
     }
 
     /// Every chart that is written to a file, with the file's name without extension.
-    pub(super) fn files(&self) -> Vec<(String, Chart)> {
+    pub(super) fn files(&self) -> Vec<(String, Picture)> {
         let averages = self.averages();
         let is_average = |domain: &str| averages.iter().any(|a| a == domain);
         let mut list: Vec<(String, Chart)> = Vec::new();
@@ -379,7 +372,16 @@ impl Report {
         for role in distinct(self.trainings.iter().map(|t| t.role.as_str())) {
             list.push((format!("training-{role}"), curves(&self.trainings, role)));
         }
-        list.retain(|(_, chart)| !chart.is_empty());
+        let mut list: Vec<(String, Picture)> =
+            list.into_iter().map(|(name, chart)| (name, Picture::Chart(chart))).collect();
+        if let Some(s) = &self.search {
+            let charts = [("search-best", Some(first_screen::choice(s))), ("search-seq", first_screen::verified(s))];
+            let more = [("search-path", Some(first_screen::path(s))), ("search-front", Some(first_screen::front(s)))];
+            let charts = charts.into_iter().chain(more).filter_map(|(name, chart)| Some((name, chart?)));
+            list.extend(charts.map(|(name, chart)| (name.to_string(), Picture::Chart(chart))));
+            list.push(("search-modules".into(), Picture::HeatMap(first_screen::effects(s, &self.domains))));
+        }
+        list.retain(|(_, picture)| !picture.is_empty());
         list
     }
 

@@ -1,8 +1,9 @@
 //! The content of the page below the answers: sections of parts, each with tables and figures.
 //! report.html.jinja has the layout.
 
-use super::draw::Chart;
+use super::draw::{Chart, HeatMap};
 use super::experiments;
+use super::first_screen;
 use super::plot::{self, Scatter, distinct};
 use super::tables::{self, TextTable};
 use crate::analysis::format::{count, domain_title, proxy_title, signed};
@@ -84,7 +85,13 @@ fn panel(chart: &Chart) -> Option<Panel> {
     Some(Panel { caption: chart.title.clone(), svg: Value::from_safe_string(chart.svg()?) })
 }
 
-fn figure<'a>(title: &str, charts: impl IntoIterator<Item = &'a Chart>) -> Figure {
+/// A heat map with its title below it.
+fn map(map: &HeatMap) -> Figure {
+    let panel = map.svg().map(|svg| Panel { caption: map.title.clone(), svg: Value::from_safe_string(svg) });
+    Figure { title: String::new(), panels: panel.into_iter().collect() }
+}
+
+pub(super) fn figure<'a>(title: &str, charts: impl IntoIterator<Item = &'a Chart>) -> Figure {
     Figure { title: title.into(), panels: charts.into_iter().filter_map(panel).collect() }
 }
 
@@ -92,6 +99,7 @@ impl Report {
     pub(super) fn sections(&self) -> Vec<Section> {
         let section = |id, title, text, parts| Section { id, title, text, parts };
         let mut list = vec![
+            section("search", "Search", SEARCH_TEXT, self.search_parts()),
             section("proxies", "Correlation of each proxy with SEQ", CORRELATION_TEXT, self.correlation_parts()),
             section("picking", "Selection by each proxy", PICKING_TEXT, self.picking_parts()),
             section("noise", "Noise", NOISE_TEXT, self.noise_parts()),
@@ -121,6 +129,25 @@ impl Report {
         list.iter_mut().for_each(|s| s.parts.retain(|p| !p.is_empty()));
         list.retain(|s| !s.parts.is_empty());
         list
+    }
+
+    /// What a search found, below the first screen.
+    fn search_parts(&self) -> Vec<Part> {
+        let Some(s) = &self.search else { return Vec::new() };
+        let path = first_screen::path(s);
+        let front = first_screen::front(s);
+        let mut parts = vec![
+            Part::new(
+                "",
+                first_screen::before(s).into_iter().collect(),
+                vec![map(&first_screen::effects(s, &self.domains))],
+            ),
+            Part::new("", vec![first_screen::mixtures(s), first_screen::undetermined(s)], Vec::new()),
+            Part::new("", Vec::new(), vec![figure("", [&path, &front])]),
+            Part::new("Mixtures on the path", vec![first_screen::path_table(s)], Vec::new()).fold(true),
+        ];
+        parts.retain(|part| !part.is_empty());
+        parts
     }
 
     fn is_average(&self, domain: &str) -> bool {
@@ -332,10 +359,14 @@ fn scatter_panel(scatter: &Scatter, proxy: &str, found: Option<&Correlation>) ->
     Some(Panel { caption, svg: Value::from_safe_string(svg) })
 }
 
+const SEARCH_TEXT: &str = "The best of all mixtures by the search. Expected scores are those of SEQ where SEQ runs of \
+    the budget calibrate the merges, otherwise those of merges. Told apart: the best mixture is better in at least 95% of \
+    draws of documents and errors. In the map, each row is a module, each column a domain.";
+
 const CORRELATION_TEXT: &str = "Agreement between the perplexity of a proxy and that of SEQ, the model really trained on \
     the mixture: Pearson's r, rank correlations, regret and pairwise accuracy. In the chart, lines are the 95% intervals \
-    of the first proxy. The bootstrap resamples partitions, because mixtures share them; Fisher's interval assumes \
-    independent mixtures and is usually too narrow. regret@1 is how much choosing by the proxy raises SEQ's perplexity; \
+    of the first proxy. One interval resamples partitions, because mixtures share them, the other the documents of each \
+    domain, which needs five. regret@1 is how much choosing by the proxy raises SEQ's perplexity; \
     pairwise accuracy is the share of pairs of mixtures that the proxy orders as SEQ does; CV of SEQ, the coefficient of \
     variation, is its standard deviation divided by its mean. Read \"all\" and \"in-mixture domains\" with care: they mix \
     training budgets, or test texts, which inflates r for any proxy.";

@@ -9,10 +9,25 @@ use std::fmt::Write;
 /// Mixtures listed per group; scores.csv has all.
 const LISTED: usize = 10;
 
+/// Most lines of the short answer.
+const SHORT: usize = 9;
+
 /// The most correlations printed per group; a group with more shows only the three averages.
 const MOST_ROWS: usize = 60;
 
 impl Report {
+    /// The answer in at most nine lines: what the search found, or, without a search, the first
+    /// sentences of the answers.
+    pub fn to_short_text(&self) -> String {
+        let answers = || self.answers.iter().map(|a| format!("{}, {}: {}", a.group, domain_title(&a.domain), a.text));
+        let lines: Vec<String> = match &self.search {
+            Some(search) => search.lines.clone(),
+            None => answers().collect(),
+        };
+        let lines: Vec<String> = lines.iter().take(SHORT).map(|line| visible(line)).collect();
+        lines.join("\n")
+    }
+
     /// The report as text: answers, cost, correlations, selection quality, noise, scaled merges,
     /// best mixtures, data and hashes. Only report.html has plots, single trainings and settings.
     pub fn to_text(&self) -> String {

@@ -62,6 +62,14 @@ pub fn pearson(proxy: &[f64], seq: &[f64]) -> Statistic {
     Ok((xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
 }
 
+/// Slope and intercept of y on x; `None` if r is not defined.
+pub fn least_squares(xs: &[f64], ys: &[f64]) -> Option<(f64, f64)> {
+    let r = pearson(xs, ys).ok()?;
+    let (x, y) = (spread(xs).ok()?, spread(ys).ok()?);
+    let slope = r * y.standard_deviation / x.standard_deviation;
+    Some((slope, y.mean - slope * x.mean)).filter(|(a, b)| a.is_finite() && b.is_finite())
+}
+
 /// Deviations from the mean, divided by the largest of their magnitudes: r does not change, and no
 /// square overflows. The values must vary.
 pub(super) fn deviations(values: &[f64]) -> Vec<f64> {

@@ -3,6 +3,7 @@
 
 mod browser;
 mod csv;
+mod first_screen;
 mod html;
 mod interchange;
 mod plot;

@@ -9,7 +9,12 @@ use std::fs;
 fn a_study_ends_in_its_report() {
     let dir = fresh();
     let said = stockpot(dir.path(), &RUN).done();
-    assert!(said.stdout.contains("Stockpot report: small"), "{}", said.stdout);
+    // The answer, in ten lines at most; the rest with --full, before the answer.
+    let lines: Vec<&str> = said.stdout.lines().collect();
+    assert!(lines.len() <= 10 && lines[0].starts_with("Train on "), "{}", said.stdout);
+    assert_eq!(lines.last(), Some(&"recipe: out/recipe.toml"));
+    let full = stockpot(dir.path(), &["report", "study.toml", "--out", "out", "--full"]).done().stdout;
+    assert!(full.starts_with("Stockpot report: small") && full.ends_with(&said.stdout), "{full}");
     assert!(said.stderr.contains("report: out/report.html"), "{}", said.stderr);
     let html = fs::read_to_string(dir.path().join("out/report.html")).expect("report.html");
     assert!(html.starts_with("<!") && html.contains("law+music") && html.contains("</html>"));

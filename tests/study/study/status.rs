@@ -48,7 +48,8 @@ fn plan_status_and_report_follow_the_study() {
     assert_eq!(ask("report").json(), ran);
     assert_eq!(report(&dir), ran);
     for command in ["plan", "status", "report"] {
-        let text = stockpot(dir.path(), &[command, "study.toml", "--out", "out"]).done().stdout;
+        let full: &[&str] = if command == "report" { &["--full"] } else { &[] };
+        let text = stockpot(dir.path(), &[&[command, "study.toml", "--out", "out"], full].concat()).done().stdout;
         assert!(text.contains("small") && text.lines().count() > 3, "{text}");
     }
 
