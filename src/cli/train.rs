@@ -84,11 +84,11 @@ impl TrainArgs {
             training.steps = steps;
             training.check("training").map_err(|e| e.at(&self.config))?;
         }
+        let start = self.start(&settings, &config)?;
         let (shards, stream) = match &recipe {
             Some(recipe) => recipe_text(recipe, &settings, &tokenizer, &config)?,
             None => self.text(&settings, &tokenizer, &config)?,
         };
-        let start = self.start(&settings, &config)?;
         let identity = Identity {
             device: spec.name(),
             training: &settings.training,

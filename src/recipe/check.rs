@@ -57,7 +57,7 @@ impl MixtureRecipe {
                     .fix(remove));
             }
             let epochs = share as f64 / p.available_tokens as f64;
-            if p.epochs.is_some_and(|given| !((given - epochs).abs() <= EPOCHS_SLACK * epochs)) {
+            if p.epochs.is_some_and(|given| given.is_nan() || (given - epochs).abs() > EPOCHS_SLACK * epochs) {
                 return Err(Error::usage(format!("{} does not follow from its tokens", key(p, "epochs")))
                     .expected(format!("{epochs}: {share} tokens of {} available ones", p.available_tokens))
                     .got(p.epochs.unwrap_or_default().to_string())

@@ -6,9 +6,10 @@ use std::path::{Component, Path, PathBuf};
 /// in common. Links to directories on the way are resolved, because `..` after a link leads
 /// elsewhere; `path` itself may be a link.
 pub fn relative_to(path: &Path, directory: &Path) -> PathBuf {
+    let path = absolute(path);
     let path = match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => resolved(parent).join(name),
-        _ => resolved(path),
+        _ => path,
     };
     let directory = resolved(directory);
     let common = path.components().zip(directory.components()).take_while(|(a, b)| a == b).count();
@@ -19,9 +20,13 @@ pub fn relative_to(path: &Path, directory: &Path) -> PathBuf {
     up.chain(path.components().skip(common)).collect()
 }
 
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
+}
+
 /// The absolute path. Links in its longest part that exists are resolved.
 fn resolved(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let path = absolute(path);
     for existing in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (existing.canonicalize(), path.strip_prefix(existing)) {
             return real.components().chain(rest.components()).collect();
@@ -49,6 +54,9 @@ mod tests {
         assert_eq!(relative_to(Path::new("/absent/x"), &at("runs")), Path::new("/absent/x"));
         std::os::unix::fs::symlink(at("text/law.txt"), at("text/linked.jsonl")).expect("a link");
         assert_eq!(seen("text/linked.jsonl", "runs"), Path::new("../text/linked.jsonl"));
+        // A name without a directory is in the current one.
+        let here = std::env::current_dir().expect("a directory").canonicalize().expect("a directory");
+        assert_eq!(relative_to(Path::new("x"), &here.join("runs/a")), Path::new("../../x"));
         // A link to the directory of runs: the path leads out of the real directory.
         std::os::unix::fs::symlink(at("runs"), at("text/link")).expect("a link");
         let path = at("text/link/a").join(seen("text/law.txt", "text/link/a"));
