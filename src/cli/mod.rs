@@ -34,7 +34,7 @@ enum Command {
     Plan(study::PlanArgs),
     /// Show how much of a study is done
     Status(study::StatusArgs),
-    /// Print a finished study's report; writes report.html, report.json and scores.csv
+    /// Make a finished study's report again and print its answer; writes report.html, report.json and scores.csv
     Report(study::ReportArgs),
     /// Find the best of all mixtures; writes search.json and recipe.toml
     Search(Box<search::SearchArgs>),

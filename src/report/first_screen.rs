@@ -6,12 +6,17 @@ use super::tables::{NONE, TextTable, strings};
 use crate::analysis::format::{count, number, percent, signed};
 use crate::analysis::statistics::correlation::least_squares;
 use crate::analysis::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Styles of mixtures in the chart of the best.
 const SET: usize = 0;
 const OTHERS: usize = 1;
 const TRAINED: usize = 2;
+
+/// A score in bits per byte; mixtures near the best differ in the fourth decimal.
+fn score(value: f64) -> String {
+    if value.is_finite() { format!("{value:.4}") } else { number(value) }
+}
 
 /// Partitions that a mixture's cell names.
 const NAMED: usize = 6;
@@ -30,9 +35,9 @@ pub(super) fn choice(s: &SearchSummary) -> Chart {
         format!(
             "{}: {} ({} … {}), the best with probability {:.2}, {told}",
             m.name,
-            number(m.expected),
-            number(m.low),
-            number(m.high),
+            score(m.expected),
+            score(m.low),
+            score(m.high),
             m.probability_best
         )
     };
@@ -46,7 +51,7 @@ pub(super) fn choice(s: &SearchSummary) -> Chart {
     };
     let trained = rows(&|_, m| m.seq.is_some()).into_iter().filter_map(|(y, m)| {
         let x = m.seq?;
-        Some(Mark { x, y, label: format!("{}: SEQ reached {}", m.name, number(x)) })
+        Some(Mark { x, y, label: format!("{}: SEQ reached {}", m.name, score(x)) })
     });
     let trained = Series {
         name: "SEQ reached".into(),
@@ -59,27 +64,49 @@ pub(super) fn choice(s: &SearchSummary) -> Chart {
     let mut list = vec![
         series("not told apart from the best", SET, rows(&|i, m| i < best && !m.told_apart)),
         series("told apart", OTHERS, rows(&|i, m| i < best && m.told_apart)),
-        series("baselines", NEUTRAL, rows(&|i, _| i >= best)),
+        series("baselines, told apart", NEUTRAL, rows(&|i, m| i >= best && m.told_apart)),
+        series("baselines, not told apart", REFERENCE, rows(&|i, m| i >= best && !m.told_apart)),
         trained,
     ];
     list.retain(|series| !series.points.is_empty());
     Chart {
-        title: format!("{} in bits per byte, {what}, with 95% intervals; lower is better", s.objective),
+        title: format!(
+            "{} in bits per byte, {what}, with 95% intervals; lower is better. An arrow is a mixture beyond the axis",
+            s.objective
+        ),
         x: Axis { limits: limits(s), ..Axis::new(&format!("{}, bits per byte", s.objective), AxisScale::Linear) },
-        y: Axis::new("", AxisScale::Names(all.iter().map(|m| m.name.clone()).collect())),
+        y: Axis::new("", AxisScale::Names(all.iter().map(|m| axis_name(m)).collect())),
         series: list,
         rules: vec![],
         fit: None,
     }
 }
 
-/// The range of the best mixtures and of all baselines but partitions alone.
+/// The mixture's name with the probability that it is the best, where there is one.
+fn axis_name(m: &MixtureEstimate) -> String {
+    let letters: String = m.name.chars().take(13).collect();
+    let name = if m.name.chars().count() > 14 { letters + "…" } else { m.name.clone() };
+    if m.probability_best >= 0.005 { format!("{name} ({:.0}%)", 100.0 * m.probability_best) } else { name }
+}
+
+/// The range of the mixtures without those far above: the highest is left out while its distance to
+/// the others is more than twice their range.
 fn limits(s: &SearchSummary) -> Option<[f64; 2]> {
-    let alone = |m: &&MixtureEstimate| m.members.len() > 1;
-    let shown = || s.best.iter().chain(s.baselines.iter().filter(alone));
-    let ends = || shown().flat_map(|m| [m.low, m.high, m.expected]).chain(shown().filter_map(|m| m.seq));
-    let low = ends().filter(|x| x.is_finite()).fold(f64::INFINITY, f64::min);
-    let high = ends().filter(|x| x.is_finite()).fold(f64::NEG_INFINITY, f64::max);
+    let ends = |m: &MixtureEstimate| {
+        let values = [m.low, m.high, m.expected].into_iter().chain(m.seq).filter(|x| x.is_finite());
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
+    };
+    let mut all: Vec<(f64, f64)> =
+        s.best.iter().chain(&s.baselines).map(ends).filter(|(low, high)| low <= high).collect();
+    all.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let low = all.iter().map(|(low, _)| *low).fold(f64::INFINITY, f64::min);
+    while let [.., (_, below), (from, _)] = all[..] {
+        if from - below <= 2.0 * (below - low) {
+            break;
+        }
+        all.pop();
+    }
+    let high = all.last()?.1;
     (low < high).then(|| [low - 0.05 * (high - low), high + 0.15 * (high - low)])
 }
 
@@ -91,7 +118,7 @@ pub(super) fn verified(s: &SearchSummary) -> Option<Chart> {
     let mark = |v: &VerifiedPoint| Mark {
         x: v.merged,
         y: v.seq,
-        label: format!("{}: merge {}, SEQ {}", v.name, number(v.merged), number(v.seq)),
+        label: format!("{}: merge {}, SEQ {}", v.name, score(v.merged), score(v.seq)),
     };
     let (xs, ys): (Vec<f64>, Vec<f64>) = s.verified.iter().map(|v| (v.merged, v.seq)).unzip();
     let r = s.pearson.map_or("r not defined".into(), |r| format!("r = {}", signed(r)));
@@ -141,7 +168,7 @@ pub(super) fn path(s: &SearchSummary) -> Chart {
     let mark = |p: &PathEstimate| Mark {
         x: p.divergence,
         y: p.merged,
-        label: format!("divergence {}: {}; {}", number(p.divergence), number(p.merged), members(&p.members)),
+        label: format!("divergence {}: {}; {}", number(p.divergence), score(p.merged), members(&p.members)),
     };
     curve(
         "From the best to the natural mixture",
@@ -156,7 +183,7 @@ pub(super) fn front(s: &SearchSummary) -> Chart {
     let mark = |p: &FrontEstimate| Mark {
         x: p.against,
         y: p.objective,
-        label: format!("{} and {}; {}", number(p.objective), number(p.against), members(&p.members)),
+        label: format!("{} and {}; {}", score(p.objective), score(p.against), members(&p.members)),
     };
     let second = format!("{}, bits per byte", s.against.as_deref().unwrap_or_default());
     curve("The best mixtures between both objectives", &second, s, s.front.iter().map(mark).collect())
@@ -192,12 +219,12 @@ pub(super) fn mixtures(s: &SearchSummary) -> TextTable {
         vec![
             m.name.clone(),
             members(&m.members),
-            number(m.merged),
-            number(m.expected),
-            format!("{} … {}", number(m.low), number(m.high)),
+            score(m.merged),
+            score(m.expected),
+            format!("{} … {}", score(m.low), score(m.high)),
             format!("{:.2}", m.probability_best),
             if m.told_apart { "yes" } else { "no" }.into(),
-            m.seq.map_or(NONE.into(), number),
+            m.seq.map_or(NONE.into(), score),
         ]
     };
     let header = ["mixture", "weights", "merge", "expected", "95%", "probability best", "told apart", "SEQ"];
@@ -225,13 +252,13 @@ pub(super) fn undetermined(s: &SearchSummary) -> TextTable {
 /// The recipe before and after partitions were added.
 pub(super) fn before(s: &SearchSummary) -> Option<TextTable> {
     let (before, now) = (s.before.as_ref()?, s.best.first()?);
-    let names: std::collections::BTreeSet<&String> = before.members.keys().chain(now.members.keys()).collect();
+    let names: BTreeSet<&String> = before.members.keys().chain(now.members.keys()).collect();
     let weight = |all: &BTreeMap<String, f64>, name: &String| all.get(name).map_or(NONE.into(), |w| percent(*w));
     let mut rows: Vec<Vec<String>> = names
         .into_iter()
         .map(|name| vec![name.clone(), weight(&before.members, name), weight(&now.members, name)])
         .collect();
-    rows.push(vec![format!("{}, bits per byte, of the merge", s.objective), number(before.merged), number(now.merged)]);
+    rows.push(vec![format!("{}, bits per byte, of the merge", s.objective), score(before.merged), score(now.merged)]);
     Some(TextTable {
         title: format!("Before and after adding {}", before.added.join(", ")),
         header: strings(&["partition", "before", "now"]),
@@ -241,14 +268,20 @@ pub(super) fn before(s: &SearchSummary) -> Option<TextTable> {
     })
 }
 
-/// The mixtures of the path.
+/// The weights along the path, a row for each partition that has one.
 pub(super) fn path_table(s: &SearchSummary) -> TextTable {
-    let row = |p: &PathEstimate| vec![members(&p.members), number(p.divergence), number(p.merged)];
+    let names: BTreeSet<&String> = s.path.iter().flat_map(|p| p.members.keys()).collect();
+    let weight = |p: &PathEstimate, name: &String| p.members.get(name).map_or(NONE.into(), |w| percent(*w));
+    let row = |name: &String| [name.clone()].into_iter().chain(s.path.iter().map(|p| weight(p, name))).collect();
+    let mut rows: Vec<Vec<String>> = names.into_iter().map(row).collect();
+    let scores = s.path.iter().map(|p| score(p.merged));
+    rows.push([format!("{}, of the merge", s.objective)].into_iter().chain(scores).collect());
+    let divergence = |p: &PathEstimate| format!("divergence {}", number(p.divergence));
     TextTable {
         title: "Mixtures on the path".into(),
-        header: strings(&["weights", "divergence", "merge"]),
+        header: ["partition".to_string()].into_iter().chain(s.path.iter().map(divergence)).collect(),
         left: 1,
-        rows: s.path.iter().map(row).collect(),
+        rows: if s.path.is_empty() { Vec::new() } else { rows },
         notes: vec![],
     }
 }

@@ -66,7 +66,7 @@ function show(mark, x, y) {
   tip.style.left = Math.max(4, Math.min(left, document.documentElement.clientWidth - size.width - 4)) + "px";
   tip.style.top = (top < 4 ? (y ?? box.bottom) + 14 : top) + "px";
 }
-const named = (target) => (target.closest ? target.closest(".chart .m, .chart .l") : null);
+const named = (target) => (target.closest ? target.closest(".chart .m, .chart .l, .chart .c") : null);
 for (const kind of ["pointerover", "click"])
   document.addEventListener(kind, (event) => {
     const mark = named(event.target);
@@ -75,18 +75,19 @@ for (const kind of ["pointerover", "click"])
   });
 document.addEventListener("scroll", hide, { passive: true });
 for (const chart of document.querySelectorAll("svg.chart")) {
-  const marks = () => [...chart.querySelectorAll(".m, .l")].filter((mark) => label(mark));
+  const marks = () => [...chart.querySelectorAll(".m, .l, .c")].filter((mark) => label(mark));
   chart.setAttribute("tabindex", "0");
   chart.setAttribute("aria-roledescription", "chart; arrow keys step through its points");
   chart.addEventListener("blur", hide);
   chart.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const row = Number(chart.dataset.columns ?? 1);
+    const step = { ArrowRight: 1, ArrowDown: row, ArrowLeft: -1, ArrowUp: -row }[event.key];
     if (event.key === "Escape") hide();
     if (!step) return;
     event.preventDefault();
     const list = marks();
     const at = list.indexOf(shown);
-    if (list.length) show(list[(at < 0 ? (step > 0 ? 0 : -1) : at + step + list.length) % list.length] ?? list.at(-1));
+    if (list.length) show(list[(at < 0 ? (step > 0 ? 0 : -1) : ((at + step) % list.length) + list.length) % list.length] ?? list.at(-1));
   });
 }
 // On paper, collapsed parts are open.

@@ -361,7 +361,9 @@ fn scatter_panel(scatter: &Scatter, proxy: &str, found: Option<&Correlation>) ->
 
 const SEARCH_TEXT: &str = "The best of all mixtures by the search. Expected scores are those of SEQ where SEQ runs of \
     the budget calibrate the merges, otherwise those of merges. Told apart: the best mixture is better in at least 95% of \
-    draws of documents and errors. In the map, each row is a module, each column a domain.";
+    draws of documents and errors. In the map, each row is \
+    a module, each column a domain; a framed cell is the module on held-out text of its own partition, and numbers beyond \
+    the scale have its last colour. The path pulls the best mixture towards the natural one.";
 
 const CORRELATION_TEXT: &str = "Agreement between the perplexity of a proxy and that of SEQ, the model really trained on \
     the mixture: Pearson's r, rank correlations, regret and pairwise accuracy. In the chart, lines are the 95% intervals \

@@ -22,6 +22,7 @@ impl Report {
         let answers = || self.answers.iter().map(|a| format!("{}, {}: {}", a.group, domain_title(&a.domain), a.text));
         let lines: Vec<String> = match &self.search {
             Some(search) => search.lines.clone(),
+            None if self.answers.is_empty() => vec!["No mixture has been scored yet.".into()],
             None => answers().collect(),
         };
         let lines: Vec<String> = lines.iter().take(SHORT).map(|line| visible(line)).collect();

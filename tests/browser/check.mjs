@@ -175,6 +175,12 @@ async function pointing() {
   for (const type of ["keyDown", "keyUp"]) await call("Input.dispatchKeyEvent", { type, key: "ArrowRight", code: "ArrowRight" });
   const stepped = await value(tip);
   check("arrow keys step through the points", /: MERGED [\d.]+, SEQ [\d.]+/.test(stepped), stepped);
+  await value(`document.querySelector("#search .map").focus()`);
+  for (const key of ["ArrowRight", "ArrowDown"])
+    for (const type of ["keyDown", "keyUp"]) await call("Input.dispatchKeyEvent", { type, key, code: key });
+  const cell = await value(tip);
+  const second = await value(`document.querySelectorAll("#search .map text[text-anchor=end]")[1].textContent`);
+  check("arrow keys step through the rows of a heat map", cell?.startsWith(second + " on "), [cell, second]);
 }
 
 async function phone() {
@@ -219,7 +225,7 @@ async function paper() {
   check("the PDF has pages", pdf.length > 20_000, pdf.length);
 }
 
-const SHOWN = ["top", "proxies", "picking", "noise", "scaled", "scales", "laws", "segments", "plots", "cost", "training", "data"];
+const SHOWN = ["top", "found", "search", "proxies", "picking", "noise", "scaled", "scales", "laws", "segments", "plots", "cost", "training", "data"];
 try {
   const { targetInfos } = await call("Target.getTargets");
   const { targetId } = targetInfos.find((target) => target.type === "page");

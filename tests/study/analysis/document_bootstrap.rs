@@ -46,7 +46,7 @@ fn equal_documents_leave_r_as_it_is() {
 
 #[test]
 fn documents_that_differ_between_models_widen_the_interval_as_there_are_fewer() {
-    let [few, many, calm] = [(6, 0.3), (96, 0.3), (6, 0.03)].map(|(count, own)| with_documents(count, own));
+    let [few, many, calm] = [(6, 0.06), (96, 0.06), (6, 0.006)].map(|(count, own)| with_documents(count, own));
     for domain in ["chess", "ood", "members"] {
         let (few, many, calm) = (width(&few, domain), width(&many, domain), width(&calm, domain));
         assert!(few > 1.5 * many && few > 1.5 * calm, "{domain}: {few}, {many}, {calm}");

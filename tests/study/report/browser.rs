@@ -4,6 +4,8 @@
 //! STOCKPOT_REQUIRE_BROWSER is set, as in .ci/run. Screenshots are kept in target/tmp/browser for
 //! inspection.
 
+use super::first_screen::summary;
+use crate::synthetic::rich;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,7 +39,7 @@ fn checks(html: &str, name: &str) -> Option<(bool, String)> {
 
 #[test]
 fn the_page_works_in_a_browser() {
-    if let Some((passed, output)) = checks(&crate::synthetic::rich().to_html(), "rich") {
+    if let Some((passed, output)) = checks(&searched().to_html(), "rich") {
         assert!(passed, "{output}");
     }
 }
@@ -45,7 +47,7 @@ fn the_page_works_in_a_browser() {
 /// The checks must fail on a broken page, so a pass means something.
 #[test]
 fn checks_fail_on_a_broken_page() {
-    let html = crate::synthetic::rich().to_html();
+    let html = searched().to_html();
     let broken = html
         .replace("<body>", "<body><img src=\"missing.png\"><div style=\"width: 500px; color: #bbb\"><p>wide</p></div>")
         .replace("sign * (x - y)", "0");
@@ -60,4 +62,11 @@ fn checks_fail_on_a_broken_page() {
     ] {
         assert!(output.contains(&format!("FAILED {name}")), "{name} passes on a broken page:\n{output}");
     }
+}
+
+/// With every section, and a search.
+fn searched() -> stockpot::analysis::Report {
+    let mut report = rich();
+    report.search = Some(summary(&report));
+    report
 }

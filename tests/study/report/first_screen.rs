@@ -103,7 +103,7 @@ fn the_page_begins_with_the_answer_and_its_charts() {
     assert!(order.windows(2).all(|pair| at(pair[0]) < at(pair[1])), "{:?}", order.map(at));
     assert!(at("Words on this page") < at("<section id=\"search\""));
     // Rows of the chart, a mark for what SEQ reached, and the far mixture as an arrow with its number.
-    for label in ["best weights: 0.505", "law+music: 0.515", "natural: SEQ reached 0.5123", "worst: music: 9.75"] {
+    for label in ["best weights: 0.5050", "law+music: 0.5150", "natural: SEQ reached 0.5123", "worst: music: 9.7500"] {
         assert!(html.contains(&format!("<title>{label}")), "{label}");
     }
     assert!(html.contains("not told apart from the best</title>"));
@@ -134,7 +134,7 @@ fn a_mixture_far_away_is_an_arrow() {
         number.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{mark}"))
     };
     let html = with(|_| {}).to_html();
-    let (best, other) = (x(&html, "best weights: 0.505"), x(&html, "law+music: 0.515"));
+    let (best, other) = (x(&html, "best weights: 0.5050"), x(&html, "law+music: 0.5150"));
     assert!((other - best).abs() > 30.0, "{best} and {other}");
 }
 
