@@ -107,7 +107,7 @@ fn limits(s: &SearchSummary) -> Option<[f64; 2]> {
         all.pop();
     }
     let high = all.last()?.1;
-    (low < high).then(|| [low - 0.05 * (high - low), high + 0.15 * (high - low)])
+    (low < high).then_some([low - 0.05 * (high - low), high + 0.15 * (high - low)])
 }
 
 /// SEQ runs of the budget against their merges; `None` without any.

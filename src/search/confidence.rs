@@ -312,10 +312,9 @@ struct Draws {
 
 impl Draws {
     fn new(drawn: Vec<(Vec<f64>, Vec<f64>)>, mixtures: usize) -> Draws {
-        let of = |all: &dyn Fn(&(Vec<f64>, Vec<f64>), usize) -> f64| -> Vec<Vec<f64>> {
-            (0..mixtures).map(|c| drawn.iter().map(|draw| all(draw, c)).collect()).collect()
-        };
-        Draws { expected: of(&|draw, c| draw.0[c]), single: of(&|draw, c| draw.1[c]) }
+        let of_mixture = |c: usize| drawn.iter().map(|(expected, single)| (expected[c], single[c])).unzip();
+        let (expected, single) = (0..mixtures).map(of_mixture).unzip();
+        Draws { expected, single }
     }
 
     /// Intervals of one mixture, and whether it is told apart from the best.
