@@ -165,7 +165,7 @@ impl SearchReport {
         let list: Vec<String> = confidence.few_documents.iter().take(NAMED).map(few).collect();
         let more = confidence.few_documents.len().saturating_sub(NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let domains = if confidence.few_documents.len() == 1 { "a domain has" } else { "domains have" };
+        let domains = if confidence.few_documents.len() == 1 { "a domain has" } else { "these domains have" };
         (!list.is_empty()).then(|| format!("{domains} fewer than {FEW_DOCUMENTS} documents: {}{more}", list.join(", ")))
     }
 
