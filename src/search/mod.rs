@@ -32,6 +32,6 @@ pub use continuous::{Found, minimize};
 pub use form::{Cubic, Expansion, Form, FormError, Point};
 pub use objective::{Landscape, Objective, Target, divergence};
 pub use outcome::{Candidate, ExpansionReport, Outcome, PathPoint, SubsetSearch};
-pub use problem::{Merges, Problem};
+pub use problem::{MOST_PARTITIONS, Merges, Problem};
 pub use run::search;
 pub use subsets::{MOST_SCANNED, Subset, scan};

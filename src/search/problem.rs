@@ -72,7 +72,7 @@ pub struct Problem {
 pub const HELD_OUT: u64 = 0x5eed_0e1d_0075;
 
 /// Most partitions of a search.
-const MOST_PARTITIONS: usize = 128;
+pub const MOST_PARTITIONS: usize = 128;
 
 impl Problem {
     /// Refuses what no mixture meets, and more partitions than are searched.

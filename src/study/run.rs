@@ -10,6 +10,7 @@ use super::train::{OpenStudy, train_stage};
 use crate::analysis::Report;
 use crate::engine::device::DeviceSpec;
 use crate::error::Result;
+use crate::search::MOST_PARTITIONS;
 use std::path::Path;
 use std::time::Instant;
 
@@ -59,7 +60,11 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
     let begun = Instant::now();
     let (open, mut graph) = OpenStudy::new(study, root, options.threads, &options.spec)?;
     let resources = open.resources();
-    let searches = options.until >= Phase::Search;
+    let is_small = study.partition.len() <= MOST_PARTITIONS;
+    let searches = options.until >= Phase::Search && is_small;
+    if options.until >= Phase::Search && !is_small {
+        open.progress.line(&format!("no search: it is for at most {MOST_PARTITIONS} partitions"));
+    }
     if searches {
         // Refused now, and not after days of training.
         search::check(study, &mut graph, &resources)?;
