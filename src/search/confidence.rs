@@ -123,7 +123,7 @@ pub fn confidence(evidence: &Evidence) -> Confidence {
     let documents: Vec<usize> = bytes.iter().map(Vec::len).collect();
     let whole: Vec<Vec<f64>> = documents.iter().map(|n| vec![1.0; *n]).collect();
     let on_all = Scores::new(evidence, &whole);
-    let line = Line::fit(&on_all, runs, evidence.noise);
+    let line = SeqLine::fit(&on_all, runs, evidence.noise);
     let counted = distinct(mixtures, &on_all.merged, best);
     let drawn = (0..DRAWS as u64).into_par_iter().map(|number| draw(evidence, &on_all, line.as_ref(), number));
     let draws = Draws::new(drawn.collect(), mixtures.len());
@@ -149,7 +149,7 @@ pub fn confidence(evidence: &Evidence) -> Confidence {
 
 /// One draw of every mixture's score: without the noise of a single training, on drawn documents,
 /// and of a single training on the documents themselves.
-fn draw(evidence: &Evidence, on_all: &Scores, line: Option<&Line>, number: u64) -> (Vec<f64>, Vec<f64>) {
+fn draw(evidence: &Evidence, on_all: &Scores, line: Option<&SeqLine>, number: u64) -> (Vec<f64>, Vec<f64>) {
     let mut random = ChaCha8Rng::seed_from_u64(evidence.seed ^ CONFIDENCE);
     random.set_stream(number);
     let counts: Vec<Vec<f64>> = evidence.bytes.iter().map(|bytes| resample(bytes.len(), &mut random)).collect();
@@ -164,7 +164,7 @@ fn draw(evidence: &Evidence, on_all: &Scores, line: Option<&Line>, number: u64) 
     };
     let single = on_all.merged.iter().zip(&errors).map(single).collect();
     // The line is fitted again to the scores on the drawn documents.
-    let own = Line::fit(&drawn, evidence.runs, evidence.noise);
+    let own = SeqLine::fit(&drawn, evidence.runs, evidence.noise);
     let own = own.as_ref().unwrap_or(line);
     let expected = |(x, error): (&f64, &f64)| own.at(*x, error_of_line) + error;
     (drawn.merged.iter().zip(&errors).map(expected).collect(), single)
@@ -203,7 +203,7 @@ fn resample(n: usize, random: &mut ChaCha8Rng) -> Vec<f64> {
 }
 
 /// SEQ as a line in merges: least squares on the runs.
-struct Line {
+struct SeqLine {
     slope: f64,
     mean_x: f64,
     mean_y: f64,
@@ -220,8 +220,8 @@ struct Line {
     center: Vec<f64>,
 }
 
-impl Line {
-    fn fit(scores: &Scores, runs: &[SeqRun], noise: Option<f64>) -> Option<Line> {
+impl SeqLine {
+    fn fit(scores: &Scores, runs: &[SeqRun], noise: Option<f64>) -> Option<SeqLine> {
         let (x, y) = (&scores.run_merged, &scores.run_seq);
         let n = x.len() as f64;
         if x.len() < 4 {
@@ -244,7 +244,7 @@ impl Line {
         let mean_square = runs.iter().map(|run| squared(&run.weights)).sum::<f64>() / n;
         let share = if residual > 0.0 { (1.0 - (noise / residual).powi(2)).max(0.0).sqrt() } else { 0.0 };
         let per_weight = if mean_square > 0.0 { share / mean_square.sqrt() } else { 0.0 };
-        Some(Line { slope, mean_x, mean_y, sxx, runs: x.len(), residual, noise, per_weight, center })
+        Some(SeqLine { slope, mean_x, mean_y, sxx, runs: x.len(), residual, noise, per_weight, center })
     }
 
     /// A draw of the standard deviation around the line.
@@ -353,7 +353,7 @@ impl Draws {
         estimates
     }
 
-    fn slack(&self, evidence: &Evidence, counted: &[bool], line: Option<&Line>) -> f64 {
+    fn slack(&self, evidence: &Evidence, counted: &[bool], line: Option<&SeqLine>) -> f64 {
         let (mixtures, best) = (evidence.mixtures, evidence.best);
         let mean = |c: usize| self.expected[c].iter().sum::<f64>() / DRAWS as f64 + mixtures[c].penalty;
         let mut near: Vec<usize> =

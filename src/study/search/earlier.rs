@@ -59,12 +59,12 @@ struct EarlierSummary {
 /// What a report shows of the last search; `None` if there is none, or one of other models.
 pub fn summary(pool: &PoolKeys, store: &Store) -> Option<SearchSummary> {
     #[derive(Deserialize)]
-    struct Stored {
+    struct StoredSummary {
         pool: PoolKeys,
         summary: SearchSummary,
     }
     let text = files::read_to_string(&store.root.join("search.json")).ok()?;
-    let stored: Stored = serde_json::from_str(&text).ok()?;
+    let stored: StoredSummary = serde_json::from_str(&text).ok()?;
     (stored.pool == *pool).then_some(stored.summary)
 }
 
