@@ -200,7 +200,8 @@ pub struct Correlation {
     pub pearson_high: Option<f64>,
     /// Resamples that had an r.
     pub bootstrap_replicates: Option<usize>,
-    /// 95% percentile bootstrap over the documents of the domains (see `document_bootstrap`); null
+    /// 95% interval by a bootstrap over the documents of the domains, placed at r (see
+    /// `document_bootstrap`); null
     /// where a domain has fewer than five, and for proxies that are no merge.
     pub documents_low: Option<f64>,
     /// The upper end of that interval.

@@ -1,4 +1,4 @@
-//! What a search found, as a report shows it. Scores are in bits per byte, lower is better.
+//! The results of a search, as a report shows them. Scores are in bits per byte, lower is better.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -115,7 +115,7 @@ pub struct FrontEstimate {
 pub struct RecipeBefore {
     /// Partition -> weight.
     pub members: BTreeMap<String, f64>,
-    /// The score of its merge.
+    /// The score of its merge, with the present models on the present domains.
     pub merged: f64,
     /// Partitions that the study had not at that time.
     pub added: Vec<String>,

@@ -78,10 +78,13 @@ impl SearchArgs {
     /// Searches, writes search.json and recipe.toml and prints the answer.
     pub fn run(&self, threads: usize) -> Result<()> {
         let (mut study, out) = self.common.read()?;
+        let of_study = study.search.clone();
         self.replace(&mut study.search)?;
         study.check()?;
         let asked = self.mixture.iter().map(|text| weights("--mixture", text)).collect::<Result<Vec<_>>>()?;
-        let options = SearchOptions { threads, spec: self.device.spec()?, verify: self.verify, asked: &asked };
+        let overridden = study.search != of_study;
+        let spec = self.device.spec()?;
+        let options = SearchOptions { threads, spec, verify: self.verify, asked: &asked, overridden };
         let report = study::search(&study, &out, &options)?;
         super::print(self.common.json, &report, || report.to_text())
     }

@@ -13,6 +13,8 @@ mod tables;
 pub mod tensorboard;
 mod text;
 
+pub use text::visible;
+
 use crate::analysis::Report;
 use crate::error::Result;
 use crate::files;

@@ -25,8 +25,11 @@ impl Report {
             None if self.answers.is_empty() => vec!["No mixture has been scored yet.".into()],
             None => answers().collect(),
         };
-        let lines: Vec<String> = lines.iter().take(SHORT).map(|line| visible(line)).collect();
-        lines.join("\n")
+        let mut short: Vec<String> = lines.iter().take(SHORT).map(|line| visible(line)).collect();
+        if lines.len() > SHORT {
+            short[SHORT - 1] = format!("{} more answers: --full", lines.len() - SHORT + 1);
+        }
+        short.join("\n")
     }
 
     /// The report as text: answers, cost, correlations, selection quality, noise, scaled merges,
@@ -106,7 +109,7 @@ fn sentences(out: &mut String, title: &str, lines: impl Iterator<Item = String>)
 
 /// The text with control characters escaped: those in names and documents would control the
 /// terminal.
-fn visible(text: &str) -> String {
+pub fn visible(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 

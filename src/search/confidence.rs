@@ -1,9 +1,10 @@
-//! How sure a choice between mixtures is. Two things are uncertain: which documents the scores are
+//! The certainty of a choice between mixtures. Two things are uncertain: which documents the scores are
 //! on, and how far SEQ is from what merges say. The first is resampled; the second is a line from
 //! merges to SEQ, with the uncertainty of its coefficients, and an error that each partition
 //! contributes in proportion to its weight, so that mixtures that are close to each other err in
 //! the same way and a partition alone errs the most.
 
+use super::calibration::FEWEST;
 use super::objective::Target;
 use crate::analysis::FEW_DOCUMENTS;
 use crate::analysis::statistics::bootstrap::quantile;
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 /// Draws of documents, lines and errors.
 pub const DRAWS: usize = 2000;
-/// Mixtures whose weights differ by less, summed, are one mixture here.
+/// Mixtures whose weights differ by less, summed over partitions, are one mixture here.
 const SAME: f64 = 0.05;
 /// A mixture is told apart from the best if it is better in fewer of the draws.
 const LEVEL: f64 = 0.05;
@@ -60,8 +61,10 @@ pub struct Evidence<'a> {
     pub best: usize,
     /// The natural mixture, for gains
     pub natural: Option<usize>,
-    /// SEQ runs of the budget; a line needs three of them
+    /// SEQ runs of the budget; a line needs four of them
     pub runs: &'a [SeqRun],
+    /// Whether lambda was chosen on these runs
+    pub lambda_calibrated: bool,
     /// Standard deviation between repeated SEQ trainings on one mixture, where it is known
     pub noise: Option<f64>,
     /// Seed of the draws
@@ -111,22 +114,24 @@ pub struct Confidence {
 }
 
 impl Confidence {
-    /// Whether the best mixture is told apart from all others, on enough documents.
-    pub fn declares_winner(&self) -> bool {
-        self.few_documents.is_empty() && self.not_told_apart.len() == 1
+    /// Whether this mixture is the best beyond doubt: told apart from each other mixture and from
+    /// all together, by SEQ, on enough documents.
+    pub fn declares_winner(&self, best: usize) -> bool {
+        let is_sure = self.estimates[best].probability_best >= 1.0 - LEVEL;
+        self.expects_seq && self.few_documents.is_empty() && self.not_told_apart.len() == 1 && is_sure
     }
 }
 
 /// Draws documents, lines and errors, and counts.
 pub fn confidence(evidence: &Evidence) -> Confidence {
-    let Evidence { target, bytes, mixtures, best, runs, .. } = *evidence;
+    let Evidence { target, bytes, mixtures, best, .. } = *evidence;
     let documents: Vec<usize> = bytes.iter().map(Vec::len).collect();
     let whole: Vec<Vec<f64>> = documents.iter().map(|n| vec![1.0; *n]).collect();
     let on_all = Scores::new(evidence, &whole);
-    let line = SeqLine::fit(&on_all, runs, evidence.noise);
+    let line = SeqLine::fit(&on_all, evidence);
     let counted = distinct(mixtures, &on_all.merged, best);
     let drawn = (0..DRAWS as u64).into_par_iter().map(|number| draw(evidence, &on_all, line.as_ref(), number));
-    let draws = Draws::new(drawn.collect(), mixtures.len());
+    let draws = Draws::new(drawn.collect(), mixtures, line.as_ref());
     let expected = |x: f64| line.as_ref().map_or(x, |line| line.mean_y + line.slope * (x - line.mean_x));
     let estimates: Vec<Estimate> = (0..mixtures.len())
         .map(|c| Estimate { expected: expected(on_all.merged[c]), ..draws.estimate(evidence, c, counted[c]) })
@@ -134,7 +139,7 @@ pub fn confidence(evidence: &Evidence) -> Confidence {
     let estimates = draws.with_probabilities(evidence, estimates);
     let may_be_best = |c: &usize| mixtures[*c].feasible && counted[*c] && !estimates[*c].told_apart;
     let mut not_told_apart: Vec<usize> = (0..mixtures.len()).filter(may_be_best).collect();
-    let value = |c: usize| estimates[c].expected + mixtures[c].penalty;
+    let value = |c: usize| estimates[c].expected + draws.penalties[c];
     not_told_apart.sort_by(|&a, &b| (a != best).cmp(&(b != best)).then(value(a).total_cmp(&value(b))));
     let few = |d: &usize| target.weights[*d] > 0.0 && (documents[*d] as u64) < FEW_DOCUMENTS;
     Confidence {
@@ -158,13 +163,13 @@ fn draw(evidence: &Evidence, on_all: &Scores, line: Option<&SeqLine>, number: u6
     let deviation = line.deviation(&mut random);
     let errors = line.errors(evidence.mixtures, deviation, &mut random);
     let error_of_line = line.error(deviation, &mut random);
-    let single = |(x, error): (&f64, &f64)| {
+    let single = |((x, error), m): ((&f64, &f64), &ScoredMerge)| {
         let noise: f64 = StandardNormal.sample(&mut random);
-        line.at(*x, error_of_line) + error + line.noise * noise
+        line.at(*x, error_of_line) + error + line.noise_of(m.weights, deviation) * noise
     };
-    let single = on_all.merged.iter().zip(&errors).map(single).collect();
+    let single = on_all.merged.iter().zip(&errors).zip(evidence.mixtures).map(single).collect();
     // The line is fitted again to the scores on the drawn documents.
-    let own = SeqLine::fit(&drawn, evidence.runs, evidence.noise);
+    let own = SeqLine::fit(&drawn, evidence);
     let own = own.as_ref().unwrap_or(line);
     let expected = |(x, error): (&f64, &f64)| own.at(*x, error_of_line) + error;
     (drawn.merged.iter().zip(&errors).map(expected).collect(), single)
@@ -210,21 +215,25 @@ struct SeqLine {
     /// Sum of squares of x around its mean
     sxx: f64,
     runs: usize,
-    /// Standard deviation around the line, with n - 2 in the denominator
+    /// Degrees of freedom of the residual: one less if lambda was chosen on the runs, too
+    freedom: f64,
+    /// Standard deviation around the line
     residual: f64,
-    /// Part of it that is noise between trainings
-    noise: f64,
-    /// Error for each unit of weight of a partition, for a residual of 1
-    per_weight: f64,
+    /// Of repeated trainings, where it is known
+    noise: Option<f64>,
+    /// Share of the residual's variance that mixtures have for themselves
+    share: f64,
+    /// Mean squared distance of the runs' weights from their center
+    mean_square: f64,
     /// (n) mean weights of the runs
     center: Vec<f64>,
 }
 
 impl SeqLine {
-    fn fit(scores: &Scores, runs: &[SeqRun], noise: Option<f64>) -> Option<SeqLine> {
-        let (x, y) = (&scores.run_merged, &scores.run_seq);
+    fn fit(scores: &Scores, evidence: &Evidence) -> Option<SeqLine> {
+        let (x, y, runs) = (&scores.run_merged, &scores.run_seq, evidence.runs);
         let n = x.len() as f64;
-        if x.len() < 4 {
+        if x.len() < FEWEST {
             return None;
         }
         let (mean_x, mean_y) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
@@ -235,23 +244,46 @@ impl SeqLine {
         }
         let slope = sxy / sxx;
         let squares: f64 = x.iter().zip(y).map(|(x, y)| (y - mean_y - slope * (x - mean_x)).powi(2)).sum();
-        let residual = (squares / (n - 2.0)).sqrt();
-        let noise = noise.unwrap_or(0.0).min(residual);
+        let freedom = n - 2.0 - f64::from(u8::from(evidence.lambda_calibrated));
+        let residual = (squares / freedom).sqrt();
+        let known = evidence.noise.unwrap_or(0.0);
+        let share = if residual > 0.0 { (1.0 - (known / residual).powi(2)).max(0.0) } else { 0.0 };
         let partitions = runs[0].weights.len();
         let center: Vec<f64> =
             (0..partitions).map(|i| runs.iter().map(|run| run.weights[i]).sum::<f64>() / n).collect();
-        let squared = |w: &[f64]| w.iter().zip(&center).map(|(w, c)| (w - c).powi(2)).sum::<f64>();
-        let mean_square = runs.iter().map(|run| squared(&run.weights)).sum::<f64>() / n;
-        let share = if residual > 0.0 { (1.0 - (noise / residual).powi(2)).max(0.0).sqrt() } else { 0.0 };
-        let per_weight = if mean_square > 0.0 { share / mean_square.sqrt() } else { 0.0 };
-        Some(SeqLine { slope, mean_x, mean_y, sxx, runs: x.len(), residual, noise, per_weight, center })
+        let mut line = SeqLine {
+            slope,
+            mean_x,
+            mean_y,
+            sxx,
+            runs: x.len(),
+            freedom,
+            residual,
+            noise: evidence.noise,
+            share,
+            mean_square: 1.0,
+            center,
+        };
+        line.mean_square = runs.iter().map(|run| line.distance(&run.weights)).sum::<f64>() / n;
+        Some(line)
+    }
+
+    /// Squared distance of weights from the center of the runs.
+    fn distance(&self, w: &[f64]) -> f64 {
+        w.iter().zip(&self.center).map(|(w, c)| (w - c).powi(2)).sum()
+    }
+
+    /// Standard deviation of a single training around what is expected of its mixture. Where it is
+    /// not known from repeats, a training lies around the line at least as far as the runs do.
+    fn noise_of(&self, w: &[f64], deviation: f64) -> f64 {
+        let own = if self.mean_square > 0.0 { self.distance(w) / self.mean_square } else { 0.0 };
+        self.noise.unwrap_or(deviation * (1.0 - own).max(0.0).sqrt())
     }
 
     /// A draw of the standard deviation around the line.
     fn deviation(&self, random: &mut ChaCha8Rng) -> f64 {
-        let freedom = (self.runs - 2) as f64;
-        let chi = ChiSquared::new(freedom).map_or(freedom, |chi| chi.sample(random));
-        self.residual * (freedom / chi.max(1e-9)).sqrt()
+        let chi = ChiSquared::new(self.freedom).map_or(self.freedom, |chi| chi.sample(random));
+        self.residual * (self.freedom / chi.max(1e-9)).sqrt()
     }
 
     /// A draw of the errors of the slope and of the height at the mean.
@@ -267,14 +299,9 @@ impl SeqLine {
 
     /// A draw of each mixture's own error.
     fn errors(&self, mixtures: &[ScoredMerge], deviation: f64, random: &mut ChaCha8Rng) -> Vec<f64> {
-        let parts: Vec<f64> = self
-            .center
-            .iter()
-            .map(|_| {
-                let part: f64 = StandardNormal.sample(random);
-                deviation * self.per_weight * part
-            })
-            .collect();
+        let per_weight = if self.mean_square > 0.0 { (self.share / self.mean_square).sqrt() } else { 0.0 };
+        let draw = |_: &f64| -> f64 { StandardNormal.sample(random) };
+        let parts: Vec<f64> = self.center.iter().map(draw).map(|part| deviation * per_weight * part).collect();
         let error = |m: &ScoredMerge| {
             m.weights.iter().zip(&self.center).zip(&parts).map(|((w, c), part)| (w - c) * part).sum::<f64>()
         };
@@ -308,13 +335,16 @@ struct Draws {
     expected: Vec<Vec<f64>>,
     /// Of a single training, on the documents themselves
     single: Vec<Vec<f64>>,
+    /// On the scale of the scores: SEQ differs by the slope times what merges differ by
+    penalties: Vec<f64>,
 }
 
 impl Draws {
-    fn new(drawn: Vec<(Vec<f64>, Vec<f64>)>, mixtures: usize) -> Draws {
+    fn new(drawn: Vec<(Vec<f64>, Vec<f64>)>, mixtures: &[ScoredMerge], line: Option<&SeqLine>) -> Draws {
         let of_mixture = |c: usize| drawn.iter().map(|(expected, single)| (expected[c], single[c])).unzip();
-        let (expected, single) = (0..mixtures).map(of_mixture).unzip();
-        Draws { expected, single }
+        let (expected, single) = (0..mixtures.len()).map(of_mixture).unzip();
+        let scale = line.map_or(1.0, |line| line.slope.max(0.0));
+        Draws { expected, single, penalties: mixtures.iter().map(|m| scale * m.penalty).collect() }
     }
 
     /// Intervals of one mixture, and whether it is told apart from the best.
@@ -325,7 +355,7 @@ impl Draws {
             interval(pairs.map(|(natural, own)| natural - own).collect())
         };
         let (gain_low, gain_high) = evidence.natural.map_or((0.0, 0.0), gain);
-        let penalty = evidence.mixtures[c].penalty - evidence.mixtures[evidence.best].penalty;
+        let penalty = self.penalties[c] - self.penalties[evidence.best];
         let pairs = self.expected[c].iter().zip(&self.expected[evidence.best]);
         let better = pairs.filter(|(own, best)| *own + penalty <= **best).count();
         let told_apart = (better as f64) < LEVEL * DRAWS as f64;
@@ -339,7 +369,7 @@ impl Draws {
         let chosen: Vec<usize> = (0..mixtures.len()).filter(may).collect();
         let mut wins = vec![0usize; mixtures.len()];
         for draw in 0..DRAWS {
-            let value = |c: usize| self.expected[c][draw] + mixtures[c].penalty;
+            let value = |c: usize| self.expected[c][draw] + self.penalties[c];
             // The best mixture wins a tie.
             let own = |c: usize| c != evidence.best;
             let order = |a: &&usize, b: &&usize| value(**a).total_cmp(&value(**b)).then(own(**a).cmp(&own(**b)));
@@ -355,7 +385,7 @@ impl Draws {
 
     fn slack(&self, evidence: &Evidence, counted: &[bool], line: Option<&SeqLine>) -> f64 {
         let (mixtures, best) = (evidence.mixtures, evidence.best);
-        let mean = |c: usize| self.expected[c].iter().sum::<f64>() / DRAWS as f64 + mixtures[c].penalty;
+        let mean = |c: usize| self.expected[c].iter().sum::<f64>() / DRAWS as f64 + self.penalties[c];
         let mut near: Vec<usize> =
             (0..mixtures.len()).filter(|&c| c != best && mixtures[c].feasible && counted[c]).collect();
         near.sort_by(|&a, &b| mean(a).total_cmp(&mean(b)).then(a.cmp(&b)));
@@ -403,7 +433,17 @@ mod tests {
         mixtures: &'a [ScoredMerge<'a>],
         runs: &'a [SeqRun],
     ) -> Evidence<'a> {
-        Evidence { target, bytes, mixtures, best: 0, natural: Some(1), runs, noise: None, seed: 1 }
+        Evidence {
+            target,
+            bytes,
+            mixtures,
+            best: 0,
+            natural: Some(1),
+            runs,
+            lambda_calibrated: false,
+            noise: None,
+            seed: 1,
+        }
     }
 
     fn merge<'a>(weights: &'a [f64], nats: &'a DocumentNats) -> ScoredMerge<'a> {
@@ -447,7 +487,7 @@ mod tests {
         let mixtures = [merge(&[0.5, 0.5], &a), merge(&[0.0, 1.0], &b), merge(&[0.51, 0.49], &a)];
         let found = confidence(&evidence(&target, &bytes, &mixtures, &[]));
         assert_eq!((found.few_documents.clone(), found.documents.clone()), (vec![0], vec![29]));
-        assert!(!found.declares_winner() && found.not_told_apart == [0]);
+        assert!(!found.declares_winner(0) && found.not_told_apart == [0]);
         assert!(found.estimates[2].nearly_equal && found.estimates[2].probability_best == 0.0);
         assert_eq!(found.estimates[0].probability_best, 1.0);
     }
@@ -469,12 +509,14 @@ mod tests {
         let errors: Vec<f64> = (0..partitions).map(|_| error * draw()).collect();
         let mut all = World { runs: vec![], weights: vec![], merged: vec![], seq: vec![] };
         for i in 0..count {
-            let parts: Vec<f64> = (0..partitions).map(|_| draw().powi(2)).collect();
+            let part = |uniform: bool, draw: f64| if uniform { 1.0 } else { draw.powi(2) };
+            let parts: Vec<f64> = (0..partitions).map(|_| part(i + 1 == count, draw())).collect();
             let sum: f64 = parts.iter().sum();
             let weights: Vec<f64> = parts.iter().map(|p| p / sum).collect();
             let of = |values: &[f64]| weights.iter().zip(values).map(|(w, v)| w * v).sum::<f64>();
             let merged = 3.0 + 0.1 * of(&own);
             let seq = 2.0 + 0.5 * merged + of(&errors) + noise * draw();
+            // The last is the uniform mixture, near the center of the runs.
             if i < 12 {
                 all.runs.push(SeqRun { weights, merged: flat(merged, 40), seq: flat(seq, 40) });
             } else {
@@ -497,24 +539,47 @@ mod tests {
         }
     }
 
-    /// In 150 worlds with six mixtures each, 95% intervals hold what SEQ reaches in about 95%.
+    /// In 300 worlds, 95% intervals hold what SEQ reaches in about 95%: at random mixtures, and at the
+    /// uniform one, which is near the center of the runs. Noise that is known changes nothing.
     #[test]
     fn intervals_cover_what_they_promise() {
-        let (target, bytes) = (target(), vec![vec![1.0; 40]]);
-        for (error, noise) in [(0.02, 0.0), (0.0, 0.02), (0.01, 0.01)] {
-            let (mut inside, mut all) = (0, 0);
-            for seed in 0..150 {
+        let (target, bytes, worlds) = (target(), vec![vec![1.0; 40]], 300);
+        for (error, noise, known) in
+            [(0.02, 0.0, None), (0.0, 0.02, None), (0.01, 0.01, None), (0.01, 0.01, Some(0.01))]
+        {
+            let (mut inside, mut uniform) = (0, 0);
+            for seed in 0..worlds {
                 let world = world(1000 + seed, error, noise);
                 let mixtures: Vec<ScoredMerge> =
                     world.weights.iter().zip(&world.merged).map(|(w, m)| merge(w, m)).collect();
-                let found = confidence(&evidence(&target, &bytes, &mixtures, &world.runs));
-                for (estimate, seq) in found.estimates.iter().zip(&world.seq) {
-                    all += 1;
-                    inside += usize::from(estimate.low <= *seq && *seq <= estimate.high);
-                }
+                let evidence = Evidence { noise: known, ..evidence(&target, &bytes, &mixtures, &world.runs) };
+                let found = confidence(&evidence);
+                let covers = |(e, seq): (&Estimate, &f64)| usize::from(e.low <= *seq && *seq <= e.high);
+                let all: Vec<usize> = found.estimates.iter().zip(&world.seq).map(covers).collect();
+                inside += all[..5].iter().sum::<usize>();
+                uniform += all[5];
             }
-            let share = f64::from(inside as u32) / f64::from(all);
-            assert!((0.90..0.99).contains(&share), "error {error}, noise {noise}: {share} of {all}");
+            let (inside, uniform) = (inside as f64 / (5 * worlds) as f64, uniform as f64 / worlds as f64);
+            let what = format!("error {error}, noise {noise}, {known:?}: {inside} and {uniform}");
+            assert!((0.92..0.99).contains(&inside) && uniform > 0.92, "{what}");
         }
+    }
+
+    /// The pull towards the natural mixture is on the scale of merges, as the search minimizes it.
+    #[test]
+    fn a_penalty_counts_as_much_in_seq_as_in_merges() {
+        let (target, bytes) = (target(), vec![vec![1.0; 40]]);
+        let at = |x: f64| SeqRun { weights: vec![x, 1.0 - x], merged: flat(3.0 + x, 40), seq: flat(2.0 + 0.4 * x, 40) };
+        let runs: Vec<SeqRun> = (0..6).map(|i| at(f64::from(i) / 10.0)).collect();
+        let (a, b) = (flat(3.1, 40), flat(3.2, 40));
+        // In merges the first is better: 3.1 + 0.09 against 3.2.
+        let mixtures = [ScoredMerge { penalty: 0.09, ..merge(&[0.1, 0.9], &a) }, merge(&[0.2, 0.8], &b)];
+        let found = confidence(&evidence(&target, &bytes, &mixtures, &runs));
+        assert_eq!((found.estimates[0].probability_best, found.estimates[1].told_apart), (1.0, true));
+        assert!(found.declares_winner(0));
+        // What may not be chosen is never the best.
+        let mixtures = [merge(&[0.2, 0.8], &b), ScoredMerge { feasible: false, ..merge(&[0.1, 0.9], &a) }];
+        let found = confidence(&evidence(&target, &bytes, &mixtures, &runs));
+        assert_eq!((found.estimates[0].probability_best, &found.not_told_apart[..]), (1.0, &[0][..]));
     }
 }

@@ -1,4 +1,4 @@
-//! What a search is asked, and the real merges that it asks for in turn.
+//! The question of a search, and the real merges that it asks for.
 
 use super::baselines::natural;
 use super::confidence::{DocumentNats, SeqRun};
@@ -60,6 +60,8 @@ pub struct Problem {
     pub documents: Vec<Vec<f64>>,
     /// SEQ runs of one budget, which say how far SEQ is from merges.
     pub runs: Vec<SeqRun>,
+    /// Whether lambda was chosen on these runs.
+    pub lambda_calibrated: bool,
     /// Standard deviation of the target between repeated SEQ trainings, where it is known.
     pub noise: Option<f64>,
     /// The mixture with the best SEQ run, if there is one.

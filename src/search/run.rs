@@ -156,6 +156,7 @@ fn how_sure(problem: &Problem, candidates: &[Candidate], best: usize, merges: &m
         best,
         natural: candidates.iter().position(|c| c.kind == "baseline" && c.name == "natural"),
         runs: &problem.runs,
+        lambda_calibrated: problem.lambda_calibrated,
         noise: problem.noise,
         seed: problem.seed,
     }))

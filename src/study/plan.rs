@@ -13,6 +13,7 @@ use crate::engine::device::DType;
 use crate::engine::model::{MemoryPlan, Table};
 use crate::engine::train::memory_plan;
 use crate::error::{Error, Result};
+use crate::search::MOST_PARTITIONS;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -170,6 +171,9 @@ const OTHER_MERGES: usize = 40;
 /// under each lambda of the calibration.
 fn search(study: &Study, graph: &Graph) -> Result<StageWork> {
     let (n, settings) = (study.partition.len(), &study.search);
+    if n > MOST_PARTITIONS {
+        return Ok(StageWork::default());
+    }
     let domains = objectives(study, graph)?.domains;
     let scored = |d: &usize| &graph.prepared.manifest.domains[*d].shard;
     let tokens: u64 = domains.iter().map(scored).map(|shard| shard.tokens - shard.documents).sum();

@@ -77,13 +77,13 @@ pub fn run(study: &Study, settings: &str, root: &Path, options: &Options) -> Res
             }
         }
     }
-    if searches {
-        search::search_models(study, &mut graph, &resources)?;
-    }
+    let searched = if searches { search::search_models(study, &mut graph, &resources) } else { Ok(()) };
     if options.until < Phase::Report {
-        return Ok(None);
+        return searched.map(|()| None);
     }
+    // Written also if the search fails.
     let report = report::write(study, settings, &graph)?;
+    searched?;
     open.progress.line(&format!("done in {:.0} s", begun.elapsed().as_secs_f64()));
     Ok(Some(report))
 }

@@ -179,7 +179,7 @@ async function pointing() {
   for (const key of ["ArrowRight", "ArrowDown"])
     for (const type of ["keyDown", "keyUp"]) await call("Input.dispatchKeyEvent", { type, key, code: key });
   const cell = await value(tip);
-  const second = await value(`document.querySelectorAll("#search .map text[text-anchor=end]")[1].textContent`);
+  const second = await value(`document.querySelectorAll("#search .map text[text-anchor=end]")[2].textContent`); // after the scale and the first row
   check("arrow keys step through the rows of a heat map", cell?.startsWith(second + " on "), [cell, second]);
 }
 

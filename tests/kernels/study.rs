@@ -82,7 +82,7 @@ fn a_search_runs_on_kernels_alone() {
     let mut study = Study::read(&path).expect("a study");
     study.search.held_out = 8;
     let search = |out: &str, spec: DeviceSpec| {
-        let options = SearchOptions { threads: 2, spec, verify: 0, asked: &[] };
+        let options = SearchOptions { threads: 2, spec, verify: 0, asked: &[], overridden: false };
         study::search(&study, &dir.path().join(out), &options).expect("the search runs")
     };
     let spec = |mode| DeviceSpec::accelerator(move || Ok(Simt::bf16(mode))).expect("it opens");

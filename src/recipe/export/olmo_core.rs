@@ -19,9 +19,10 @@ pub(super) fn export(recipe: &MixtureRecipe, sources: &[ExportedSource], notes: 
             quoted(source.name),
             decimal(source.weight)
         );
-        // Rounded up, since the reader refuses a source that falls short by one token.
-        if let Some(epochs) = source.epochs.filter(|epochs| *epochs > 1.0) {
-            text += &format!("    max_repetition_ratio: {}\n", decimal((epochs * 100.0 + 1.0).ceil() / 100.0));
+        // Rounded up, since the reader refuses a source that falls short by one token of whole windows.
+        if let Some(epochs) = source.epochs.filter(|epochs| *epochs > 0.98) {
+            let ratio = (epochs.max(1.0) * 100.0 + 1.0).ceil() / 100.0;
+            text += &format!("    max_repetition_ratio: {}\n", decimal(ratio));
         }
     }
     text

@@ -2,7 +2,8 @@
 
 use super::{NEARLY_EQUAL, SearchReport, Verification};
 use crate::analysis::{FEW_DOCUMENTS, FrontEstimate, MixtureEstimate, PathEstimate, RecipeBefore, VerifiedPoint};
-use crate::search::{Calibration, Candidate, FEWEST, Outcome, Verified};
+use crate::report::visible;
+use crate::search::{Calibration, Candidate, Estimate, FEWEST, Outcome, Verified};
 use std::collections::BTreeMap;
 
 /// Partitions that the first line names.
@@ -15,7 +16,7 @@ const NAMED_MIXTURES: usize = 3;
 impl SearchReport {
     /// Ten lines at most; the recipe's file is the last.
     pub fn to_text(&self) -> String {
-        let mut lines = self.summary.lines.clone();
+        let mut lines: Vec<String> = self.summary.lines.iter().map(|line| visible(line)).collect();
         lines.push(format!("recipe: {}", self.recipe_path));
         lines.join("\n")
     }
@@ -144,11 +145,12 @@ impl SearchReport {
         let others: Vec<&str> =
             confidence.not_told_apart.iter().skip(1).map(|&c| outcome.candidates[c].name.as_str()).collect();
         let by = if confidence.expects_seq { "" } else { ", by merges and documents alone" };
-        let listed = confidence.estimates.iter().filter(|e| !e.nearly_equal).count();
+        let is_listed = |(c, e): (&Candidate, &Estimate)| c.feasible && !e.nearly_equal;
+        let listed = outcome.candidates.iter().zip(&confidence.estimates).filter(|&(c, e)| is_listed((c, e))).count();
         let sure = format!("best of {listed} mixtures with probability {probability:.2}{by}");
         let named = others.iter().take(NAMED_MIXTURES).copied().collect::<Vec<_>>().join(", ");
         match (others.len(), others.len() > NAMED_MIXTURES) {
-            (0, _) if confidence.declares_winner() => format!("{start}{sure}; told apart from all others"),
+            (0, _) if confidence.declares_winner(outcome.best) => format!("{start}{sure}; told apart from all others"),
             (0, _) => format!("{start}{sure}"),
             (n, more) => {
                 let more = if more { ", ..." } else { "" };
@@ -196,7 +198,7 @@ impl SearchReport {
             named("UniMax (4 epochs)", value("baseline", "UniMax, 4")),
             named("best partition alone", value("baseline", "best partition")),
             named("worst", value("baseline", "worst")),
-            before.map(|b| format!("before {} came {:.5}", b.added.join(", "), b.merged)),
+            before.map(|b| format!("the recipe before {} came {:.5}", b.added.join(", "), b.merged)),
         ];
         let what = if outcome.target.worst { "worst of " } else { "" };
         format!(

@@ -7,9 +7,11 @@ use crate::study::store::Store;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The keys of the models that a search merged.
+/// The keys of the data that a search scored on, and of the models that it merged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PoolKeys {
+    /// Of the tokenized data
+    pub data: String,
     /// Of the seed
     pub seed: String,
     /// Partition -> of its module
@@ -36,13 +38,7 @@ struct EarlierOutcome {
 #[derive(Deserialize)]
 struct EarlierRecipe {
     objective: String,
-    expected: EarlierScores,
     partition: Vec<EarlierPartition>,
-}
-
-#[derive(Deserialize)]
-struct EarlierScores {
-    merged: f64,
 }
 
 #[derive(Deserialize)]
@@ -56,16 +52,29 @@ struct EarlierSummary {
     before: Option<RecipeBefore>,
 }
 
-/// What a report shows of the last search; `None` if there is none, or one of other models.
-pub fn summary(pool: &PoolKeys, store: &Store) -> Option<SearchSummary> {
-    #[derive(Deserialize)]
-    struct StoredSummary {
-        pool: PoolKeys,
-        summary: SearchSummary,
-    }
+/// What other commands need of `search.json`.
+#[derive(Deserialize)]
+struct StoredSummary {
+    pool: PoolKeys,
+    overridden: bool,
+    summary: SearchSummary,
+}
+
+/// The last search, if it is one of these models on this data.
+fn stored(pool: &PoolKeys, store: &Store) -> Option<StoredSummary> {
     let text = files::read_to_string(&store.root.join("search.json")).ok()?;
     let stored: StoredSummary = serde_json::from_str(&text).ok()?;
-    (stored.pool == *pool).then_some(stored.summary)
+    (stored.pool == *pool).then_some(stored)
+}
+
+/// What a report shows of the last search; `None` if there is none, or one of other models or data.
+pub fn summary(pool: &PoolKeys, store: &Store) -> Option<SearchSummary> {
+    stored(pool, store).map(|stored| stored.summary)
+}
+
+/// Whether the last search is one of these models and data, made with options.
+pub fn is_overridden(pool: &PoolKeys, store: &Store) -> bool {
+    stored(pool, store).is_some_and(|stored| stored.overridden)
 }
 
 impl EarlierSearch {
@@ -94,17 +103,83 @@ impl EarlierSearch {
         (is_mixture && new > 0 && 2 * new < partitions.len()).then_some(base)
     }
 
-    /// Its recipe, if partitions were added since; otherwise the recipe before that one.
-    pub fn before(self, partitions: &[String], objective: &str) -> Option<RecipeBefore> {
+    /// Its recipe, if partitions were added since; otherwise the recipe before that one. `None` if it
+    /// contains a partition that is gone.
+    pub fn before(&self, partitions: &[String], objective: &str) -> Option<RecipeBefore> {
         if self.recipe.objective != objective {
             return None;
         }
         let is_new = |name: &&String| !self.outcome.partitions.contains(name);
         let added: Vec<String> = partitions.iter().filter(is_new).cloned().collect();
-        if added.is_empty() {
-            return self.summary.before;
+        let before = if added.is_empty() {
+            self.summary.before.clone()?
+        } else {
+            let members = self.recipe.partition.iter().map(|p| (p.name.clone(), p.weight)).collect();
+            RecipeBefore { members, merged: f64::NAN, added }
+        };
+        before.members.keys().chain(&before.added).all(|name| partitions.contains(name)).then_some(before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(names: &[&str]) -> PoolKeys {
+        let modules = names.iter().map(|name| (name.to_string(), format!("key {name}"))).collect();
+        PoolKeys { data: "data".into(), seed: "seed".into(), modules }
+    }
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|name| name.to_string()).collect()
+    }
+
+    /// A search of a, b and c, all of whose derivatives are known.
+    fn earlier() -> EarlierSearch {
+        EarlierSearch {
+            device: "cpu".into(),
+            pool: pool(&["a", "b", "c"]),
+            outcome: EarlierOutcome {
+                partitions: names(&["a", "b", "c"]),
+                lambda: 1.5,
+                expanded_at: vec![0.5, 0.25, 0.25],
+            },
+            recipe: EarlierRecipe {
+                objective: "ood".into(),
+                partition: vec![EarlierPartition { name: "b".into(), weight: 1.0 }],
+            },
+            summary: EarlierSummary { before: None },
         }
-        let members = self.recipe.partition.into_iter().map(|p| (p.name, p.weight)).collect();
-        Some(RecipeBefore { members, merged: self.recipe.expected.merged, added })
+    }
+
+    #[test]
+    fn a_search_is_continued_only_with_the_same_models_and_few_new_ones() {
+        let (e, four) = (earlier(), names(&["b", "new", "a", "c"]));
+        let all = pool(&["a", "b", "c", "new"]);
+        assert_eq!(e.base(&all, &four, "cpu", 1.5), Some(vec![0.25, 0.0, 0.5, 0.25]));
+        assert_eq!(e.base(&all, &four, "cuda sm_90a", 1.5), None);
+        assert_eq!(e.base(&all, &four, "cpu", 1.0), None);
+        // The same partitions, one less, another seed, another module, too many new ones.
+        assert_eq!(e.base(&pool(&["a", "b", "c"]), &names(&["a", "b", "c"]), "cpu", 1.5), None);
+        assert_eq!(e.base(&pool(&["a", "b", "new"]), &names(&["a", "b", "new"]), "cpu", 1.5), None);
+        assert_eq!(e.base(&PoolKeys { seed: "other".into(), ..all.clone() }, &four, "cpu", 1.5), None);
+        let mut changed = all.clone();
+        changed.modules.insert("b".into(), "other".into());
+        assert_eq!(e.base(&changed, &four, "cpu", 1.5), None);
+        let many = ["a", "b", "c", "x", "y", "z"];
+        assert_eq!(e.base(&pool(&many), &names(&many), "cpu", 1.5), None);
+    }
+
+    #[test]
+    fn the_recipe_before_is_of_the_same_objective_and_of_partitions_that_are_there() {
+        let mut e = earlier();
+        let before = e.before(&names(&["a", "b", "c", "new"]), "ood").expect("a recipe");
+        assert_eq!((before.added.clone(), before.members.len()), (names(&["new"]), 1));
+        assert!(e.before(&names(&["a", "b", "c", "new"]), "id").is_none());
+        assert!(e.before(&names(&["a", "c", "new"]), "ood").is_none(), "b is gone");
+        assert!(e.before(&names(&["a", "b", "c"]), "ood").is_none(), "nothing was added");
+        e.summary.before = Some(RecipeBefore { added: names(&["c"]), ..before });
+        assert_eq!(e.before(&names(&["a", "b", "c"]), "ood").map(|b| b.added), Some(names(&["c"])));
+        assert!(e.before(&names(&["a", "b"]), "ood").is_none(), "what was added is gone");
     }
 }

@@ -16,7 +16,7 @@ use super::settings::{GivenMixture, MixtureSettings, SearchSettings, Study};
 use super::store::{Store, key};
 use super::train::{OpenStudy, train_stage};
 use super::workers::Resources;
-use crate::analysis::{ModuleEffects, SearchSummary};
+use crate::analysis::{ModuleEffects, RecipeBefore, SearchSummary};
 use crate::engine::device::DeviceSpec;
 use crate::error::{Error, Result};
 use crate::files;
@@ -43,6 +43,8 @@ pub struct SearchOptions<'a> {
     pub verify: usize,
     /// Mixtures whose score is asked for.
     pub asked: &'a [BTreeMap<String, f64>],
+    /// Whether the settings are not those of the study file.
+    pub overridden: bool,
 }
 
 /// The content of `search.json`.
@@ -58,6 +60,8 @@ pub struct SearchReport {
     pub pool: PoolKeys,
     /// The settings of the search.
     pub settings: SearchSettings,
+    /// Whether options replaced settings of the study file.
+    pub overridden: bool,
     /// Length of the SEQ runs that the answer is for, in trainings of one base unit.
     pub budget: u64,
     /// (n) Training tokens of each partition.
@@ -135,6 +139,7 @@ pub fn search(study: &Study, root: &Path, options: &SearchOptions) -> Result<Sea
         search.train(&list)?;
         report = search.once()?;
     }
+    report.overridden = options.overridden;
     report.write(&search.graph.store)?;
     Ok(report)
 }
@@ -144,11 +149,15 @@ pub fn check(study: &Study, graph: &mut Graph, resources: &Resources) -> Result<
     StudySearch::new(study, graph, resources, &[]).map(|_| ())
 }
 
-/// The search of a run, whose models are all trained and scored.
-pub fn search_models(study: &Study, graph: &mut Graph, resources: &Resources) -> Result<SearchReport> {
-    let report = StudySearch::new(study, graph, resources, &[])?.once()?;
-    report.write(&graph.store)?;
-    Ok(report)
+/// The search of a run, whose models are all trained and scored. A search that was made with options
+/// on the same models and data is kept: its recipe may be in use.
+pub fn search_models(study: &Study, graph: &mut Graph, resources: &Resources) -> Result<()> {
+    if earlier::is_overridden(&pool(study, graph), &graph.store) {
+        let message = "the search that was made with options is kept; `stockpot search` without options replaces it";
+        resources.progress.line(message);
+        return Ok(());
+    }
+    StudySearch::new(study, graph, resources, &[])?.once()?.write(&graph.store)
 }
 
 struct StudySearch<'a> {
@@ -190,9 +199,13 @@ impl<'a> StudySearch<'a> {
         let target = |v: &&Verified| self.objectives.target.of(&v.losses);
         let best = verified.iter().min_by(|a, b| target(a).total_cmp(&target(b)));
         problem.best_seq = best.map(|best| (best.name.clone(), best.weights.clone()));
-        problem.noise = self.noise()?;
+        (problem.noise, problem.lambda_calibrated) = (self.noise()?, calibrated);
         let earlier = EarlierSearch::read(&self.graph.store);
         let pool = pool(self.study, self.graph);
+        let before = earlier.as_ref().and_then(|e| e.before(&problem.partitions, &self.objective_name()));
+        if let Some(before) = &before {
+            problem.asked.push((BEFORE.into(), problem::weights(self.study, &before.members)?));
+        }
         problem.earlier = earlier.as_ref().and_then(|e| e.base(&pool, &problem.partitions, &self.graph.device, lambda));
         let mut merges = StudyMerges::new(self.study, self.graph, self.resources, &self.objectives.domains);
         problem.runs = seq_runs(&mut merges, &mut verified, &self.objectives, lambda)?;
@@ -200,12 +213,14 @@ impl<'a> StudySearch<'a> {
         let all_domains = self.on_all_domains(lambda, &outcome)?;
         let effects = self.effects()?;
         let verification = self.with_seq(list)?;
-        let before = earlier.and_then(|e| e.before(&problem.partitions, &self.objective_name()));
+        // Its score now: domains, lambda and seed may be others than they were.
+        let merged = outcome.find("asked", BEFORE).map_or(f64::NAN, |c| c.merged);
+        let before = before.map(|before| RecipeBefore { merged, ..before });
         let expected = expected(&outcome);
         let mut recipe = MixtureRecipe {
             directory: self.graph.store.root.clone(),
             study: self.study.name.clone(),
-            study_hash: self.hash(&settings, lambda),
+            study_hash: self.hash(&settings, lambda, &outcome.expanded_at),
             objective: self.objective_name(),
             budget: settings.budget,
             lambda,
@@ -220,6 +235,7 @@ impl<'a> StudySearch<'a> {
             version: env!("CARGO_PKG_VERSION").into(),
             device: self.graph.device.clone(),
             pool,
+            overridden: false,
             budget: settings.budget,
             partition_tokens: problem.tokens.iter().map(|tokens| *tokens as u64).collect(),
             settings,
@@ -295,15 +311,15 @@ impl<'a> StudySearch<'a> {
         Ok(shown.iter().map(|c| c.name.clone()).zip(losses.into_iter().map(named)).collect())
     }
 
-    /// Hash of the data, the models, the settings and lambda.
-    fn hash(&self, settings: &SearchSettings, lambda: f64) -> String {
+    /// Hash of the data, the models, the settings, lambda, and the mixture that forms are expanded at.
+    fn hash(&self, settings: &SearchSettings, lambda: f64, base: &[f64]) -> String {
         let modules = self.study.partition.iter().map(|p| Role::Module { partition: p.name.clone(), repeat: 0 });
         let roles = std::iter::once(Role::Seed).chain(modules);
         let keys: Vec<&str> = roles
             .filter_map(|role| self.graph.subject(Scale::Small, &role))
             .map(|subject| self.graph.subjects[subject].key.as_str())
             .collect();
-        key("search", SEARCH_VERSION, &(&self.graph.prepared.key, keys, settings, lambda))
+        key("search", SEARCH_VERSION, &(&self.graph.prepared.key, keys, settings, lambda, base))
     }
 
     /// SEQ runs of the budget that are scored on every domain: those of the study, and those of
@@ -366,9 +382,12 @@ impl<'a> StudySearch<'a> {
     }
 
     fn verifying(&self, list: &[Verification]) -> Study {
+        // Predictions outlive the partitions that they are of.
+        let is_here =
+            |v: &&Verification| v.members.keys().all(|name| self.study.partition.iter().any(|p| p.name == *name));
         let given = |v: &Verification| GivenMixture { members: v.members.clone(), budget: Some(v.budget) };
         let mut study = self.study.clone();
-        study.mixture = list.iter().map(given).collect();
+        study.mixture = list.iter().filter(is_here).map(given).collect();
         (study.mixtures, study.target) = (MixtureSettings::default(), None);
         study.search.calibrate = 0;
         (study.proxies.laws, study.proxies.lambdas, study.connectivity.pairs) =
@@ -487,7 +506,7 @@ fn pool(study: &Study, graph: &Graph) -> PoolKeys {
     };
     let module = |name: &String| key(Role::Module { partition: name.clone(), repeat: 0 });
     let modules = study.partition.iter().map(|p| (p.name.clone(), module(&p.name))).collect();
-    PoolKeys { seed: key(Role::Seed), modules }
+    PoolKeys { data: graph.prepared.key.clone(), seed: key(Role::Seed), modules }
 }
 
 /// What the report shows of the last search of a study's present models.
@@ -504,6 +523,9 @@ fn distance(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>) -> f64 {
     let weight = |mixture: &BTreeMap<String, f64>, name: &String| mixture.get(name).copied().unwrap_or(0.0);
     names.into_iter().map(|name| (weight(a, name) - weight(b, name)).abs()).sum()
 }
+
+/// The name of the recipe of the earlier search, as a mixture.
+const BEFORE: &str = "recipe before";
 
 /// Makes random verifications differ from other random mixtures.
 const VERIFICATION: u64 = 0x7e51_f1ca_7100;

@@ -39,6 +39,7 @@ pub fn problem(
         earlier: None,
         documents: document_bytes(graph, &objectives.domains)?,
         runs: Vec::new(),
+        lambda_calibrated: false,
         noise: None,
         best_seq: None,
         seed: study.random_seed,

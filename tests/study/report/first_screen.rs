@@ -189,5 +189,6 @@ fn without_seq_runs_the_page_says_so() {
 fn the_short_answer_has_at_most_nine_lines() {
     let report = with(|s| s.lines = (0..20).map(|i| format!("line {i}")).collect());
     assert_eq!(report.to_short_text().lines().count(), 9);
+    assert_eq!(report.to_short_text().lines().last(), Some("12 more answers: --full"));
     assert!(study().to_short_text().lines().count() <= 9 && !study().to_short_text().is_empty());
 }
