@@ -56,9 +56,6 @@ pub struct Calibration {
     pub residual: Option<f64>,
 }
 
-/// Fewest SEQ runs that a lambda is calibrated on.
-pub const FEWEST: usize = 4;
-
 /// The lambda with the highest mean r over the target's domains; the lowest of a tie. `merged` has,
 /// for each lambda, the losses (D) of each verified mixture's merge.
 pub fn calibrate(target: &Target, verified: &[Verified], lambdas: &[f64], merged: &[Vec<Vec<f64>>]) -> Calibration {

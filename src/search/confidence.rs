@@ -4,7 +4,6 @@
 //! contributes in proportion to its weight, so that mixtures that are close to each other err in
 //! the same way and a partition alone errs the most.
 
-use super::calibration::FEWEST;
 use super::objective::Target;
 use crate::analysis::FEW_DOCUMENTS;
 use crate::analysis::statistics::bootstrap::quantile;
@@ -16,6 +15,8 @@ use serde::Serialize;
 
 /// Draws of documents, lines and errors.
 pub const DRAWS: usize = 2000;
+/// Fewest SEQ runs that a lambda and a line are calibrated on.
+pub const FEWEST: usize = 4;
 /// Mixtures whose weights differ by less, summed over partitions, are one mixture here.
 const SAME: f64 = 0.05;
 /// A mixture is told apart from the best if it is better in fewer of the draws.

@@ -25,8 +25,8 @@ mod units;
 
 pub use baselines::{natural, unimax};
 pub use branch::{Proven, branch_and_bound};
-pub use calibration::{Calibration, FEWEST, LambdaFit, Verified, calibrate};
-pub use confidence::{Confidence, DocumentNats, Estimate, Evidence, ScoredMerge, SeqRun, confidence};
+pub use calibration::{Calibration, LambdaFit, Verified, calibrate};
+pub use confidence::{Confidence, DocumentNats, Estimate, Evidence, FEWEST, ScoredMerge, SeqRun, confidence};
 pub use constraints::{Bounds, Constraints, Group, grouped};
 pub use continuous::{Found, minimize};
 pub use form::{Cubic, Expansion, Form, FormError, Point};
