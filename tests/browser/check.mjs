@@ -176,6 +176,7 @@ async function pointing() {
   const stepped = await value(tip);
   check("arrow keys step through the points", /: MERGED [\d.]+, SEQ [\d.]+/.test(stepped), stepped);
   await value(`document.querySelector("#search .map").focus()`);
+  await new Promise((resolve) => setTimeout(resolve, 300)); // scrolling hides the label
   for (const key of ["ArrowRight", "ArrowDown"])
     for (const type of ["keyDown", "keyUp"]) await call("Input.dispatchKeyEvent", { type, key, code: key });
   const cell = await value(tip);
