@@ -5,9 +5,10 @@
 
 use super::averages::averaged;
 use super::report::*;
-use super::statistics::bootstrap::quantile;
+use super::statistics::bootstrap::{draw_counts, quantile};
 use super::statistics::correlation::pearson;
-use rand::{Rng, SeedableRng};
+use super::statistics::linear::dot;
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
@@ -87,17 +88,10 @@ fn compared(c: &Correlation, mixtures: &[MixtureInfo], domains: &[DomainInfo]) -
 fn draw(domains: &[DomainInfo], seed: u64, number: u64) -> Vec<Vec<f64>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(number);
-    let mut of = |d: &DomainInfo| {
-        let n = d.document_tokens.len();
-        let mut counts = vec![0.0; n];
-        (0..n).for_each(|_| counts[random.random_range(0..n as u64) as usize] += 1.0);
-        counts
-    };
-    domains.iter().map(&mut of).collect()
+    domains.iter().map(|d| draw_counts(d.document_tokens.len(), &mut random)).collect()
 }
 
 fn r(compared: &Compared, counts: &[Vec<f64>], mixtures: &[MixtureInfo], domains: &[DomainInfo]) -> Option<f64> {
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     let score = |m: &MixtureInfo, model: &str, own: &[usize]| -> Option<f64> {
         let documents = m.documents.get(model)?;
         let perplexity = |&d: &usize| -> Option<f64> {

@@ -4,6 +4,7 @@
 use super::confidence::DocumentNats;
 use super::objective::Target;
 use crate::analysis::statistics::correlation::{fisher_interval, pearson};
+use crate::analysis::statistics::linear::LineFit;
 use serde::Serialize;
 
 /// A mixture with the losses that SEQ really reached on it, in bits per byte.
@@ -79,7 +80,7 @@ pub fn calibrate(target: &Target, verified: &[Verified], lambdas: &[f64], merged
     let y: Vec<f64> = seq.iter().map(|losses| target.of(losses)).collect();
     let (n, r) = (y.len(), lambdas.get(best).and_then(|fit| fit.pearson));
     let interval = r.and_then(|r| fisher_interval(r, n).ok());
-    let line = line(&x, &y);
+    let line = LineFit::of(&x, &y).filter(|_| n > 2);
     Calibration {
         n,
         lambda: lambdas.get(best).map_or(1.0, |fit| fit.lambda),
@@ -87,43 +88,16 @@ pub fn calibrate(target: &Target, verified: &[Verified], lambdas: &[f64], merged
         pearson: r,
         pearson_low: interval.map(|i| i.low),
         pearson_high: interval.map(|i| i.high),
-        slope: line.map(|l| l.0),
-        intercept: line.map(|l| l.1),
-        residual: line.map(|l| l.2),
+        slope: line.map(|line| line.slope),
+        intercept: line.map(|line| line.at(0.0)),
+        residual: line.map(|line| (line.squares / (n as f64 - 2.0)).sqrt()),
     }
-}
-
-/// Slope, intercept and residual deviation of least squares; `None` below three points or without
-/// variation.
-fn line(x: &[f64], y: &[f64]) -> Option<(f64, f64, f64)> {
-    let n = x.len() as f64;
-    let (mx, my) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
-    let sxx: f64 = x.iter().map(|x| (x - mx).powi(2)).sum();
-    if x.len() < 3 || sxx <= 0.0 {
-        return None;
-    }
-    let slope = x.iter().zip(y).map(|(x, y)| (x - mx) * (y - my)).sum::<f64>() / sxx;
-    let intercept = my - slope * mx;
-    let rest: f64 = x.iter().zip(y).map(|(x, y)| (y - intercept - slope * x).powi(2)).sum();
-    Some((slope, intercept, (rest / (n - 2.0)).sqrt()))
 }
 
 impl Calibration {
-    /// SEQ's expected target for a merge's.
-    pub fn expected(&self, merged: f64) -> Option<f64> {
-        Some(self.intercept? + self.slope? * merged)
-    }
-
     /// Whether merges say anything about SEQ: r is above 0 with its whole interval.
     pub fn is_informative(&self) -> bool {
         self.pearson_low.is_some_and(|low| low > 0.0)
-    }
-
-    /// Whether a difference between two merges is more than what single trainings around the line
-    /// differ by, at 95%.
-    pub fn tells_apart(&self, merged: f64, other: f64) -> bool {
-        let apart = |slope: f64, residual: f64| (slope * (merged - other)).abs() > 1.96 * residual * 2f64.sqrt();
-        self.is_informative() && self.slope.zip(self.residual).is_some_and(|(slope, residual)| apart(slope, residual))
     }
 }
 
@@ -161,12 +135,12 @@ mod tests {
         assert_eq!((fit.lambda, fit.n), (2.0, 12));
         assert!(fit.pearson.expect("r") > 0.999_999 && fit.is_informative());
         assert!((fit.slope.expect("a line") - 0.5).abs() < 1e-9 && fit.residual.expect("a line") < 1e-9);
-        assert!((fit.expected(1.0).expect("a line") - 3.5).abs() < 1e-9 && fit.tells_apart(1.0, 1.1));
+        assert!((fit.intercept.expect("a line") - 3.0).abs() < 1e-9);
     }
 
     #[test]
-    fn shuffled_scores_tell_nothing_apart() {
+    fn shuffled_scores_are_not_informative() {
         let fit = fit(&verified(|i| (i * 7 + 3) % 12));
-        assert!(!fit.is_informative() && !fit.tells_apart(0.0, 1.0), "{fit:?}");
+        assert!(!fit.is_informative(), "{fit:?}");
     }
 }

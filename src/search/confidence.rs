@@ -6,8 +6,9 @@
 
 use super::objective::Target;
 use crate::analysis::FEW_DOCUMENTS;
-use crate::analysis::statistics::bootstrap::quantile;
-use rand::{Rng, SeedableRng};
+use crate::analysis::statistics::bootstrap::{draw_counts, quantile};
+use crate::analysis::statistics::linear::{LineFit, dot};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{ChiSquared, Distribution, StandardNormal};
 use rayon::prelude::*;
@@ -133,7 +134,7 @@ pub fn confidence(evidence: &Evidence) -> Confidence {
     let counted = distinct(mixtures, &on_all.merged, best);
     let drawn = (0..DRAWS as u64).into_par_iter().map(|number| draw(evidence, &on_all, line.as_ref(), number));
     let draws = Draws::new(drawn.collect(), mixtures, line.as_ref());
-    let expected = |x: f64| line.as_ref().map_or(x, |line| line.mean_y + line.slope * (x - line.mean_x));
+    let expected = |x: f64| line.as_ref().map_or(x, |fit| fit.line.at(x));
     let estimates: Vec<Estimate> = (0..mixtures.len())
         .map(|c| Estimate { expected: expected(on_all.merged[c]), ..draws.estimate(evidence, c, counted[c]) })
         .collect();
@@ -158,7 +159,7 @@ pub fn confidence(evidence: &Evidence) -> Confidence {
 fn draw(evidence: &Evidence, on_all: &Scores, line: Option<&SeqLine>, number: u64) -> (Vec<f64>, Vec<f64>) {
     let mut random = ChaCha8Rng::seed_from_u64(evidence.seed ^ CONFIDENCE);
     random.set_stream(number);
-    let counts: Vec<Vec<f64>> = evidence.bytes.iter().map(|bytes| resample(bytes.len(), &mut random)).collect();
+    let counts: Vec<Vec<f64>> = evidence.bytes.iter().map(|bytes| draw_counts(bytes.len(), &mut random)).collect();
     let drawn = Scores::new(evidence, &counts);
     let Some(line) = line else { return (drawn.merged.clone(), drawn.merged) };
     let deviation = line.deviation(&mut random);
@@ -185,7 +186,6 @@ struct Scores {
 
 impl Scores {
     fn new(evidence: &Evidence, counts: &[Vec<f64>]) -> Scores {
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let bits: Vec<f64> =
             evidence.bytes.iter().zip(counts).map(|(b, c)| dot(b, c) * std::f64::consts::LN_2).collect();
         let score = |nats: &DocumentNats| {
@@ -201,20 +201,9 @@ impl Scores {
     }
 }
 
-/// How often each of n documents is drawn in n draws.
-fn resample(n: usize, random: &mut ChaCha8Rng) -> Vec<f64> {
-    let mut counts = vec![0.0; n];
-    (0..n).for_each(|_| counts[random.random_range(0..n as u64) as usize] += 1.0);
-    counts
-}
-
 /// SEQ as a line in merges: least squares on the runs.
 struct SeqLine {
-    slope: f64,
-    mean_x: f64,
-    mean_y: f64,
-    /// Sum of squares of x around its mean
-    sxx: f64,
+    line: LineFit,
     runs: usize,
     /// Degrees of freedom of the residual: one less if lambda was chosen on the runs, too
     freedom: f64,
@@ -237,36 +226,18 @@ impl SeqLine {
         if x.len() < FEWEST {
             return None;
         }
-        let (mean_x, mean_y) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
-        let sxx: f64 = x.iter().map(|x| (x - mean_x).powi(2)).sum();
-        let sxy: f64 = x.iter().zip(y).map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
-        if sxx <= 0.0 {
-            return None;
-        }
-        let slope = sxy / sxx;
-        let squares: f64 = x.iter().zip(y).map(|(x, y)| (y - mean_y - slope * (x - mean_x)).powi(2)).sum();
+        let line = LineFit::of(x, y)?;
         let freedom = n - 2.0 - f64::from(u8::from(evidence.lambda_calibrated));
-        let residual = (squares / freedom).sqrt();
+        let residual = (line.squares / freedom).sqrt();
         let known = evidence.noise.unwrap_or(0.0);
         let share = if residual > 0.0 { (1.0 - (known / residual).powi(2)).max(0.0) } else { 0.0 };
         let partitions = runs[0].weights.len();
         let center: Vec<f64> =
             (0..partitions).map(|i| runs.iter().map(|run| run.weights[i]).sum::<f64>() / n).collect();
-        let mut line = SeqLine {
-            slope,
-            mean_x,
-            mean_y,
-            sxx,
-            runs: x.len(),
-            freedom,
-            residual,
-            noise: evidence.noise,
-            share,
-            mean_square: 1.0,
-            center,
-        };
-        line.mean_square = runs.iter().map(|run| line.distance(&run.weights)).sum::<f64>() / n;
-        Some(line)
+        let mut fit =
+            SeqLine { line, runs: x.len(), freedom, residual, noise: evidence.noise, share, mean_square: 1.0, center };
+        fit.mean_square = runs.iter().map(|run| fit.distance(&run.weights)).sum::<f64>() / n;
+        Some(fit)
     }
 
     /// Squared distance of weights from the center of the runs.
@@ -290,12 +261,12 @@ impl SeqLine {
     /// A draw of the errors of the slope and of the height at the mean.
     fn error(&self, deviation: f64, random: &mut ChaCha8Rng) -> (f64, f64) {
         let (slope, height): (f64, f64) = (StandardNormal.sample(random), StandardNormal.sample(random));
-        (deviation / self.sxx.sqrt() * slope, deviation / (self.runs as f64).sqrt() * height)
+        (deviation / self.line.sxx.sqrt() * slope, deviation / (self.runs as f64).sqrt() * height)
     }
 
     /// SEQ at a merge's score, with these errors of the slope and the height.
     fn at(&self, merged: f64, (slope, height): (f64, f64)) -> f64 {
-        self.mean_y + height + (self.slope + slope) * (merged - self.mean_x)
+        self.line.at(merged) + height + slope * (merged - self.line.mean_x)
     }
 
     /// A draw of each mixture's own error.
@@ -344,7 +315,7 @@ impl Draws {
     fn new(drawn: Vec<(Vec<f64>, Vec<f64>)>, mixtures: &[ScoredMerge], line: Option<&SeqLine>) -> Draws {
         let of_mixture = |c: usize| drawn.iter().map(|(expected, single)| (expected[c], single[c])).unzip();
         let (expected, single) = (0..mixtures.len()).map(of_mixture).unzip();
-        let scale = line.map_or(1.0, |line| line.slope.max(0.0));
+        let scale = line.map_or(1.0, |fit| fit.line.slope.max(0.0));
         Draws { expected, single, penalties: mixtures.iter().map(|m| scale * m.penalty).collect() }
     }
 
@@ -400,7 +371,7 @@ impl Draws {
         let mut deviations: Vec<f64> = near.iter().map(deviation).collect();
         deviations.sort_by(f64::total_cmp);
         let median = deviations.get(deviations.len() / 2).copied().unwrap_or(0.0);
-        1.64 * median / line.map_or(1.0, |line| line.slope.abs().max(1e-9))
+        1.64 * median / line.map_or(1.0, |fit| fit.line.slope.abs().max(1e-9))
     }
 }
 

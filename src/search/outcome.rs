@@ -136,6 +136,11 @@ impl Outcome {
         &self.confidence.estimates[self.best]
     }
 
+    /// The place of the natural mixture among the candidates.
+    pub fn natural(candidates: &[Candidate]) -> Option<usize> {
+        candidates.iter().position(|c| c.kind == "baseline" && c.name == "natural")
+    }
+
     /// The first candidate of this kind whose name begins like this.
     pub fn find(&self, kind: &str, name: &str) -> Option<&Candidate> {
         self.candidates.iter().find(|c| c.kind == kind && c.name.starts_with(name))

@@ -154,7 +154,7 @@ fn how_sure(problem: &Problem, candidates: &[Candidate], best: usize, merges: &m
         bytes: &problem.documents,
         mixtures: &mixtures,
         best,
-        natural: candidates.iter().position(|c| c.kind == "baseline" && c.name == "natural"),
+        natural: Outcome::natural(candidates),
         runs: &problem.runs,
         lambda_calibrated: problem.lambda_calibrated,
         noise: problem.noise,

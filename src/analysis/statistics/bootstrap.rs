@@ -157,6 +157,13 @@ fn replicate(units: &Units, seed: u64, stream: u64, statistic: impl Fn(&[f64]) -
     })
 }
 
+/// How often each of n units is drawn in n draws with replacement.
+pub fn draw_counts(n: usize, random: &mut ChaCha8Rng) -> Vec<f64> {
+    let mut counts = vec![0.0; n];
+    (0..n).for_each(|_| counts[random.random_range(0..n as u64) as usize] += 1.0);
+    counts
+}
+
 /// The quantile `q` of at least one sorted value, interpolated linearly (numpy's default).
 pub fn quantile(sorted: &[f64], q: f64) -> f64 {
     let position = q * (sorted.len() - 1) as f64;

@@ -1,5 +1,40 @@
-//! Dense linear algebra for fits with a few tens of unknowns: symmetric positive definite systems
+//! Least-squares lines, and dense linear algebra for fits with a few tens of unknowns: symmetric positive definite systems
 //! by Cholesky factorization. Written here because the fits need nothing else of a library.
+
+/// The least-squares line `mean_y + slope (x - mean_x)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LineFit {
+    /// Rise of y for each unit of x.
+    pub slope: f64,
+    /// Mean of x.
+    pub mean_x: f64,
+    /// Mean of y.
+    pub mean_y: f64,
+    /// Sum of squares of x around its mean.
+    pub sxx: f64,
+    /// Sum of squares of y around the line.
+    pub squares: f64,
+}
+
+impl LineFit {
+    /// `None` where x does not vary.
+    pub fn of(x: &[f64], y: &[f64]) -> Option<LineFit> {
+        let n = x.len() as f64;
+        let (mean_x, mean_y) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
+        let sxx: f64 = x.iter().map(|x| (x - mean_x).powi(2)).sum();
+        if x.is_empty() || sxx <= 0.0 {
+            return None;
+        }
+        let slope = x.iter().zip(y).map(|(x, y)| (x - mean_x) * (y - mean_y)).sum::<f64>() / sxx;
+        let squares = x.iter().zip(y).map(|(x, y)| (y - mean_y - slope * (x - mean_x)).powi(2)).sum();
+        Some(LineFit { slope, mean_x, mean_y, sxx, squares })
+    }
+
+    /// The line's height at x.
+    pub fn at(&self, x: f64) -> f64 {
+        self.mean_y + self.slope * (x - self.mean_x)
+    }
+}
 
 /// The lower triangle L of `A = L L^T`.
 pub struct Cholesky {

@@ -122,7 +122,7 @@ impl SearchReport {
             parts.push(format!("{:.1}% of {} others", 100.0 * rest, order.len() - NAMED));
         }
         let estimate = outcome.best_estimate();
-        let natural = outcome.candidates.iter().position(|c| c.kind == "baseline" && c.name == "natural");
+        let natural = Outcome::natural(&outcome.candidates);
         let natural = natural.map_or(f64::NAN, |c| outcome.confidence.estimates[c].expected);
         let of = if outcome.confidence.expects_seq { "" } else { " by merges" };
         format!(
