@@ -1,5 +1,5 @@
-//! The kernels: on the host executor (tests/simt), through NVRTC (tests/nvrtc) and on a GPU
-//! (cuda.rs).
+//! The kernels: on the host executor (tests/simt), through NVRTC (tests/nvrtc), on a GPU (cuda.rs),
+//! and with the shipped program on the software GPU (tests/driver).
 
 mod cuda;
 mod executor;
@@ -13,8 +13,12 @@ mod tiles;
 mod tolerances;
 mod train;
 
+#[path = "../support/binary.rs"]
+mod binary;
 #[path = "../support/cases.rs"]
 mod cases;
+#[path = "../driver/mod.rs"]
+mod driver;
 #[path = "../support/harness.rs"]
 mod harness;
 #[path = "../support/merging_on.rs"]

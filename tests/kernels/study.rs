@@ -15,7 +15,7 @@ use stockpot::error::{Error, Result};
 use stockpot::study::{self, Options, Phase, SearchOptions, Study};
 
 /// [`write_study`] with a model that the kernels support, and few steps.
-fn write_small_study(directory: &Path) {
+pub fn write_small_study(directory: &Path) {
     write_study(directory);
     let text = study_toml(&PARTITIONS[..2])
         .replace("width = 16\nlayers = 1\nheads = 2", "width = 32\nlayers = 1\nheads = 1")
@@ -140,6 +140,9 @@ impl Executor for Losing {
     }
     fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
         self.inner.end_capture()
+    }
+    fn finish(&mut self) -> Result<()> {
+        self.inner.finish()
     }
 }
 

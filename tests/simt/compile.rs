@@ -142,18 +142,33 @@ fn cached(parts: &[&str], make: impl FnOnce(&Path, &str) -> Result<(), String>) 
     moved.map(|()| path)
 }
 
-/// libsimt.so.
-pub fn runtime() -> Result<PathBuf, String> {
-    let folder = root().join("tests/simt");
-    let texts = RUNTIME.iter().chain(&RUNTIME_HEADERS).map(|name| read(&folder.join(name)));
-    let texts = texts.collect::<Result<Vec<_>, _>>()?;
-    let flags = [&FLAGS[..], &RUNTIME_FLAGS, &[architecture(), "-shared"]].concat();
+/// A library of C++ `files` that include `headers`.
+pub fn library_of(files: &[PathBuf], headers: &[PathBuf], more_flags: &[&str]) -> Result<PathBuf, String> {
+    let texts = files.iter().chain(headers).map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let flags = [&FLAGS[..], &RUNTIME_FLAGS, &[architecture(), "-shared"], more_flags].concat();
     let parts: Vec<&str> = texts.iter().map(String::as_str).chain(flags.iter().copied()).collect();
     cached(&parts, |_, output| {
-        let files: Vec<String> = RUNTIME.iter().map(|name| folder.join(name).display().to_string()).collect();
+        let files: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
         compiler(&[&flags[..], &files, &["-o", output]].concat())
     })
+}
+
+/// The runtime's files, and their headers.
+pub fn runtime_files() -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let folder = root().join("tests/simt");
+    (RUNTIME.map(|name| folder.join(name)).to_vec(), RUNTIME_HEADERS.map(|name| folder.join(name)).to_vec())
+}
+
+/// libsimt.so.
+pub fn runtime() -> Result<PathBuf, String> {
+    let (files, headers) = runtime_files();
+    library_of(&files, &headers, &[])
+}
+
+/// The flags of a kernel's library in the fast build, less its defines.
+pub fn kernel_flags() -> Vec<&'static str> {
+    [&FLAGS[..], &KERNEL_FLAGS, unset(), &[architecture()]].concat()
 }
 
 impl Source {
@@ -205,7 +220,7 @@ impl Source {
             Build::Hooked => &HOOKED_FLAGS,
             Build::Sanitized => &["-fsanitize=address"],
         };
-        let mut flags = [&FLAGS[..], &KERNEL_FLAGS, unset(), sanitizers, &[architecture()]].concat();
+        let mut flags = [&kernel_flags()[..], sanitizers].concat();
         flags.extend(self.options.iter().map(String::as_str));
         let mut parts = flags.clone();
         parts.extend([shim.as_str(), &self.kernel]);

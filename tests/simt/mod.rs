@@ -13,7 +13,7 @@ mod compile;
 mod library;
 mod memory;
 
-pub use compile::{Build, Patch, Source};
+pub use compile::{Build, Patch, Source, kernel_flags, library_of, runtime_files};
 
 use library::{Config, Region};
 use memory::Memory;
@@ -282,6 +282,13 @@ impl Executor for Simt {
     fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
         let launches = self.captured.take().expect("a capture has begun");
         Ok(Box::new(Graph { runner: self.runner.clone(), launches }))
+    }
+    fn finish(&mut self) -> Result<()> {
+        if self.captured.is_some() {
+            return Err(Error::new(Kind::Numeric, "a capture was not ended"));
+        }
+        self.catch_up()?;
+        self.join_uploads()
     }
 }
 

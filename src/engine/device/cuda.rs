@@ -16,7 +16,7 @@ use super::launch::{Arg, CapturedGraph, Executor, Fetched, Launch};
 use super::memory::{Buffer, Matrix};
 use super::nvrtc::Nvrtc;
 use crate::error::{Error, Kind, Result};
-use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::sys::{CUfunction_attribute as Attribute, CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
 use cudarc::driver::{CudaContext, CudaFunction, CudaGraph, CudaStream, DevicePtr, DriverError, result};
 use cudarc::nvrtc::Ptx;
 use nvtx::Ranges;
@@ -140,9 +140,10 @@ impl Cuda {
         let compiled = self.compiler.compile(launch.file, &launch.compiler_options(), &self.architecture)?;
         let refused = |e| {
             let (major, minor) = self.compiler.version();
-            failed(&format!("load {} of kernels/{}.cu for {}", launch.kernel, launch.file, self.architecture), e)
+            let doing = format!("load {} of kernels/{}.cu for {}", launch.kernel, launch.file, self.architecture);
+            let fix = "update the NVIDIA driver, or use an NVRTC that is no newer than it (STOCKPOT_NVRTC)";
+            failed_with_fix(&doing, e, fix)
                 .got(format!("a CUBIN of NVRTC {major}.{minor}, {}", self.compiler.path().display()))
-                .fix("update the NVIDIA driver, or use an NVRTC that is no newer than it (STOCKPOT_NVRTC)")
         };
         let module = self.stream.context().load_module(Ptx::from_binary(compiled.cubin)).map_err(refused)?;
         let missing = |e| failed(&format!("find {} in kernels/{}.cu", launch.kernel, launch.file), e);
@@ -155,16 +156,36 @@ impl Cuda {
 
 /// The error of a failed driver call. A kernel's fault is reported by a later call than its launch.
 fn failed(doing: &str, error: DriverError) -> Error {
-    use cudarc::driver::sys::CUresult as R;
     let failure = Error::new(Kind::Io, format!("cannot {doing}: {error}"));
+    match lasting(error) {
+        Some(fix) => failure.fix(fix),
+        None if error.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
+            failure.fix("use a smaller micro_batch, context or model")
+        }
+        None => failure,
+    }
+}
+
+/// As [`failed`], with what to do about a failure of this call alone.
+fn failed_with_fix(doing: &str, error: DriverError, fix: &str) -> Error {
+    let failure = failed(doing, error);
+    if lasting(error).is_some() { failure } else { failure.fix(fix) }
+}
+
+/// What to do about an error after which every call fails, whichever call reports it.
+fn lasting(error: DriverError) -> Option<&'static str> {
+    use CUresult as R;
     match error.0 {
-        R::CUDA_ERROR_OUT_OF_MEMORY => failure.fix("use a smaller micro_batch, context or model"),
         R::CUDA_ERROR_ILLEGAL_ADDRESS
         | R::CUDA_ERROR_MISALIGNED_ADDRESS
         | R::CUDA_ERROR_ILLEGAL_INSTRUCTION
-        | R::CUDA_ERROR_LAUNCH_FAILED => failure
-            .fix("a kernel queued earlier is at fault: run the same command under compute-sanitizer and report it"),
-        _ => failure,
+        | R::CUDA_ERROR_LAUNCH_FAILED => {
+            Some("a kernel queued earlier is at fault: run the same command under compute-sanitizer and report it")
+        }
+        R::CUDA_ERROR_DEVICE_UNAVAILABLE | R::CUDA_ERROR_ECC_UNCORRECTABLE | R::CUDA_ERROR_UNKNOWN => {
+            Some("the GPU is lost: check nvidia-smi and the system's log (dmesg, Xid), then run the same command again")
+        }
+        _ => None,
     }
 }
 
@@ -194,7 +215,8 @@ impl Executor for Cuda {
                 Ok((free, total)) => failed(&format!("allocate {wanted:.2} GB on {}", self.name), e)
                     .got(format!("{:.2} GB of {:.2} GB are free", gb(free), gb(total)))
                     .fix("use a smaller micro_batch, context or model, or end other programs on it (nvidia-smi)"),
-                Err(also) => also,
+                // The device has failed, and no call of it succeeds.
+                Err(_) => failed(&format!("allocate {wanted:.2} GB on {}", self.name), e),
             }
         })?;
         let (address, _) = slice.device_ptr(&self.stream);
@@ -279,6 +301,17 @@ impl Executor for Cuda {
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0)).map_err(failed)?;
         let graph = graph.ok_or_else(|| Error::new(Kind::Io, "the driver captured no launches"))?;
         Ok(Box::new(CapturedLaunches { graph, _operands: operands }))
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        if self.captured.is_some() {
+            return Err(Error::new(Kind::Io, "a capture of launches was not ended"));
+        }
+        let stream = self.stream.clone();
+        if let Some(side_stream) = &mut self.side_stream {
+            side_stream.join(&stream)?;
+        }
+        self.stream.synchronize().map_err(|e| failed("wait for the device", e))
     }
 
     fn free_memory(&self) -> Option<u64> {

@@ -99,6 +99,11 @@ pub trait Executor: Send {
     fn end_capture(&mut self) -> Result<Box<dyn CapturedGraph>> {
         unreachable!("`begin_capture` returned false")
     }
+    /// Waits for everything queued, uploads on the side stream included, and lets go of the memory
+    /// kept for it. An error if the executor cannot be used again.
+    fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// Free bytes for this process.
     fn free_memory(&self) -> Option<u64> {
         None

@@ -10,7 +10,7 @@ mod memory;
 pub mod nvrtc;
 mod op;
 
-pub use device_spec::DeviceSpec;
+pub use device_spec::{DeviceSpec, OpenDevice};
 pub use host::{Host, Rows, RowsMut};
 pub use launch::{Arg, CapturedGraph, Executor, Fetched, Launch};
 pub use memory::{Access, Buffer, DType, Element, Matrix, Operands};
@@ -220,6 +220,14 @@ impl Device {
         let graph = executor.end_capture();
         done?;
         repeat.graph.insert(graph?).launch()
+    }
+
+    /// Ends a piece of work: waits for everything queued. An error if the device cannot do another.
+    fn finish(&mut self) -> Result<()> {
+        match &mut self.backend {
+            Backend::Cpu => Ok(()),
+            Backend::Kernels(executor) => executor.finish(),
+        }
     }
 
     /// Runs `work` within a named range of a profiler's timeline.

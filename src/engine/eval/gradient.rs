@@ -5,7 +5,7 @@
 
 use super::perplexity::{DomainScore, rows, score};
 use crate::engine::data::Shard;
-use crate::engine::device::{Buffer, DType, Device, DeviceSpec};
+use crate::engine::device::{Buffer, DType, DeviceSpec, OpenDevice};
 use crate::engine::merge::{Merger, Pool, WeightedSum, memory_for_pool};
 use crate::engine::model::{Activations, Batch, Config, MemoryPlan, Model};
 use crate::engine::ops::Fill;
@@ -18,7 +18,7 @@ const VECTOR: usize = 8;
 
 /// Scores a merge on domains and computes the gradients of its losses in the merge's weights.
 pub struct GradientScorer<'a> {
-    device: Device,
+    device: OpenDevice,
     model: Model,
     acts: Activations,
     merger: Merger<'a>,
@@ -51,12 +51,13 @@ impl<'a> GradientScorer<'a> {
 
     /// As [`GradientScorer::new`], on an open device.
     pub fn on(
-        mut device: Device,
+        device: impl Into<OpenDevice>,
         config: &Config,
         pool: &'a Pool,
         sums: &'a [WeightedSum],
         domains: usize,
     ) -> Result<GradientScorer<'a>> {
+        let mut device = device.into();
         let model = Model::without_weights(&mut device, config)?;
         let rows = rows(config.context, device.compute_dtype());
         // The bits are the same; recomputing takes a third more work and a fraction of the memory.

@@ -5,7 +5,7 @@
 use super::perplexity::{DomainScore, rows, score};
 use crate::engine::checkpoint::read_weights;
 use crate::engine::data::Shard;
-use crate::engine::device::{Device, DeviceSpec};
+use crate::engine::device::{Device, DeviceSpec, OpenDevice};
 use crate::engine::merge::{Merger, Pool, WeightedSum, memory_for_pool};
 use crate::engine::model::{Activations, Config, Model};
 use crate::error::Result;
@@ -13,7 +13,7 @@ use std::path::Path;
 
 /// A device with everything that scoring needs.
 pub struct Scorer<'a> {
-    device: Device,
+    device: OpenDevice,
     model: Model,
     acts: Activations,
     merger: Option<Merger<'a>>,

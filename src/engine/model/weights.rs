@@ -3,12 +3,16 @@
 use super::config::Config;
 use super::params::Table;
 use crate::engine::device::{Buffer, DType, Device, Matrix};
+use crate::engine::ops::merge::Merge;
 use crate::engine::ops::rope_table;
 use crate::error::Result;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use std::ops::Range;
+
+/// Weights that [`Model::load`] uploads at a time: 4 MiB. A multiple of the elements of a vector.
+const UPLOADED: usize = 1 << 20;
 
 /// Parameters on a device. [`Model::losses`] is the forward pass, `accumulate_gradient` the
 /// backward pass.
@@ -49,13 +53,26 @@ impl Model {
         Ok(Model { config: config.clone(), table, master, compute, rope })
     }
 
-    /// Replaces all weights.
+    /// Replaces all weights. They are copied to the device once, in f32; the copy in its compute type
+    /// is made there, as that of a merge of one checkpoint.
     pub fn load(&self, device: &mut Device, weights: &[f32]) -> Result<()> {
         assert_eq!(weights.len(), self.table.len, "weights of another model");
-        device.upload(&self.master, weights)?;
-        if self.compute.dtype() == DType::Bf16 {
-            let rounded: Vec<half::bf16> = weights.iter().map(|&w| half::bf16::from_f32(w)).collect();
-            device.upload(&self.compute, &rounded)?;
+        if self.compute.dtype() == DType::F32 {
+            return device.upload(&self.master, weights);
+        }
+        let uploaded = device.alloc(DType::F32, UPLOADED.min(weights.len()))?;
+        let (row, weight) = (device.alloc(DType::U32, 1)?, device.alloc(DType::F64, 1)?);
+        device.upload(&weight, &[1f64])?;
+        for (i, part) in weights.chunks(UPLOADED).enumerate() {
+            device.upload(&uploaded, part)?;
+            let range = i * UPLOADED..i * UPLOADED + part.len();
+            device.run(&Merge {
+                pool: uploaded.matrix(1, part.len()),
+                rows: row.vector(),
+                weights: weight.vector(),
+                out: self.master.slice(range.clone()).vector(),
+                copy: Some(self.compute.slice(range).vector()),
+            })?;
         }
         Ok(())
     }

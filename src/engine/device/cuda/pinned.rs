@@ -2,7 +2,7 @@
 //! itself.
 
 use super::super::launch::Fetched;
-use super::failed;
+use super::{failed, failed_with_fix};
 use crate::error::{Error, Result};
 use cudarc::driver::sys::CU_MEMHOSTALLOC_WRITECOMBINED;
 use cudarc::driver::{CudaEvent, CudaStream, DriverError, PinnedHostSlice, result};
@@ -141,6 +141,6 @@ impl Fetched for PendingFetch {
 }
 
 fn no_memory(error: DriverError) -> Error {
-    failed("allocate page-locked host memory for copies", error)
-        .fix("free host memory, or raise the limit on locked memory (ulimit -l)")
+    let fix = "free host memory, or raise the limit on locked memory (ulimit -l)";
+    failed_with_fix("allocate page-locked host memory for copies", error, fix)
 }
