@@ -1,6 +1,7 @@
 //! The kernels: on the host executor (tests/simt), through NVRTC (tests/nvrtc) and on a GPU
 //! (cuda.rs).
 
+mod conformance;
 mod cuda;
 mod executor;
 mod gemm;
