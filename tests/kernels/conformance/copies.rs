@@ -95,7 +95,7 @@ pub fn shuffles(device: &mut Device) -> Result<Verdict> {
     let args = [&x, &y, &out, &out_wide].map(whole).to_vec();
     launch(device, "shuffles", vec![], (1, 32, 0), args)?;
     let votes = (0..32).map(|lane| (bits[lane] & 1) << lane).sum::<u32>();
-    let moved = |i: usize| i % 32 ^ 1 << (i / 32);
+    let moved = |i: usize| (i % 32) ^ (1 << (i / 32));
     let want: Vec<u32> = (0..7 * 32)
         .map(|i| match i / 32 {
             5 => votes,
