@@ -4,6 +4,7 @@
 //! `STOCKPOT_STAND_IN=1` the host executor replaces the GPU: a rehearsal of this program and of its
 //! callers.
 
+use crate::conformance;
 use crate::nvrtc::recorder;
 use crate::simt::{Mode, Simt};
 use crate::tolerances::{Worst, bits, run};
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::time::Instant;
 use stockpot::engine::device::nvrtc::Nvrtc;
-use stockpot::engine::device::{DType, Device, Repeat};
+use stockpot::engine::device::{self, DType, Device, Repeat};
 use stockpot::engine::model::Architecture;
 use stockpot::engine::ops::{Fill, GEMM_TILES};
 use stockpot::error::Result;
@@ -52,6 +53,26 @@ fn compile_ahead(architecture: &str) {
         compiler.compile(file, options, architecture).unwrap_or_else(|e| panic!("{e}"));
     });
     println!("{} kernels with their defines compiled in {:.1} s", units.len(), start.elapsed().as_secs_f64());
+}
+
+/// libtest runs tests by name: this is the first, and takes seconds. A failure here explains those
+/// that follow.
+#[test]
+fn a_device_does_what_the_models_of_its_instructions_say() {
+    if !has_gpu() {
+        return;
+    }
+    let open = || {
+        if stand_in() {
+            return Ok(conformance::stand_in());
+        }
+        let cuda = device::cuda::open(0)?.with_source(conformance::SOURCE);
+        let name = format!("cuda {}", cuda.architecture());
+        Ok(Device::with_executor(&name, Box::new(cuda), DType::Bf16))
+    };
+    let (lines, failures) = conformance::run(open);
+    lines.iter().for_each(|line| println!("conforms: {line}"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 /// Failures to collect before the remaining cases are skipped.

@@ -9,7 +9,7 @@ use stockpot::engine::device::{Arg, Buffer, DType, Device, Element, Host, Launch
 use stockpot::error::Result;
 
 /// An op that is one launch.
-struct Kernel(Launch);
+pub struct Kernel(pub Launch);
 
 impl Op for Kernel {
     fn name(&self) -> &'static str {

@@ -1,6 +1,7 @@
 //! The kernels: on the host executor (tests/simt), through NVRTC (tests/nvrtc), on a GPU (cuda.rs),
 //! and with the shipped program on the software GPU (tests/driver).
 
+mod conformance;
 mod cuda;
 mod executor;
 mod gemm;

@@ -9,6 +9,7 @@
 mod cubin;
 pub mod recorder;
 
+use crate::conformance;
 use cubin::Usage;
 use rayon::prelude::*;
 use recorder::Configuration;
@@ -232,6 +233,16 @@ fn multiplications_and_additions_are_not_fused() {
         assert!(count(cubin::FMUL) > 0 && count(cubin::FADD) > 0, "{}: {operations:x?}", a.name);
         assert_eq!(count(cubin::FFMA), 0, "{}: fused", a.name);
     }
+}
+
+#[test]
+fn the_kernels_of_the_conformance_checks_compile_for_every_architecture() {
+    let Some(nvrtc) = nvrtc() else { return };
+    let configurations = conformance::configurations();
+    // The ring has four depths, and both forms of ldmatrix and of cp.async_16's lengths are one kernel.
+    assert!(configurations.len() > 12, "{}", configurations.len());
+    let (_, faults) = measure(&nvrtc.with_source(conformance::SOURCE), &configurations, &[]);
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
 #[test]

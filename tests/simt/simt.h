@@ -186,13 +186,14 @@ template <class T> static inline T __ldg(const T* p) { return *p; }
 
 // ---- models of ptx.cuh that are plain arithmetic -----------------------------------------------------------------
 
-// ex2.approx.ftz: 1 for 0, otherwise off by up to 2^-22 of the result. The direction of the
-// device's error is not documented, so here a bit of a hash of the argument decides it. With this
-// function's own roundings the error is 2^-25 to 2^-22, never 0.
+// ex2.approx.ftz: 1 for 0 and subnormals, otherwise off by up to 2^-22 of the result. The direction
+// of the device's error is not documented, so here a bit of a hash of the argument decides it. With
+// this function's own roundings the error is 2^-25 to 2^-22, never 0.
 static inline float simt_exp2_approx(float x) {
   const float y = exp2f(x);
   const float off = __float_as_uint(x) * 0x9e3779b9u >> 31 ? 0x1p-23f : -0x1p-23f;
-  if (x == 0 || y == __builtin_inff()) return y;
+  if (x > -1.17549435e-38f && x < 1.17549435e-38f) return 1.0f;
+  if (y == __builtin_inff()) return y;
   return y < 1.17549435e-38f ? 0.0f : y + y * off;
 }
 // cvt.rn.bf16.f32: to nearest, ties to even; every NaN becomes 0x7fff.

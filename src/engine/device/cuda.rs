@@ -86,6 +86,10 @@ pub fn open(ordinal: usize) -> Result<Cuda> {
 }
 
 impl Cuda {
+    /// Adds a source of kernels; see [`Nvrtc::with_source`].
+    pub fn with_source(self, source: (&'static str, &'static str)) -> Cuda {
+        Cuda { compiler: self.compiler.with_source(source), ..self }
+    }
     /// Product name, such as "NVIDIA H100 80GB HBM3".
     pub fn name(&self) -> &str {
         &self.name

@@ -125,6 +125,8 @@ pub struct Nvrtc {
     file_bytes: u64,
     /// (8, 0) is 80
     capabilities: Vec<u32>,
+    /// (file name, text) of sources that are not embedded.
+    sources: Vec<(&'static str, &'static str)>,
     /// Keeps the functions' code in memory; the last field, so dropped last.
     _library: Library,
 }
@@ -168,7 +170,14 @@ impl Nvrtc {
         let path = path_of(functions.version as *const c_void).unwrap_or_else(|| path.to_path_buf());
         let file_bytes = std::fs::metadata(&path).map_or(0, |m| m.len());
         let version = (major as u32, minor as u32);
-        Ok(Nvrtc { functions, path, version, file_bytes, capabilities, _library: library })
+        Ok(Nvrtc { functions, path, version, file_bytes, capabilities, sources: vec![], _library: library })
+    }
+
+    /// Adds a source, as (file name, text), such as a test's own kernels. It includes the embedded
+    /// headers.
+    pub fn with_source(mut self, source: (&'static str, &'static str)) -> Nvrtc {
+        self.sources.push(source);
+        self
     }
 
     /// The library's file.
@@ -193,14 +202,14 @@ impl Nvrtc {
         }
     }
 
-    /// Compiles one kernel of an embedded file for an architecture such as "sm_80", or reads the
+    /// Compiles one kernel of a known file for an architecture such as "sm_80", or reads the
     /// CUBIN from the cache. `launch_options` are those of
     /// [`Launch::compiler_options`](super::Launch::compiler_options).
     ///
     /// # Errors
     /// NVRTC's log, if the source does not compile.
     pub fn compile(&self, file: &str, launch_options: &[String], architecture: &str) -> Result<Compiled> {
-        let source = source(&format!("{file}.cu"));
+        let source = self.source(&format!("{file}.cu"));
         let options = options(launch_options, architecture);
         let key = cache::Key {
             source,
@@ -217,6 +226,12 @@ impl Nvrtc {
             .got(log)
         };
         cache::get_or_make(&key, || self.translate(&format!("{file}.cu"), source, &options).map_err(refused))
+    }
+
+    /// The text of an added or embedded source.
+    fn source(&self, name: &str) -> &'static str {
+        let found = self.sources.iter().chain(SOURCES).find(|(n, _)| *n == name);
+        found.unwrap_or_else(|| panic!("an op launches from kernels/{name}, which does not exist")).1
     }
 
     /// Checks that it compiles at all, which needs libnvrtc-builtins in the same directory.
@@ -253,12 +268,6 @@ impl Nvrtc {
         f.check(status).map_err(|why| format!("{why}\n{log}"))?;
         Ok(Compiled { cubin: program.bytes(f.cubin_size, f.cubin)?, log })
     }
-}
-
-/// The text of an embedded source or header.
-fn source(name: &str) -> &'static str {
-    let found = SOURCES.iter().find(|(n, _)| *n == name);
-    found.unwrap_or_else(|| panic!("an op launches from kernels/{name}, which does not exist")).1
 }
 
 fn headers() -> Vec<(&'static str, &'static str)> {
