@@ -51,15 +51,16 @@ Stream* stream_of(void* handle) {
   return exists(handle) ? (Stream*)handle : nullptr;
 }
 
-// What may not be called while a stream of this thread captures in a strict mode; and what a capture in
-// any mode cannot contain.
+constexpr int RELAXED = 2;
+// Calls that may synchronize are refused while a stream captures, except in the relaxed mode.
 bool capturing_strictly() {
-  if (!current) return false;
+  bool found = false;
   for (Stream* s : current->streams) {
-    if (s->capturing && s->capture_mode != 2) return s->invalidated = true;
+    if (s->capturing && s->capture_mode != RELAXED) s->invalidated = found = true;
   }
-  return false;
+  return found;
 }
+// What a capture cannot hold in any mode.
 Status not_in_capture(Stream* stream) {
   if (!stream->capturing) return SUCCESS;
   stream->invalidated = true;
@@ -114,8 +115,9 @@ void close_context(Context* context) {
   if (!lost) {
     const size_t memory = live_allocations(context).size(), streams = context->streams.size() - 1;
     if (memory + streams + context->pinned.size() + context->events + context->modules + context->graphs) {
-      violated("a context ends with %zu allocations, %zu streams, %zu page-locked blocks, %u events, %u modules, %u graphs",
-               memory, streams, context->pinned.size(), context->events, context->modules, context->graphs);
+      violated(
+          "a context ends with %zu allocations, %zu streams, %zu page-locked blocks, %u events, %u modules, %u graphs",
+          memory, streams, context->pinned.size(), context->events, context->modules, context->graphs);
     }
   }
   contexts.erase(std::find(contexts.begin(), contexts.end(), context));
@@ -150,7 +152,8 @@ const Named NAMES[] = {
      "operation failed due to a previous error during capture"},
     {CAPTURE_ISOLATION, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION",
      "dependency created on uncaptured work in another stream"},
-    {CAPTURED_EVENT, "CUDA_ERROR_CAPTURED_EVENT", "operation not permitted on an event last recorded in a capturing stream"},
+    {CAPTURED_EVENT, "CUDA_ERROR_CAPTURED_EVENT",
+     "operation not permitted on an event last recorded in a capturing stream"},
     {UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
 };
 
@@ -342,7 +345,9 @@ Status cuEventSynchronize(Event* event) {
   CALL("cuEventSynchronize");
   if (!exists(event)) return INVALID_HANDLE;
   if (event->captured) return CAPTURED_EVENT;
-  return event->recorded ? run_work(event->recorded) : SUCCESS;
+  if (!event->recorded || event->recorded->done) return SUCCESS;
+  if (const Status requested = requested_failure("wait-for-event")) return requested;
+  return run_work(event->recorded);
 }
 
 Status cuEventQuery(Event* event) {
@@ -485,7 +490,8 @@ Status cuModuleLoadData(Module** module, const void* image) {
 Status cuModuleUnload(Module* module) {
   CALL("cuModuleUnload");
   if (!exists(module)) return INVALID_HANDLE;
-  if (module->function->queued) violated("the module of %s is unloaded while a launch of it is queued", module->function->name.c_str());
+  const Function* f = module->function;
+  if (f->queued) violated("the module of %s is unloaded while a launch of it is queued", f->name.c_str());
   handles.erase(module);
   handles.erase(module->function);
   module->context->modules--;
@@ -591,7 +597,7 @@ Status cuGraphLaunch(Graph* executable, void* handle) {
   if (const Status status = not_in_capture(stream)) return status;
   for (const Launch& launch : executable->launches) {
     if (!exists(launch.function)) violated("a graph uses a function of an unloaded module");
-    check_operands(launch, "when it is queued");
+    check_operands(launch, Moment::IS_QUEUED);
   }
   WorkRef queued = work(Work::GRAPH);
   queued->launches = executable->launches;

@@ -185,8 +185,9 @@ struct Function {
 Status load_image(Context* context, const u8* image, Module** module);
 Status check_launch(Stream* stream, Function* f, const u32* grid, const u32* block, u32 shared_bytes, void** values,
                     Launch* launch);
-// A violation if an operand has been freed.
-void check_operands(const Launch& launch, const char* when);
+enum class Moment { IS_QUEUED, RUNS };
+// A violation if an operand is not in memory that may be used at this moment.
+void check_operands(const Launch& launch, Moment moment);
 Status run_launch(const Launch& launch);
 u32 most_shared_bytes();
 

@@ -18,6 +18,9 @@ namespace {
 constexpr u32 SHARED_BYTES = 48 << 10;
 constexpr u32 LIMIT_MS = 60'000;
 
+// A pointer's letter is the size of its target.
+bool is_pointer(char letter) { return letter >= '1' && letter <= '8'; }
+
 template <class T> T symbol(void* library, const char* name) {
   void* found = dlsym(library, name);
   if (!found) violated("an image has no %s", name);
@@ -93,23 +96,21 @@ Status load_image(Context* context, const u8* image, Module** made) {
   return SUCCESS;
 }
 
-void check_operands(const Launch& launch, const char* when) {
+void check_operands(const Launch& launch, Moment moment) {
   const Function& f = *launch.function;
+  const char* name = f.name.c_str();
+  const bool runs = moment == Moment::RUNS;
   for (size_t i = 0; i < f.parameters.size(); i++) {
+    if (!is_pointer(f.parameters[i])) continue;
     const u64 value = launch.values[i];
-    if (f.parameters[i] < '1' || f.parameters[i] > '8') continue;
     const Allocation* a = allocation_of(value);
-    if (!a) violated("parameter %zu of %s is 0x%lx, outside every allocation", i, f.name.c_str(), value);
-    if (a->ended || (a->free_queued && !strcmp(when, "when it is queued"))) {
-      violated("parameter %zu of %s is in memory that was freed, %s", i, f.name.c_str(), when);
+    if (!a) violated("parameter %zu of %s is 0x%lx, outside every allocation", i, name, value);
+    if (a->ended || (a->free_queued && !runs)) violated("parameter %zu of %s is in memory that was freed", i, name);
+    if (!a->begun && runs) {
+      violated("%s runs before the allocation of parameter %zu, which no event orders before it", name, i);
     }
-    if (!a->begun && !strcmp(when, "when it runs")) {
-      violated("%s runs before the allocation of parameter %zu, which no event orders before it", f.name.c_str(), i);
-    }
-    if (a->context->device != f.module->context->device) {
-      violated("parameter %zu of %s is on another device", i, f.name.c_str());
-    }
-    if (value % (u64)(f.parameters[i] - '0')) violated("parameter %zu of %s is not aligned", i, f.name.c_str());
+    if (a->context->device != f.module->context->device) violated("parameter %zu of %s is on another device", i, name);
+    if (value % (u64)(f.parameters[i] - '0')) violated("parameter %zu of %s is not aligned", i, name);
   }
 }
 
@@ -132,7 +133,9 @@ Status check_launch(Stream* stream, Function* f, const u32* grid, const u32* blo
   const char* name = f->name.c_str();
   if (count && !values) return INVALID_VALUE;
   const auto holds = [&](void* heap) { return malloc_usable_size(heap) / 8 >= count; };
-  if (count && (!holds(values) || !holds(values[0]))) violated("%s has %zu parameters, more than arguments", name, count);
+  if (count && (!holds(values) || !holds(values[0]))) {
+    violated("%s has %zu parameters, more than arguments", name, count);
+  }
   launch->function = f;
   memcpy(launch->grid, grid, sizeof launch->grid);
   launch->block = block[0], launch->shared_bytes = shared_bytes;
@@ -146,7 +149,7 @@ Status check_launch(Stream* stream, Function* f, const u32* grid, const u32* blo
     }
     launch->values.push_back(value);
   }
-  check_operands(*launch, "when it is queued");
+  check_operands(*launch, Moment::IS_QUEUED);
   return SUCCESS;
 }
 
@@ -178,7 +181,7 @@ Status run_launch(const Launch& launch) {
   for (u64& value : values) blocks.arguments.push_back(&value);
   std::vector<const Allocation*> operands;
   for (size_t i = 0; i < values.size(); i++) {
-    if (f.parameters[i] < '1' || f.parameters[i] > '8') continue;
+    if (!is_pointer(f.parameters[i])) continue;
     const Allocation* a = allocation_of(values[i]);
     operands.push_back(a);
     blocks.operands.push_back({a->address, a->bytes});

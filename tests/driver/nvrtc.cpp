@@ -49,13 +49,16 @@ Settings read_settings() {
   std::stringstream entries(variable ? variable : "");
   for (std::string entry; std::getline(entries, entry, ',');) {
     const size_t equals = entry.find('=');
-    const std::string key = entry.substr(0, equals), value = equals == std::string::npos ? "" : entry.substr(equals + 1);
+    const std::string key = entry.substr(0, equals);
+    const std::string value = equals == std::string::npos ? "" : entry.substr(equals + 1);
     if (key == "version") {
       sscanf(value.c_str(), "%d.%d", &settings.major, &settings.minor);
     } else if (key == "archs") {
       settings.architectures.clear();
       std::stringstream numbers(value);
-      for (std::string number; std::getline(numbers, number, '+');) settings.architectures.push_back(atoi(number.c_str()));
+      for (std::string number; std::getline(numbers, number, '+');) {
+        settings.architectures.push_back(atoi(number.c_str()));
+      }
     } else if (key == "fails") {
       settings.fails = true;
     } else {

@@ -24,7 +24,7 @@ Status run_launches(const std::vector<Launch>& launches) {
   for (const Launch& launch : launches) {
     const Status requested = requested_failure("kernel");
     if (requested) return requested;
-    check_operands(launch, "when it runs");
+    check_operands(launch, Moment::RUNS);
     if (const Status status = run_launch(launch)) return status;
   }
   return SUCCESS;

@@ -164,6 +164,13 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
 }
 
 #[test]
+fn weights_of_several_uploads_arrive_whole() {
+    if has_gpu() {
+        training_on::weights_of_several_uploads_arrive_whole(gpu());
+    }
+}
+
+#[test]
 fn copies_of_every_size_arrive_whole_and_in_order() {
     if !has_gpu() {
         return;

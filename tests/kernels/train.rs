@@ -16,6 +16,11 @@ fn a_gradient_that_is_not_finite_changes_nothing() {
 }
 
 #[test]
+fn weights_of_several_uploads_arrive_whole() {
+    training_on::weights_of_several_uploads_arrive_whole(Simt::bf16(Mode::FORWARD));
+}
+
+#[test]
 fn training_has_the_same_bits_in_every_order_and_with_recomputed_activations() {
     let config = small(Architecture::Olmo2, false);
     let one = trained(Simt::bf16(Mode::FORWARD), &config, false);

@@ -86,6 +86,18 @@ pub fn a_gradient_that_is_not_finite_changes_nothing(mut device: Device) {
     assert!(losses.iter().all(|loss| loss.is_nan()));
 }
 
+/// A model of more weights than are uploaded at a time holds them all, and their copy in bf16.
+pub fn weights_of_several_uploads_arrive_whole(mut device: Device) {
+    let mut config = small(Architecture::Olmo2, false);
+    (config.vocabulary, config.width) = (9000, 128);
+    let weights = initial_weights(&config, 3);
+    assert!(weights.len() > 2 << 20, "three uploads of 2^20");
+    let model = Model::new(&mut device, &config, &weights).expect("memory");
+    assert!(device.to_vec::<f32>(&model.master).expect("weights") == weights);
+    let rounded: Vec<half::bf16> = weights.iter().map(|&w| half::bf16::from_f32(w)).collect();
+    assert!(device.to_vec::<half::bf16>(&model.compute).expect("weights") == rounded);
+}
+
 /// |a - b| / |b| in the L2 norm.
 fn distance(a: &[f32], b: &[f32]) -> f64 {
     let square = |x: f32| f64::from(x) * f64::from(x);
