@@ -31,7 +31,8 @@ fn build() -> Result<PathBuf, String> {
     let folder = cuda.with_file_name(format!("gpu-{}-{}", name(&cuda), name(&nvrtc)));
     let failed = |e: std::io::Error| format!("cannot write in {}: {e}", folder.display());
     fs::create_dir_all(&folder).map_err(failed)?;
-    for (library, name) in [(cuda, "libcuda.so.1"), (nvrtc, "libnvrtc.so")] {
+    // cudarc asks for libcuda.so first, which a machine with a GPU may have elsewhere.
+    for (library, name) in [(&cuda, "libcuda.so.1"), (&cuda, "libcuda.so"), (&nvrtc, "libnvrtc.so")] {
         let copy = folder.join(format!("{name}.{}", std::process::id()));
         fs::copy(library, &copy).and_then(|_| fs::rename(&copy, folder.join(name))).map_err(failed)?;
     }
