@@ -36,10 +36,14 @@ for program in stockpot tests/kernels; do
 done
 
 # Check that the tests named in gpu.sh exist: a filter without matches would pass.
-for tests in cuda:: cuda::every_case cuda::memory_that_the_gpu_has_not; do
+for tests in cuda:: cuda::a_device_does cuda::every_case cuda::memory_that_the_gpu_has_not; do
   [[ $("$folder/tests/kernels" "$tests" --list) == *": test"* ]] ||
     { echo "benches/prepare_gpu.sh: no test is named $tests" >&2; exit 1; }
 done
+
+# libtest runs tests by name: conformance must be the first.
+tests=$("$folder/tests/kernels" cuda:: --list)
+[[ ${tests%%$'\n'*} == cuda::a_device_does* ]] || { echo "benches/prepare_gpu.sh: conformance is not the first test" >&2; exit 1; }
 
 # A tokenizer for the trainings, from the shortest possible run of the quickstart study.
 scratch=$(mktemp -d)

@@ -1,10 +1,10 @@
-"""The rows of `stockpot bench` on a GPU, in PyTorch: the same products (cuBLASLt), attention (flash), steps,
-merges and scoring, and a memory copy to compare with the merges.
+"""The rows of `stockpot bench` on a GPU, in PyTorch: the same products (cuBLASLt), attention (cuDNN and
+FlashAttention-2), steps, merges and scoring, and a memory copy to compare with the merges.
 
 python3 torch_gpu.py [--device cuda] [--presets 30m,130m,1b] [gemm attention train merge eval]
 
 bf16 by autocast, f32 weights, AdamW(fused=True), torch.compile, clip 1.0, OLMo 2 layers, vocabulary
-50304. Prints one line of JSON per row, with stockpot's row names. Seconds are the median of 7 samples
+50304. Prints one line of JSON per row, with stockpot's row names and the library that was timed. Seconds are the median of 7 samples
 of at least 0.1 s each.
 """
 
@@ -83,6 +83,11 @@ class Olmo2(torch.nn.Module):
 class Timer:
     def __init__(self, device):
         self.device = device
+        self.blas = "PyTorch"
+        if device == "cuda":
+            # Otherwise PyTorch chooses between cuBLAS and cuBLASLt.
+            torch.backends.cuda.preferred_blas_library("cublaslt")
+            self.blas = "cuBLASLt"
 
     def sample(self, work, repetitions):
         self.wait()
@@ -96,13 +101,14 @@ class Timer:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    def row(self, subject, name, work, flops=0.0, tokens=0.0, bytes_=0.0):
+    def row(self, subject, name, peer, work, flops=0.0, tokens=0.0, bytes_=0.0):
         for _ in range(3):
             self.sample(work, 1)
         repetitions = max(1, min(10000, round(0.1 / self.sample(work, 1))))
         samples = sorted(self.sample(work, repetitions) for _ in range(7))
         seconds = statistics.median(samples)
-        row = {"subject": subject, "name": name, "seconds": seconds, "fastest": samples[0], "slowest": samples[-1]}
+        row = {"subject": subject, "name": name, "peer": peer}
+        row |= {"seconds": seconds, "fastest": samples[0], "slowest": samples[-1]}
         if flops:
             row["tflops"] = flops / seconds / 1e12
         if tokens:
@@ -119,10 +125,10 @@ def gemm(timer, preset):
     for layer, m, n, k in layers + [("head", min(rows, CHUNK), VOCABULARY, c)]:
         x, w, y = (torch.randn(s, device=timer.device, dtype=torch.bfloat16) for s in ((m, k), (n, k), (m, n)))
         shape, flops = f"{m}x{n}x{k}", 2.0 * m * n * k
-        timer.row("gemm", f"{preset} {layer} forward {shape}", lambda: x @ w.T, flops)
-        timer.row("gemm", f"{preset} {layer} dx {shape}", lambda: y @ w, flops)
+        timer.row("gemm", f"{preset} {layer} forward {shape}", timer.blas, lambda: x @ w.T, flops)
+        timer.row("gemm", f"{preset} {layer} dx {shape}", timer.blas, lambda: y @ w, flops)
         # In bf16 and not added to a gradient: less work than stockpot's in-place f32 sums.
-        timer.row("gemm", f"{preset} {layer} dweight {shape}", lambda: y.T @ x, flops)
+        timer.row("gemm", f"{preset} {layer} dweight {shape}", timer.blas, lambda: y.T @ x, flops)
 
 
 def attention(timer, preset):
@@ -132,14 +138,26 @@ def attention(timer, preset):
     q, k, v = (x.requires_grad_() for x in (q, k, v))
     macs = windows * h * (c // h) * t * (t + 1) / 2
     name = f"B{windows} T{t} H{h} D{c // h}"
-    backend = SDPBackend.FLASH_ATTENTION if timer.device == "cuda" else SDPBackend.MATH
-    with sdpa_kernel(backend):
-        with torch.no_grad():
-            forward = lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            timer.row("attention", f"{preset} forward {name}", forward, 4 * macs)
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        backward = lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True)
-        timer.row("attention", f"{preset} backward {name}", backward, 10 * macs)
+    for peer, backend in backends(timer.device):
+        try:
+            with sdpa_kernel(backend):
+                with torch.no_grad():
+                    forward = lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+                    timer.row("attention", f"{preset} forward {name}", peer, forward, 4 * macs)
+                out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+                backward = lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True)
+                timer.row("attention", f"{preset} backward {name}", peer, backward, 10 * macs)
+        except RuntimeError as error:  # this build or GPU has not this backend
+            text = str(error).strip().splitlines()[0]
+            print(json.dumps({"subject": "attention", "name": f"{preset} {name}", "peer": peer, "error": text}), flush=True)
+
+
+def backends(device):
+    """Names and PyTorch's constants of the implementations of attention; cuDNN's since PyTorch 2.5."""
+    if device != "cuda":
+        return [("PyTorch", SDPBackend.MATH)]
+    cudnn = getattr(SDPBackend, "CUDNN_ATTENTION", None)
+    return [("cuDNN", cudnn)] * (cudnn is not None) + [("FlashAttention-2", SDPBackend.FLASH_ATTENTION)]
 
 
 def steps(timer, preset, subjects):
@@ -164,9 +182,9 @@ def steps(timer, preset, subjects):
         loss()
 
     if "train" in subjects:
-        timer.row("train", f"{preset} step of {windows} x {t} tokens", train, tokens=windows * t)
+        timer.row("train", f"{preset} step of {windows} x {t} tokens", "PyTorch", train, tokens=windows * t)
     if "eval" in subjects:
-        timer.row("eval", f"{preset} {windows} x {t} tokens", score, tokens=windows * t)
+        timer.row("eval", f"{preset} {windows} x {t} tokens", "PyTorch", score, tokens=windows * t)
 
 
 def merge(timer, preset):
@@ -175,7 +193,7 @@ def merge(timer, preset):
     f = feed_forward(c)
     n = 2 * VOCABULARY * c + layers * (4 * c * c + 3 * c * f + 4 * c) + c
     source, target = (torch.randn(n, device=timer.device) for _ in range(2))
-    timer.row("merge", f"{preset} copy of {n} f32", lambda: target.copy_(source), bytes_=8.0 * n)
+    timer.row("merge", f"{preset} copy of {n} f32", "PyTorch", lambda: target.copy_(source), bytes_=8.0 * n)
     pool = torch.randn((8, n), device=timer.device).bfloat16()
 
     def summed():
@@ -185,7 +203,7 @@ def merge(timer, preset):
         target.bfloat16()
 
     # Bytes as counted by bench: each checkpoint once, the sum and its copy once.
-    timer.row("merge", f"{preset} 8 checkpoints of {n} weights", summed, bytes_=22.0 * n)
+    timer.row("merge", f"{preset} 8 checkpoints of {n} weights", "PyTorch", summed, bytes_=22.0 * n)
 
 
 def main():

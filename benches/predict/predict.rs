@@ -89,7 +89,7 @@ pub fn predict(
 ) -> Result<Predictions> {
     let (mut device, log) = device(gpu);
     let mut predictor = Predictor { gpu, log, rows: vec![], progress };
-    subjects.iter().try_for_each(|&subject| measure(&mut device, subject, &mut predictor))?;
+    subjects.iter().try_for_each(|&subject| measure(&mut device, subject, None, &mut predictor))?;
     let assumed = Assumed {
         memory_reached: MEMORY_REACHED,
         sustained: SUSTAINED,

@@ -12,7 +12,7 @@ use crate::engine::model::{Activations, Architecture, Batch, Config, Inputs, Mod
 use crate::engine::ops::merge::Merge;
 use crate::engine::ops::{Attention, AttentionBackward, AttentionShape, Epilogue, Gemm, Op};
 use crate::engine::train::{Optimizer, Settings};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -104,23 +104,38 @@ pub trait Meter {
     ) -> Result<()>;
 }
 
-/// Times `subjects` on `device` and passes each row to `progress`.
-pub fn run(device: &mut Device, subjects: &[BenchSubject], progress: &mut dyn FnMut(&BenchRow)) -> Result<Timings> {
+/// Times `subjects` on `device`, at one preset or at all that suit it, and passes each row to
+/// `progress`.
+///
+/// # Errors
+/// The device is not timed at `preset`.
+pub fn run(
+    device: &mut Device,
+    subjects: &[BenchSubject],
+    preset: Option<&str>,
+    progress: &mut dyn FnMut(&BenchRow),
+) -> Result<Timings> {
+    let known = presets(device.compute_dtype());
+    if let Some(name) = preset.filter(|name| known.iter().all(|(known, _)| known != name)) {
+        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+        let what = format!("{name} is not timed on {}", device.name());
+        return Err(Error::usage(what).fix(format!("use one of: {}", names.join(", "))));
+    }
     let mut clock = WallClock { rows: vec![], progress };
     for &subject in subjects {
         // On the CPU, merges read files.
         if subject == BenchSubject::Merge && !device.is_asynchronous() {
             merge::on_cpu(&mut |row| clock.push(row))?;
         } else {
-            measure(device, subject, &mut clock)?;
+            measure(device, subject, preset, &mut clock)?;
         }
     }
     Ok(Timings { device: device.name().to_string(), rows: clock.rows })
 }
 
-/// Passes every row of `subject` to `meter`, at the presets that suit `device`.
-pub fn measure(device: &mut Device, subject: BenchSubject, meter: &mut dyn Meter) -> Result<()> {
-    let mut bench = Bench { device, meter };
+/// Passes every row of `subject` to `meter`, at `preset` or at all presets that suit `device`.
+pub fn measure(device: &mut Device, subject: BenchSubject, preset: Option<&str>, meter: &mut dyn Meter) -> Result<()> {
+    let mut bench = Bench { device, preset, meter };
     match subject {
         BenchSubject::Gemm => bench.gemm(),
         BenchSubject::Attention => bench.attention(),
@@ -178,6 +193,7 @@ impl Meter for WallClock<'_> {
 
 struct Bench<'a> {
     device: &'a mut Device,
+    preset: Option<&'a str>,
     meter: &'a mut dyn Meter,
 }
 
@@ -198,7 +214,8 @@ impl Bench<'_> {
         let compute = self.device.compute_dtype();
         let vocabulary = if compute == DType::F32 { SMALL_VOCABULARY } else { VOCABULARY };
         let config = |name| Config::preset(name, Architecture::Olmo2, vocabulary, 0);
-        let rows = presets(compute).iter().filter_map(|&(name, windows)| {
+        let chosen = presets(compute).iter().filter(|(name, _)| self.preset.is_none_or(|preset| preset == *name));
+        let rows = chosen.filter_map(|&(name, windows)| {
             let config = config(name)?;
             let batch = Batch { batch: windows, context: config.context };
             Some((name, config, batch))

@@ -12,6 +12,9 @@ pub struct BenchArgs {
     /// What to time [default: everything]
     #[arg(value_enum)]
     subjects: Vec<BenchSubject>,
+    /// Only at this preset [default: all that suit the device]
+    #[arg(long)]
+    preset: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -25,7 +28,7 @@ impl BenchArgs {
     pub fn run(&self) -> Result<()> {
         let subjects = if self.subjects.is_empty() { &BenchSubject::ALL[..] } else { &self.subjects };
         let mut device = self.device.spec()?.open()?;
-        let timings = bench::run(&mut device, subjects, &mut |row| say(&row.to_string()))?;
+        let timings = bench::run(&mut device, subjects, self.preset.as_deref(), &mut |row| say(&row.to_string()))?;
         super::print(self.json, &timings, || timings.to_string())
     }
 }

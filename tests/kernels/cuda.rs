@@ -5,7 +5,7 @@
 //! callers.
 
 use crate::conformance;
-use crate::nvrtc::recorder;
+use crate::nvrtc::recorder::{self, Configuration};
 use crate::simt::{Mode, Simt};
 use crate::tolerances::{Worst, bits, run};
 use crate::training_on::{self, matches_the_cpu_within_bf16, small, trained};
@@ -43,12 +43,13 @@ fn gpu() -> Device {
     open().expect("a GPU, as a moment ago")
 }
 
-/// Compiles the kernels of the cases on all cores: one after another, a hundred files take half a
+/// Compiles kernels on all cores: one after another, the hundred files of the cases take half a
 /// minute. The device then loads them from the cache on disk.
-fn compile_ahead(architecture: &str) {
+fn compile_ahead(device: &Device, configurations: BTreeSet<Configuration>) {
+    let Some(architecture) = device.name().strip_prefix("cuda ") else { return };
     let start = Instant::now();
-    let units: BTreeSet<_> = recorder::of_cases().into_iter().map(|c| (c.file, c.options)).collect();
-    let compiler = Nvrtc::find(None).expect("the device found one");
+    let units: BTreeSet<_> = configurations.into_iter().map(|c| (c.file, c.options)).collect();
+    let compiler = Nvrtc::find(None).expect("the device found one").with_source(conformance::SOURCE);
     units.par_iter().for_each(|(file, options)| {
         compiler.compile(file, options, architecture).unwrap_or_else(|e| panic!("{e}"));
     });
@@ -70,6 +71,7 @@ fn a_device_does_what_the_models_of_its_instructions_say() {
         let name = format!("cuda {}", cuda.architecture());
         Ok(Device::with_executor(&name, Box::new(cuda), DType::Bf16))
     };
+    compile_ahead(&gpu(), conformance::configurations());
     let (lines, failures) = conformance::run(open);
     lines.iter().for_each(|line| println!("conforms: {line}"));
     assert!(failures.is_empty(), "{}", failures.join("\n"));
@@ -84,9 +86,7 @@ fn every_case_is_within_its_bound_and_has_the_same_bits_again() {
         return;
     }
     let mut device = gpu();
-    if let Some(architecture) = device.name().strip_prefix("cuda ") {
-        compile_ahead(architecture);
-    }
+    compile_ahead(&device, recorder::of_cases());
     let chosen = std::env::var("STOCKPOT_CASES").unwrap_or_default();
     let (mut worst, mut failures) = (Worst::default(), vec![]);
     for case in cases::all().into_iter().filter(|case| case.name.contains(&chosen)) {

@@ -41,6 +41,13 @@ fn a_wrong_command_line_gets_help() {
 }
 
 #[test]
+fn a_bench_at_another_devices_preset_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let args = ["bench", "gemm", "--device", "cpu", "--preset", "1b"];
+    stockpot(dir.path(), &args).fails(2, &["1b is not timed on cpu", "tiny, 30m"]);
+}
+
+#[test]
 fn doctor_and_tokenize_report() {
     let dir = trained();
     let doctor = stockpot(dir.path(), &["doctor", "--json", "--threads", "2"]).json();

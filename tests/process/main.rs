@@ -6,6 +6,7 @@ mod docs;
 mod doctor;
 mod eval;
 mod export;
+mod gpu_queue;
 mod kills;
 mod merge;
 mod study;
