@@ -453,6 +453,7 @@ Status cuMemcpyHtoDAsync_v2(u64 to, const void* from, size_t bytes, void* handle
   if (!on_device(to, bytes)) return INVALID_VALUE;
   if (const Status status = not_in_capture(stream)) return status;
   not_freed(to, "a copy to the device");
+  if (stream != current->streams.front()) requested_failure("copy-on-side-stream");
   WorkRef copy = work(Work::TO_DEVICE);
   copy->device = to, copy->bytes = bytes, copy->host = (u8*)from;
   copy->pinned = pinned_at(from);

@@ -47,12 +47,11 @@ def stages(program, tree):
                        "SOFTWARE_GPU": f"order={order}", "STOCKPOT_REQUIRE_CUDA": "1"}
         skipped = [part for name in SLOW for part in ("--skip", name)]
         yield f"cuda, {order}", [program, "cuda::", *skipped, "--test-threads", "1"], environment
-    yield "runtime, late", [program, "driver::runtime::the_runtime_is_right_when_work"], {}
     yield "study", [program, "driver::study"], {}
     # Those that do not time the CPU, which takes long without optimization.
     yield "doctor", [program, *(f"driver::doctor::{name}" for name in ["the_", "a_usable", "a_gpu", "without", "kernels"])], {}
     yield "failures", [program, "driver::failures"], {}
-    yield "runtime, random", [program, "driver::runtime::the_runtime_is_right_in_random"], {}
+    yield "runtime, late", [program, "driver::runtime::the_runtime_is_right_when_work"], {}
 
 
 def reason(output):

@@ -110,6 +110,8 @@ fn a_study_opens_its_device_once() {
     assert!(called("kernel") > 10 * kernels, "{calls:?}");
     // Steps after the second are one launch of a graph.
     assert!(called("cuGraphLaunch") > 0 && called("kernel") > called("cuLaunchKernel"), "{calls:?}");
+    // Checkpoints of the next merge are copied beside the launches.
+    assert!(called("copy-on-side-stream") > 0, "{calls:?}");
     // The host waits for results and, at times, for a slot of the ring of uploads.
     let (results, uploads) = (called("cuMemcpyDtoHAsync_v2"), called("cuMemcpyHtoDAsync_v2"));
     assert!(called("wait-for-event") < results + uploads / 8, "{calls:?}");

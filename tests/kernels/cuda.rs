@@ -17,7 +17,7 @@ use std::time::Instant;
 use stockpot::engine::device::nvrtc::Nvrtc;
 use stockpot::engine::device::{self, DType, Device, Repeat};
 use stockpot::engine::model::Architecture;
-use stockpot::engine::ops::{Fill, GEMM_TILES};
+use stockpot::engine::ops::{Fill, GEMM_TILES, LossSum};
 use stockpot::error::Result;
 
 /// Whether there is a GPU to test on; `false` skips the test and reports it on stderr.
@@ -213,15 +213,55 @@ fn captured_launches_do_the_same_as_queued_ones() {
         return;
     }
     let mut device = gpu();
-    let x = device.alloc(DType::F32, 1000).expect("memory");
+    let losses = device.alloc(DType::F32, 1000).expect("memory");
+    let sum = device.alloc(DType::F64, 1).expect("memory");
     let mut repeat = Repeat::default();
     // The first call runs the launches, the second captures them, later ones launch only the graph.
-    for _ in 0..4 {
-        device.upload(&x, &[0f32; 1000]).expect("upload");
-        let fill = |device: &mut Device| device.run(&Fill { x: x.vector(), value: 2.5 });
-        device.repeat(&mut repeat, fill).expect("the work");
-        assert_eq!(device.to_vec::<f32>(&x).expect("download"), [2.5; 1000]);
+    for turn in 1..5 {
+        device.upload(&losses, &[2.5f32; 1000]).expect("upload");
+        let add = LossSum { losses: losses.vector(), out: sum.vector(), accumulate: true };
+        device.repeat(&mut repeat, |device| device.run(&add)).expect("the work");
+        assert_eq!(device.to_vec::<f64>(&sum).expect("download"), [2500.0 * f64::from(turn)]);
     }
+}
+
+#[test]
+fn captured_launches_keep_their_memory() {
+    if !has_gpu() {
+        return;
+    }
+    let mut device = gpu();
+    let mut repeat = Repeat::default();
+    {
+        let x = device.alloc(DType::F32, 1000).expect("memory");
+        for _ in 0..2 {
+            let fill = |device: &mut Device| device.run(&Fill { x: x.vector(), value: 2.5 });
+            device.repeat(&mut repeat, fill).expect("the work");
+        }
+    }
+    let others: Vec<_> = (0..8).map(|_| device.alloc(DType::F32, 1000).expect("memory")).collect();
+    device.repeat(&mut repeat, |_| unreachable!("a graph")).expect("the work");
+    for other in others {
+        assert_eq!(device.to_vec::<f32>(&other).expect("download"), [0.0; 1000]);
+    }
+}
+
+#[test]
+fn memory_of_uploads_on_the_side_stream_is_free_after_the_join() {
+    if !has_gpu() || stand_in() {
+        return;
+    }
+    const LEN: usize = 16 << 20;
+    let mut device = gpu();
+    device.fork_uploads().expect("a fork");
+    let before = device.free_memory().expect("free memory");
+    let large = device.alloc(DType::F32, LEN).expect("memory");
+    device.fork_uploads().expect("a fork");
+    device.upload_on_side_stream(&large, &[1.0f32]).expect("upload");
+    drop(large);
+    device.join_uploads().expect("a join");
+    let missing = before.saturating_sub(device.free_memory().expect("free memory"));
+    assert!(missing < 2 * LEN as u64, "{missing} bytes are not free again");
 }
 
 #[test]
