@@ -67,6 +67,7 @@ case $group in
     # `tune` comes here, before the studies.
     reserved=([bench]=35 [peers]=75 [study]=65 [quickstart]=55)
     steps=(bench peers study quickstart)
+    export STEPS=${STEPS-20}
     export BENCH=${BENCH-train merge eval} BENCH_PRESETS=${BENCH_PRESETS-130m}
     export PEERS=${PEERS-130m} PEER_SUBJECTS=${PEER_SUBJECTS-train merge eval}
     ;;
@@ -142,17 +143,20 @@ step_racecheck() { sanitize racecheck cuda::every_case; }
 step_synccheck() { sanitize synccheck cuda::every_case; }
 step_initcheck() { sanitize initcheck cuda::every_case; }
 
-# Runs a study twice and compares every byte, except the lock, which contains a process id.
-twice() { # STUDY NAME
+# Runs a study twice and compares every byte, except files with times, and the lock, which contains a
+# process id.
+twice() { # STUDY NAME [OPTIONS...]
   local run start
   for run in 1 2; do
     echo "== $2, run $run"
     start=$SECONDS
     rm -rf "$scratch/$2.$run"
-    "$stockpot" run "$1" --out "$scratch/$2.$run" --device "$device" --json >"$out/$2.$run.json" || return
+    "$stockpot" run "$1" --out "$scratch/$2.$run" --device "$device" --json "${@:3}" \
+      >"$out/$2.$run.json" || return
     echo "$((SECONDS - start)) s"
   done
-  if diff -rq --exclude study.lock "$scratch/$2.1" "$scratch/$2.2"; then
+  if diff -rq --exclude study.lock --exclude clock.jsonl --exclude cost.json --exclude report.html \
+    "$scratch/$2.1" "$scratch/$2.2"; then
     echo "equal bits: $(find "$scratch/$2.1" -type f | wc -l) files"
   else
     return 1
@@ -164,8 +168,8 @@ step_quickstart() {
   if command -v python3 >/dev/null; then python3 "$root/examples/quickstart/check.py" "$out/quickstart.1.json"; fi
 }
 
-# The quickstart's text with a larger model and tokenizer, in few steps: it compares bits, not
-# perplexities.
+# The quickstart's text with a larger model and tokenizer, in few steps and without a search: it
+# compares bits, not perplexities.
 step_study() {
   local data=$root/examples/quickstart/data
   mkdir -p "$scratch"
@@ -173,7 +177,7 @@ step_study() {
     -e "s|\"data/|\"$data/|g" -e "s/^steps = .*/steps = $train_steps/" -e 's/^warmup_steps = .*/warmup_steps = 5/' \
     -e 's/^batch = .*/batch = 8/' -e 's/^pairs = .*/pairs = 3/' -e 's/^triples = .*/triples = 1/' \
     "$root/examples/quickstart/study.toml" >"$out/study-$study_preset.toml"
-  twice "$out/study-$study_preset.toml" "study-$study_preset"
+  twice "$out/study-$study_preset.toml" "study-$study_preset" --until scores
 }
 
 train_settings() { # PRESET STEPS
