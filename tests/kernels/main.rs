@@ -1,6 +1,8 @@
 //! The kernels: on the host executor (tests/simt), through NVRTC (tests/nvrtc) and on a GPU
 //! (cuda.rs).
 
+mod banks;
+mod coverage;
 mod cuda;
 mod executor;
 mod gemm;
@@ -8,6 +10,7 @@ mod gradient;
 mod merger;
 mod mutations;
 mod ops;
+mod spread;
 mod study;
 mod tiles;
 mod tolerances;
