@@ -1,7 +1,9 @@
 //! The kernels: on the host executor (tests/simt), through NVRTC (tests/nvrtc), on a GPU (cuda.rs),
 //! and with the shipped program on the software GPU (tests/driver).
 
+mod banks;
 mod conformance;
+mod coverage;
 mod cuda;
 mod executor;
 mod gemm;
@@ -9,6 +11,7 @@ mod gradient;
 mod merger;
 mod mutations;
 mod ops;
+mod spread;
 mod study;
 mod tiles;
 mod tolerances;

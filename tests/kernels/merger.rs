@@ -33,6 +33,8 @@ fn inner_products_do_not_depend_on_the_memory_or_on_copies_that_overtake_launche
 enum Forgets {
     Nothing,
     Fork,
+    /// The fork after the allocation of the pool.
+    FirstFork,
     Join,
 }
 
@@ -41,6 +43,7 @@ enum Forgets {
 struct Watched {
     inner: Simt,
     forgets: Forgets,
+    forks: u32,
     allocated: Arc<AtomicU64>,
     uploaded: Arc<AtomicU64>,
     free: Option<u64>,
@@ -50,7 +53,8 @@ impl Watched {
     fn device(mode: Mode, forgets: Forgets) -> (Device, Arc<AtomicU64>, Arc<AtomicU64>) {
         let (allocated, uploaded) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (inner, free) = (Simt::new(mode), Some(3 << 30));
-        let watched = Watched { inner, forgets, allocated: allocated.clone(), uploaded: uploaded.clone(), free };
+        let watched =
+            Watched { inner, forgets, forks: 0, allocated: allocated.clone(), uploaded: uploaded.clone(), free };
         (Device::with_executor("watched", Box::new(watched), DType::Bf16), allocated, uploaded)
     }
 }
@@ -67,7 +71,12 @@ impl Executor for Watched {
         self.inner.upload(to, bytes)
     }
     fn fork_uploads(&mut self) -> Result<()> {
-        if self.forgets == Forgets::Fork { Ok(()) } else { self.inner.fork_uploads() }
+        self.forks += 1;
+        match self.forgets {
+            Forgets::Fork => Ok(()),
+            Forgets::FirstFork if self.forks == 1 => Ok(()),
+            _ => self.inner.fork_uploads(),
+        }
     }
     fn upload_on_side_stream(&mut self, to: &Buffer, bytes: &[u8]) -> Result<()> {
         self.uploaded.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -102,6 +111,7 @@ fn an_omitted_wait_gives_wrong_results() {
     }
     assert_eq!(right(Mode::FORWARD, Forgets::Join), (false, false), "launches that do not wait for copies");
     assert_eq!(right(Mode::EARLY, Forgets::Fork), (false, false), "copies that do not wait for launches");
+    assert_eq!(right(Mode::EARLY, Forgets::FirstFork), (false, false), "copies that do not wait for zeroing");
 }
 
 #[test]

@@ -3,11 +3,18 @@
 
 use crate::simt::{Mode, Simt};
 use crate::training_on::{self, matches_the_cpu_within_bf16, small, trained};
+use stockpot::engine::device::Device;
 use stockpot::engine::model::Architecture;
 
 #[test]
 fn training_on_kernels_matches_the_cpu_within_bf16() {
     matches_the_cpu_within_bf16(|| Simt::bf16(Mode::FORWARD));
+}
+
+#[test]
+fn chunks_of_logits_do_not_matter() {
+    training_on::chunks_of_logits_do_not_matter(Device::cpu);
+    training_on::chunks_of_logits_do_not_matter(|| Simt::bf16(Mode::FORWARD));
 }
 
 #[test]

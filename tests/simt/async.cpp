@@ -27,6 +27,7 @@ extern "C" void simt_cp_async(u32 to, const void* from, u32 size, u32 bytes) {
   u8* target = shared_memory(to, size, "cp.async");
   if (bytes && !in_operand(from, bytes)) fail("cp.async reads %u bytes at %p, outside every operand", bytes, from);
   if (bytes && m.config.hooked) check_global(from, bytes, false, "cp.async");
+  if (m.config.hooked) count_banks(to, size);
   const Copy copy = {to, size, bytes, (const u8*)from};
   if (!m.config.late) {
     arrive(copy);

@@ -18,6 +18,8 @@ pub enum Build {
     Hooked,
     /// With AddressSanitizer; the process must have been started with its runtime.
     Sanitized,
+    /// Counts executions of lines and branches with gcov, and turns of loops (coverage.rs).
+    Coverage,
 }
 
 /// A change to the text of a kernel or header, for tests that plant a bug.
@@ -42,12 +44,12 @@ pub struct Source {
     pub build: Build,
 }
 
-const RUNTIME: [&str; 6] = ["fiber.cpp", "block.cpp", "async.cpp", "tensor.cpp", "race.cpp", "launch.cpp"];
+const RUNTIME: [&str; 7] = ["fiber.cpp", "block.cpp", "async.cpp", "tensor.cpp", "race.cpp", "banks.cpp", "launch.cpp"];
 const RUNTIME_HEADERS: [&str; 2] = ["simt.h", "machine.h"];
 
 /// No contraction: one rounding for each operation, as written and as on the device
 /// (`--fmad=false`). No strict aliasing: kernels read vectors of elements.
-const FLAGS: [&str; 5] = ["-std=c++17", "-fPIC", "-g1", "-ffp-contract=off", "-fno-strict-aliasing"];
+pub(super) const FLAGS: [&str; 5] = ["-std=c++17", "-fPIC", "-g1", "-ffp-contract=off", "-fno-strict-aliasing"];
 const RUNTIME_FLAGS: [&str; 4] = ["-O3", "-Wall", "-Wextra", "-Werror"];
 /// g++ does not have `#pragma unroll`; statics of templates must be local to a library, or two
 /// kernels would share memory. One call of a warp operation must not become two, or converged lanes
@@ -63,7 +65,7 @@ const HOOKED_FLAGS: [&str; 4] = [
     "--param=tsan-instrument-func-entry-exit=0",
 ];
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -72,7 +74,7 @@ fn headers() -> PathBuf {
     root().join("kernels")
 }
 
-fn cache() -> PathBuf {
+pub(super) fn cache() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
     target.parent().expect("target/tmp has a parent").join("simt")
 }
@@ -82,7 +84,7 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 /// Runs g++; the error holds its messages.
-fn compiler(arguments: &[&str]) -> Result<(), String> {
+pub(super) fn compiler(arguments: &[&str]) -> Result<(), String> {
     let output = Command::new("g++").args(arguments).output();
     let output = output.map_err(|e| format!("cannot run g++, which the host executor of kernels needs: {e}"))?;
     match output.status.success() {
@@ -185,7 +187,7 @@ impl Source {
     }
 
     /// The headers and the kernel's file with the patch applied, as (name, text).
-    fn texts(&self) -> Result<Vec<(String, String)>, String> {
+    pub(super) fn texts(&self) -> Result<Vec<(String, String)>, String> {
         let mut names: Vec<PathBuf> = fs::read_dir(headers())
             .map_err(|e| format!("cannot list kernels: {e}"))?
             .filter_map(|entry| Some(entry.ok()?.path()))
@@ -219,6 +221,7 @@ impl Source {
             Build::Fast => &[],
             Build::Hooked => &HOOKED_FLAGS,
             Build::Sanitized => &["-fsanitize=address"],
+            Build::Coverage => return self.coverage_library(),
         };
         let mut flags = [&kernel_flags()[..], sanitizers].concat();
         flags.extend(self.options.iter().map(String::as_str));

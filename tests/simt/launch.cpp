@@ -33,11 +33,17 @@ int find_library(dl_phdr_info* info, size_t, void* data) {
   return 1;
 }
 
-// A permutation of the blocks.
-std::vector<u32> sequence(u32 blocks) {
+// A permutation of the blocks that run.
+std::vector<u32> sequence(u64 all) {
+  const Config& c = machine->config;
+  const bool cut = c.first_blocks + c.last_blocks > 0 && all > (u64)c.first_blocks + c.last_blocks;
+  const u32 blocks = cut ? c.first_blocks + c.last_blocks : (u32)all;
   std::vector<u32> numbers(blocks);
-  for (u32 i = 0; i < blocks; i++) numbers[i] = machine->config.order == REVERSE ? blocks - 1 - i : i;
-  if (machine->config.order == RANDOM) {
+  for (u32 i = 0; i < blocks; i++) {
+    const u32 place = c.order == REVERSE ? blocks - 1 - i : i;
+    numbers[i] = cut && place >= c.first_blocks ? (u32)(all - blocks) + place : place;
+  }
+  if (c.order == RANDOM) {
     for (u32 i = blocks; i > 1; i--) std::swap(numbers[i - 1], numbers[random_below(i)]);
   }
   return numbers;
@@ -90,6 +96,7 @@ void run_block(u32 number) {
   prepare_threads();
   if (m.config.hooked) forget_block();
   run_threads();
+  for (u32 warp = 0; m.config.hooked && warp < m.warps.size(); warp++) close_accesses(warp);
 }
 
 }  // namespace
@@ -139,7 +146,7 @@ extern "C" int simt_launch(void (*call)(void**), u8* dynamic, const Config* conf
   simt_self.block_size = {config->block, 1, 1};
   simt_self.grid = {config->grid[0], config->grid[1], config->grid[2]};
   m.warps.resize((config->block + WARP - 1) / WARP);
-  for (u32 number : sequence(config->grid[0] * config->grid[1] * config->grid[2])) {
+  for (u32 number : sequence((u64)config->grid[0] * config->grid[1] * config->grid[2])) {
     run_block(number);
     if (!m.failed) check_dynamic_guard();
     if (m.failed) break;

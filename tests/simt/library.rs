@@ -1,7 +1,8 @@
 //! Loaded libraries: the runtime's `simt_launch` and each kernel's entry. Libraries stay loaded
 //! until the process ends.
 
-use super::compile::{Source, runtime};
+use super::compile::{Build, Source, runtime};
+use super::coverage::LOOPS;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -28,6 +29,8 @@ pub struct Config {
     pub seed: u64,
     pub late: u32,
     pub hooked: u32,
+    pub first_blocks: u32,
+    pub last_blocks: u32,
     pub limit_ms: u32,
     pub regions: *const Region,
     pub region_count: u64,
@@ -38,6 +41,15 @@ pub struct Config {
 struct Failure {
     message: [c_char; 1024],
     pc: u64,
+    bank_pc: u64,
+    bank_degree: u32,
+}
+
+/// The worst bank conflict of a launch in hooked mode: its degree, see tests/simt/banks.cpp, and
+/// where in the kernel's library it is.
+pub struct BankConflict {
+    pub degree: u32,
+    pub pc: u64,
 }
 
 type Call = unsafe extern "C" fn(*mut *mut c_void);
@@ -49,12 +61,13 @@ struct Runtime {
 }
 
 pub struct Kernel {
-    path: PathBuf,
+    pub source: Source,
+    pub path: PathBuf,
     call: Call,
     dynamic: unsafe extern "C" fn() -> *mut u8,
     /// One letter for each parameter: see SIMT_EXPORT in tests/simt/simt.h.
     pub parameters: String,
-    _library: Library,
+    library: Library,
 }
 
 fn open(path: &Path, flags: c_int) -> Result<Library, String> {
@@ -80,10 +93,18 @@ fn loaded_runtime() -> Result<&'static Runtime, String> {
     loaded.as_ref().map_err(Clone::clone)
 }
 
+type Slot = Arc<OnceLock<Result<Arc<Kernel>, String>>>;
+static KERNELS: Mutex<Option<HashMap<Source, Slot>>> = Mutex::new(None);
+
+/// The loaded kernels that count their coverage.
+pub fn loaded_with_coverage() -> Vec<Arc<Kernel>> {
+    let kernels = KERNELS.lock().expect("no panic while locked");
+    let loaded = kernels.iter().flatten().filter(|(source, _)| source.build == Build::Coverage);
+    loaded.filter_map(|(_, slot)| slot.get()?.clone().ok()).collect()
+}
+
 /// The kernel of `source`, compiled and loaded once per process.
 pub fn kernel(source: &Source) -> Result<Arc<Kernel>, String> {
-    type Slot = Arc<OnceLock<Result<Arc<Kernel>, String>>>;
-    static KERNELS: Mutex<Option<HashMap<Source, Slot>>> = Mutex::new(None);
     let slot = {
         let mut kernels = KERNELS.lock().expect("no panic while locked");
         kernels.get_or_insert_default().entry(source.clone()).or_default().clone()
@@ -102,26 +123,36 @@ impl Kernel {
             let parameters = symbol::<unsafe extern "C" fn() -> *const c_char>(&library, "simt_parameters")?();
             let parameters = CStr::from_ptr(parameters).to_string_lossy().into_owned();
             let dynamic = symbol(&library, "simt_dynamic_start")?;
-            Ok(Kernel { path, call: symbol(&library, "simt_call")?, dynamic, parameters, _library: library })
+            let source = source.clone();
+            Ok(Kernel { source, path, call: symbol(&library, "simt_call")?, dynamic, parameters, library })
         }
     }
 
-    /// Runs the launch; an error describes the kernel's fault and its line.
+    /// The most turns of each loop so far; gcov's counts are written to files.
+    pub fn turns(&self) -> Result<Vec<u32>, String> {
+        // SAFETY: as in `load`; the function returns an array of SIMT_COVERAGE elements.
+        unsafe {
+            let turns = symbol::<unsafe extern "C" fn() -> *const u32>(&self.library, "simt_coverage")?();
+            Ok(std::slice::from_raw_parts(turns, LOOPS).to_vec())
+        }
+    }
+
+    /// Runs the launch; returns its worst bank conflict. An error describes the kernel's fault and its line.
     ///
     /// # Safety
     /// 1. `arguments` match `parameters` in number and kind.
     /// 2. No one else accesses the memory that the kernel may reach.
-    pub unsafe fn launch(&self, config: &Config, arguments: &[[u8; 8]]) -> Result<(), String> {
+    pub unsafe fn launch(&self, config: &Config, arguments: &[[u8; 8]]) -> Result<BankConflict, String> {
         let mut values = arguments.to_vec();
         let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| value.as_mut_ptr().cast()).collect();
-        let mut failure = Failure { message: [0; 1024], pc: 0 };
+        let mut failure = Failure { message: [0; 1024], pc: 0, bank_pc: 0, bank_degree: 0 };
         let launch = loaded_runtime()?.launch;
         // SAFETY: by 1 the entry reads each argument with its own type, by 2 the rest. A kernel
         // that leaves its memory meets an inaccessible page, a canary or a check; it can do other
         // damage, so this is test code.
         let code = unsafe { launch(self.call, (self.dynamic)(), config, pointers.as_mut_ptr(), &mut failure) };
         if code == 0 {
-            return Ok(());
+            return Ok(BankConflict { degree: failure.bank_degree, pc: failure.bank_pc });
         }
         // SAFETY: the runtime ends its message with 0.
         let message = unsafe { CStr::from_ptr(failure.message.as_ptr()) }.to_string_lossy().into_owned();
@@ -130,7 +161,7 @@ impl Kernel {
 
     /// The line of an instruction, and the call sites of the functions it was inlined from,
     /// innermost first.
-    fn line_of(&self, return_address: u64) -> String {
+    pub fn line_of(&self, return_address: u64) -> String {
         let address = format!("{:#x}", return_address - 1);
         let output = Command::new("addr2line").args(["-i", "-s", "-e"]).arg(&self.path).arg(&address).output();
         match output {

@@ -10,6 +10,7 @@
 #pragma once
 #include "simt.h"
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -45,15 +46,18 @@ struct Config {
   u64 seed;
   u32 late;    // asynchronous copies arrive when they are waited for, not when they are issued
   u32 hooked;  // the kernel's loads and stores are checked
+  u32 first_blocks, last_blocks;  // only so many at the grid's start and end run; all if both are 0
   u32 limit_ms;  // of processor time for one block
   const Region* regions;
   u64 region_count;
 };
 
-// What went wrong, for the caller. As in tests/simt/library.rs.
+// What went wrong and what was counted, for the caller. As in tests/simt/library.rs.
 struct Failure {
   char message[1024];
   u64 pc;  // where in the kernel's library, 0 if nowhere in particular
+  u64 bank_pc;      // hooked: where the worst bank conflict was
+  u32 bank_degree;  // its degree, see banks.cpp
 };
 
 // A thread's vector clock: entry u is the last tick of thread u that is ordered before it. All
@@ -94,9 +98,21 @@ struct Fragments {
   float d[2][WARP][4];
 };
 
+// One access of a warp to shared memory, and the accesses at one place in the code since the
+// warp's last synchronisation.
+struct LaneAccess {
+  u32 address[WARP], mask, bytes;
+};
+struct Place {
+  u32 turns[WARP];
+  std::vector<LaneAccess> accesses;
+};
+typedef std::map<uintptr_t, Place> Places;
+
 struct Warp {
   std::vector<Meeting> meetings;  // one for each mask seen
   Fragments fragments;
+  Places places;  // hooked
 };
 
 // The last accesses to 2 bytes. By their stamp, those of shared memory expire with the block, those
@@ -194,6 +210,11 @@ void check_copies_waited_for();
 // launch.cpp
 // The memory at a shared address, which must be within the block's memory.
 u8* shared_memory(u32 address, u32 bytes, const char* what);
+
+// banks.cpp
+void count_banks(u32 address, u32 bytes);
+void count_banks_of_rows(const u64* rows, u32 matrices);
+void close_accesses(u32 warp);
 
 // race.cpp
 void forget_block();

@@ -67,6 +67,14 @@ impl Memory {
         *extent
     }
 
+    /// Zeroes the allocation that begins at `address`, unless it was freed.
+    pub fn zero(&self, address: u64) {
+        if let Some(extent) = self.0.lock().expect("no panic while locked").get(&address) {
+            // SAFETY: a live mapping; no kernel runs meanwhile.
+            unsafe { std::ptr::write_bytes(extent.start as *mut u8, 0, extent.bytes) };
+        }
+    }
+
     /// A pointer to `bytes` bytes from `address` on, after a check that they are in one allocation.
     pub fn pointer(&self, address: u64, bytes: usize) -> *mut u8 {
         let extent = self.holding(address);

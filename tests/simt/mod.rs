@@ -10,16 +10,20 @@
 //! Needs g++ (and addr2line, for the lines in messages); without it every test that uses it fails.
 
 mod compile;
+mod coverage;
 mod library;
 mod memory;
 
 pub use compile::{Build, Patch, Source, kernel_flags, library_of, runtime_files};
+pub use coverage::Coverage;
 
 use library::{Config, Region};
 use memory::Memory;
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stockpot::engine::device::{Arg, Buffer, CapturedGraph, DType, Device, Executor, Launch, Matrix};
 use stockpot::error::{Error, Kind, Result};
@@ -83,10 +87,18 @@ struct Runner {
     patch: Option<Patch>,
     limit: Duration,
     memory: Memory,
+    /// Blocks at the start and at the end of a grid that run; all if both are 0.
+    cut: (u32, u32),
+    banks: Option<Banks>,
 }
+
+/// The degree of each kernel's worst bank conflict and its line.
+pub type Banks = Arc<Mutex<BTreeMap<&'static str, (u32, String)>>>;
 
 /// Deferred work of the main queue.
 enum Queued {
+    /// Zeroing of the allocation at an address.
+    Zero(u64),
     Launch(Launch),
     Upload(Buffer, Vec<u8>),
 }
@@ -98,8 +110,8 @@ pub struct Simt {
     runner: Runner,
     /// Uploads on the side stream that arrive when they are waited for.
     deferred: Vec<(Buffer, Vec<u8>)>,
-    /// Work that uploads on the side stream overtake in modes where they arrive at once; from the
-    /// first of them on.
+    /// Work that uploads on the side stream overtake, in modes where they arrive at once; none
+    /// after a capture, until the next upload on the side stream.
     queue: Option<Vec<Queued>>,
     /// The launches of the graph being captured.
     captured: Option<Vec<Launch>>,
@@ -113,8 +125,9 @@ struct Graph {
 impl Simt {
     pub fn new(mode: Mode) -> Simt {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        let runner = Runner { mode, folder, patch: None, limit: LIMIT, memory: Memory::default() };
-        Simt { runner, deferred: vec![], queue: None, captured: None }
+        let memory = Memory::default();
+        let runner = Runner { mode, folder, patch: None, limit: LIMIT, memory, cut: (0, 0), banks: None };
+        Simt { runner, deferred: vec![], queue: (!mode.late).then(Vec::new), captured: None }
     }
     /// Kernels come from `folder` (of the repository) instead of `kernels/`; headers still from
     /// there.
@@ -130,6 +143,17 @@ impl Simt {
     /// A block is given up after this much processor time.
     pub fn with_limit(mut self, limit: Duration) -> Simt {
         self.runner.limit = limit;
+        self
+    }
+    /// Only the first and the last so many blocks of each launch run, so that operands may be
+    /// larger than memory.
+    pub fn with_cut_grid(mut self, first: u32, last: u32) -> Simt {
+        self.runner.cut = (first, last);
+        self
+    }
+    /// The worst bank conflicts of launches in hooked mode go to `banks`.
+    pub fn with_banks(mut self, banks: &Banks) -> Simt {
+        self.runner.banks = Some(banks.clone());
         self
     }
     /// A device in bf16, like a GPU.
@@ -152,6 +176,7 @@ impl Simt {
     fn catch_up(&mut self) -> Result<()> {
         for work in self.queue.iter_mut().flat_map(std::mem::take).collect::<Vec<_>>() {
             match work {
+                Queued::Zero(address) => self.runner.memory.zero(address),
                 Queued::Launch(launch) => self.runner.run(&launch)?,
                 Queued::Upload(to, bytes) => self.write(&to, &bytes),
             }
@@ -207,13 +232,22 @@ impl Runner {
             seed,
             late: u32::from(self.mode.late),
             hooked: u32::from(build == Build::Hooked),
+            first_blocks: self.cut.0,
+            last_blocks: self.cut.1,
             limit_ms: self.limit.as_millis() as u32,
             regions: regions.as_ptr(),
             region_count: regions.len() as u64,
         };
         // SAFETY: 1 was just checked. 2: operands are memory of this executor, which is not shared,
         // and the caller has exclusive access while it launches.
-        unsafe { kernel.launch(&config, &values) }?;
+        let conflict = unsafe { kernel.launch(&config, &values) }?;
+        if let Some(banks) = &self.banks {
+            let mut banks = banks.lock().expect("no panic while locked");
+            let worst = banks.entry(launch.kernel).or_default();
+            if conflict.degree > worst.0 {
+                *worst = (conflict.degree, kernel.line_of(conflict.pc));
+            }
+        }
         matrices().try_for_each(|m| self.memory.check_surroundings(m.address()))
     }
 }
@@ -222,6 +256,10 @@ impl Executor for Simt {
     fn allocate(&mut self, bytes: usize) -> Result<(u64, Box<dyn Any + Send + Sync>)> {
         self.not_capturing("an allocation");
         let (address, owner) = self.runner.memory.allocate(bytes).expect("memory");
+        // The memory is zeroed; on a device that is queued work, which uploads may overtake.
+        if let Some(queue) = &mut self.queue {
+            queue.push(Queued::Zero(address));
+        }
         Ok((address, Box::new(owner)))
     }
     fn launch(&mut self, launch: &Launch) -> Result<()> {

@@ -40,6 +40,7 @@ void forget_block() {
 
 void order_all() {
   Machine& m = *machine;
+  for (u32 warp = 0; warp < m.warps.size(); warp++) close_accesses(warp);
   std::vector<u32> ticks(m.config.block);
   for (Thread& t : m.threads) ticks[t.number] = t.tick++;
   const Clock clock = std::make_shared<const std::vector<u32>>(std::move(ticks));
@@ -48,6 +49,7 @@ void order_all() {
 
 void order_lanes(u32 warp, u32 mask) {
   Machine& m = *machine;
+  close_accesses(warp);
   std::vector<u32> ticks(m.config.block, 0);
   const void* joined = nullptr;
   for (u32 lane = 0; lane < WARP; lane++) {
@@ -199,6 +201,7 @@ static void check(const void* p, u32 bytes, bool write, uintptr_t pc) {
   const size_t in_window = at - m.window;
   if (in_window < m.window_bytes) {
     shared_memory((u32)in_window + SHARED_BASE, bytes, write ? "write" : "read");
+    count_banks((u32)in_window + SHARED_BASE, bytes);
     return check_window(in_window, bytes, write);
   }
   const size_t in_stacks = at - m.stacks;
@@ -231,12 +234,12 @@ extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit() {}
 
 // Undefined behaviour: the first field of g++'s argument is the place in the source.
-struct Place {
+struct SourcePlace {
   const char* file;
   u32 line, column;
 };
 #define UNDEFINED(name, text)                                                           \
-  extern "C" void __ubsan_handle_##name##_abort(const Place* place) {                   \
+  extern "C" void __ubsan_handle_##name##_abort(const SourcePlace* place) {                   \
     ENTER();                                                                            \
     fail("undefined behaviour: %s, %s:%u", text, place->file, place->line);             \
   }
@@ -255,7 +258,7 @@ UNDEFINED(nonnull_arg, "a null argument")
 UNDEFINED(invalid_builtin, "a count of leading or trailing zeros of 0")
 
 #define UNDEFINED_ALWAYS(name, text)                                                    \
-  extern "C" void __ubsan_handle_##name(const Place* place) {                           \
+  extern "C" void __ubsan_handle_##name(const SourcePlace* place) {                           \
     ENTER();                                                                            \
     fail("undefined behaviour: %s, %s:%u", text, place->file, place->line);             \
   }

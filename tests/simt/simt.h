@@ -17,7 +17,12 @@
 #define __global__ inline
 #define __device__
 #define __host__
+#ifdef SIMT_COVERAGE
+// Not inlined, so that gcov counts a function once, not each of its copies.
+#define __forceinline__ inline __attribute__((noinline))
+#else
 #define __forceinline__ inline __attribute__((always_inline))
+#endif
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
 #define __constant__ static const
@@ -109,17 +114,41 @@ double pow(double, double) noexcept;
 double sqrt(double) noexcept;
 }
 
+// In the hooked build, g++ must not split a vector's access into its elements', or bank conflicts
+// would be counted wrongly.
+#ifdef __SANITIZE_THREAD__
+template <class T> __attribute__((always_inline)) static inline void simt_copy_whole(T* to, const T* from) {
+  typedef unsigned whole __attribute__((vector_size(sizeof(T)), may_alias));
+  whole x = *(const whole*)from;
+  asm volatile("" : "+x"(x));
+  *(whole*)to = x;
+}
+#define SIMT_WHOLE(T)                                                      \
+  T() = default;                                                           \
+  T(const T& from) { simt_copy_whole(this, &from); }                       \
+  T& operator=(const T& from) { return simt_copy_whole(this, &from), *this; }
+#define SIMT_WHOLE_2(T, E) SIMT_WHOLE(T) T(E x, E y) : x(x), y(y) {}
+#define SIMT_WHOLE_4(T, E) SIMT_WHOLE(T) T(E x, E y, E z, E w) : x(x), y(y), z(z), w(w) {}
+#else
+#define SIMT_WHOLE_2(T, E)
+#define SIMT_WHOLE_4(T, E)
+#endif
+
 struct alignas(8) uint2 {
   unsigned x, y;
+  SIMT_WHOLE_2(uint2, unsigned)
 };
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
+  SIMT_WHOLE_4(uint4, unsigned)
 };
 struct alignas(8) float2 {
   float x, y;
+  SIMT_WHOLE_2(float2, float)
 };
 struct alignas(16) float4 {
   float x, y, z, w;
+  SIMT_WHOLE_4(float4, float)
 };
 struct alignas(16) double2 {
   double x, y;
@@ -240,6 +269,23 @@ template <class... A> const char* simt_letters(void (*)(A...)) {
   static const char letters[] = {SimtLetter<std::remove_const_t<A>>::value..., 0};
   return letters;
 }
+
+// The most turns of each loop, by the number that tests/simt/coverage.rs gives it.
+#ifdef SIMT_COVERAGE
+static unsigned simt_turns[SIMT_COVERAGE];
+struct SimtLoop {
+  unsigned loop, turns = 0;
+  bool turn(bool again) {
+    if (again && ++turns > simt_turns[loop]) simt_turns[loop] = turns;
+    return again;
+  }
+};
+extern "C" void __gcov_dump();
+extern "C" SIMT_PLAIN unsigned* simt_coverage() {
+  __gcov_dump();
+  return simt_turns;
+}
+#endif
 
 #define SIMT_EXPORT(name)                                                                \
   alignas(1024) thread_local unsigned char simt_dynamic[SIMT_DYNAMIC_BYTES];             \

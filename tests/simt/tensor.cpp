@@ -18,6 +18,7 @@ extern "C" void simt_ldmatrix(u32* r, int count, bool transposed, u32 row) {
   const uintptr_t pc = machine->pc;
   const u64* rows = meet(0xffffffffu, SIMT_LDMATRIX, 0, row);
   machine->pc = pc;  // other threads ran meanwhile
+  if (hooked && lane == 0) count_banks_of_rows(rows, count);
   for (int j = 0; j < count; j++) {
     u16 pair[2];
     for (u32 e = 0; e < 2; e++) {

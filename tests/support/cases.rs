@@ -1,73 +1,25 @@
 //! Every op at awkward shapes with three kinds of input, and the results of the f64 reference. Ones
 //! find wrong indices, ramps wrong data movement, random numbers wrong arithmetic.
 
+#[path = "cases/bounds.rs"]
+mod bounds;
+#[path = "cases/extremes.rs"]
+mod extremes;
+#[path = "cases/fill.rs"]
+mod fill;
+#[path = "cases/large.rs"]
+mod large;
+#[path = "cases/shifted.rs"]
+mod shifted;
+
+pub use bounds::{TOLERANCES, relative_error};
+pub use fill::{FILLS, Fill};
+
 use crate::harness::Harness;
 use crate::reference::{self, AdamWConstants};
 use stockpot::engine::device::DType;
 use stockpot::engine::ops::merge::Merge;
 use stockpot::engine::ops::*;
-
-/// Maximum error of f32 against the f64 reference: `bound` times the larger of 0.1 and the largest
-/// expected magnitude.
-pub struct Tolerance {
-    pub op: &'static str,
-    pub bound: f64,
-    pub reason: &'static str,
-}
-
-const fn row(op: &'static str, bound: f64, reason: &'static str) -> Tolerance {
-    Tolerance { op, bound, reason }
-}
-
-/// One unit in the last place of an f32 near 1 is 1.2e-7. Bounds are about three times the worst
-/// error seen with AVX2.
-pub const TOLERANCES: [Tolerance; 19] = [
-    row("gemm", 2e-6, "sums of up to 300 products; the error of a sum grows as the square root of its length"),
-    row("rms_norm_forward", 5e-7, "one sum of squares, then three roundings"),
-    row("rms_norm_backward", 2e-6, "a difference of two terms of the same size; dweight sums up to 700 rows"),
-    row("rope", 3e-7, "two products and a sum"),
-    row("swiglu_forward", 4e-7, "exp within 2 units, a quotient and two products"),
-    row("swiglu_backward", 8e-7, "as forward, with three more roundings"),
-    row("attention_forward", 1.5e-6, "scores of up to 64 products in an exponent, a weighted mean of up to 321 values"),
-    row("attention_backward", 2.5e-6, "products of the forward's errors, differences of two terms of the same size"),
-    row("cross_entropy", 2e-7, "a sum of up to 1009 exponentials in 16 lanes, one logarithm"),
-    row("cross_entropy_gradient", 5e-7, "as the loss; the gradient itself is a quotient and a difference"),
-    row("embedding_forward", 0.0, "a copy"),
-    row("embedding_backward", 7e-7, "sums of up to 85 rows"),
-    row("grad_norm", 1e-7, "sums in f64, rounded once"),
-    row("fill", 0.0, "a copy"),
-    row("loss_sum", 1e-14, "sums in f64, in another order"),
-    row("merge", 0.0, "the same roundings in the same order"),
-    row("inner_products", 1.5e-14, "sums of exact products in f64, in another order"),
-    row("adamw_step", 1e-7, "computed in f64, rounded once"),
-    row("adamw", 3e-7, "eight consecutive roundings, on values below 2"),
-];
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Fill {
-    Ones,
-    Ramp,
-    Random,
-}
-pub const FILLS: [Fill; 3] = [Fill::Ones, Fill::Ramp, Fill::Random];
-
-impl Fill {
-    /// `n` numbers exactly representable in f32; `salt` makes operands differ.
-    pub fn values(self, salt: u64, n: usize) -> Vec<f64> {
-        let mut state = salt.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut random = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f64 / (1u64 << 23) as f64 - 1.0
-        };
-        match self {
-            Fill::Ones => vec![1.0; n],
-            Fill::Ramp => (0..n).map(|i| ((i as u64 + 3 * salt) % 61) as f64 / 64.0 - 0.25).collect(),
-            Fill::Random => (0..n).map(|_| random()).collect(),
-        }
-    }
-}
 
 /// An op on a harness's memory, and its expected outputs.
 pub struct Built {
@@ -75,11 +27,14 @@ pub struct Built {
     pub expected: Vec<(&'static str, Vec<f64>)>,
 }
 
+/// Declares the operands of an op.
+pub type Builder = Box<dyn Fn(&mut Harness) -> Built + Send + Sync>;
+
 pub struct Case {
     pub name: String,
-    /// Elements between rows of its matrices.
+    /// Elements between rows of its first matrix; see `Harness::new`.
     pub gap: usize,
-    pub build: Box<dyn Fn(&mut Harness) -> Built + Send + Sync>,
+    pub build: Builder,
 }
 
 fn built(op: impl Op + 'static, expected: Vec<(&'static str, Vec<f64>)>) -> Built {
@@ -98,7 +53,7 @@ pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for fill in FILLS {
         for gap in [0, 5, ALIGNED_GAP] {
-            let mut add = |name: String, build: Box<dyn Fn(&mut Harness) -> Built + Send + Sync>| {
+            let mut add = |name: String, build: Builder| {
                 cases.push(Case { name: format!("{name} {fill:?} gap {gap}"), gap, build });
             };
             for shape in
@@ -203,7 +158,7 @@ pub fn all() -> Vec<Case> {
             }
         }
         for p in [1, 31, 1025, 100_003] {
-            let mut add = |name: String, build: Box<dyn Fn(&mut Harness) -> Built + Send + Sync>| {
+            let mut add = |name: String, build: Builder| {
                 cases.push(Case { name: format!("{name} {p} {fill:?}"), gap: 0, build });
             };
             for max_norm in [0.5, f32::INFINITY] {
@@ -223,14 +178,24 @@ pub fn all() -> Vec<Case> {
             }
             for (step, copy) in [(1, false), (1000, true)] {
                 let name = format!("adamw step {step} copy {copy}");
-                add(name, Box::new(move |harness| adamw(harness, fill, p, step, copy)));
+                add(name, Box::new(move |harness| adamw(harness, fill, p, step, copy, true)));
             }
         }
     }
+    cases.extend(large::all());
+    cases.extend(extremes::all());
+    cases.extend(shifted::all());
     cases
 }
 
-fn gemm(harness: &mut Harness, fill: Fill, shape: (usize, usize, usize), ta: bool, tb: bool, epilogue: usize) -> Built {
+pub fn gemm(
+    harness: &mut Harness,
+    fill: Fill,
+    shape: (usize, usize, usize),
+    ta: bool,
+    tb: bool,
+    epilogue: usize,
+) -> Built {
     let (m, n, k) = shape;
     let [a, b, r] = [(1, m * k), (2, k * n), (3, m * n)].map(|(salt, n)| harness.rounded(fill.values(salt, n)));
     let product = reference::gemm(&a, &b, shape, ta, tb);
@@ -250,7 +215,7 @@ fn gemm(harness: &mut Harness, fill: Fill, shape: (usize, usize, usize), ta: boo
 
 const EPSILON: f32 = 1e-5;
 
-fn norm(harness: &mut Harness, fill: Fill, r: usize, c: usize, residual: bool) -> Built {
+pub fn norm(harness: &mut Harness, fill: Fill, r: usize, c: usize, residual: bool) -> Built {
     let (x, w, res) =
         (harness.rounded(fill.values(1, r * c)), fill.values(2, c), harness.rounded(fill.values(3, r * c)));
     let (mut out, rstd) = reference::rms_norm(&x, &w, EPSILON as f64);
@@ -268,7 +233,7 @@ fn norm(harness: &mut Harness, fill: Fill, r: usize, c: usize, residual: bool) -
     built(op, vec![("out", out), ("rstd", rstd)])
 }
 
-fn norm_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
+pub fn norm_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
     let [x, dout, before] = [1, 3, 4].map(|salt| harness.rounded(fill.values(salt, r * c)));
     let (w, dw_before) = (fill.values(2, c), fill.values(5, c));
     let rstd: Vec<f64> = reference::rms_norm(&x, &w, 0.01).1.iter().map(|&x| x as f32 as f64).collect();
@@ -295,8 +260,13 @@ pub fn targets(rows: usize, vocabulary: usize) -> Vec<u32> {
     (0..rows).map(|r| if r % 5 == 3 { IGNORED } else { (r * 7 % vocabulary) as u32 }).collect()
 }
 
-fn cross_entropy(harness: &mut Harness, fill: Fill, r: usize, c: usize, gradient: bool) -> Built {
-    let logits = harness.rounded(fill.values(1, r * c).iter().map(|x| 8.0 * x).collect());
+pub fn cross_entropy(harness: &mut Harness, fill: Fill, r: usize, c: usize, gradient: bool) -> Built {
+    let logits = fill.values(1, r * c).iter().map(|x| 8.0 * x).collect();
+    cross_entropy_of(harness, logits, r, c, gradient)
+}
+
+fn cross_entropy_of(harness: &mut Harness, logits: Vec<f64>, r: usize, c: usize, gradient: bool) -> Built {
+    let logits = harness.rounded(logits);
     let targets = targets(r, c);
     let losses = reference::cross_entropy(&logits, &targets);
     let mut expected = vec![("losses", losses)];
@@ -316,18 +286,18 @@ fn cross_entropy(harness: &mut Harness, fill: Fill, r: usize, c: usize, gradient
     built(op, expected)
 }
 
-fn fill_with(harness: &mut Harness, n: usize) -> Built {
+pub fn fill_with(harness: &mut Harness, n: usize) -> Built {
     let op = stockpot::engine::ops::Fill { x: harness.output_f32("x", 1, n), value: -0.75 };
     built(op, vec![("x", vec![-0.75; n])])
 }
 
-fn swiglu(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
+pub fn swiglu(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
     let gate_up = harness.rounded(fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect());
     let op = SwiGlu { gate_up: harness.input("gate_up", r, 2 * c, &gate_up), out: harness.output("out", r, c) };
     built(op, vec![("out", reference::swiglu(&gate_up, c))])
 }
 
-fn swiglu_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
+pub fn swiglu_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
     let gate_up = harness.rounded(fill.values(1, r * 2 * c).iter().map(|x| 4.0 * x).collect());
     let dout = harness.rounded(fill.values(2, r * c));
     let op = SwiGluBackward {
@@ -341,12 +311,14 @@ fn swiglu_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Bui
 /// Rows of the table in the embedding cases.
 const VOCABULARY: usize = 131;
 
-/// Thirteen tokens that repeat, spread over the vocabulary.
+/// Thirteen tokens that repeat, spread over the vocabulary: some rows with other tokens than their
+/// neighbours, then some in runs of three.
 fn repeated_tokens(rows: usize) -> Vec<u32> {
-    (0..rows).map(|r| (r * 5 % 13 * 10) as u32).collect()
+    let run = |r: usize| if r / 16 % 2 == 0 { r } else { r / 3 };
+    (0..rows).map(|r| (run(r) * 5 % 13 * 10) as u32).collect()
 }
 
-fn embedding(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
+pub fn embedding(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
     let tokens = repeated_tokens(r);
     let weight = harness.rounded(fill.values(1, VOCABULARY * c));
     let op = Embedding {
@@ -357,7 +329,7 @@ fn embedding(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
     built(op, vec![("out", reference::embedding(&tokens, &weight, c))])
 }
 
-fn embedding_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
+pub fn embedding_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> Built {
     let tokens = repeated_tokens(r);
     let (dout, before) = (harness.rounded(fill.values(1, r * c)), fill.values(2, VOCABULARY * c));
     let op = EmbeddingBackward {
@@ -368,7 +340,7 @@ fn embedding_backward(harness: &mut Harness, fill: Fill, r: usize, c: usize) -> 
     built(op, vec![("dweight", reference::embedding_backward(&tokens, &dout, &before, c))])
 }
 
-fn rope(harness: &mut Harness, fill: Fill, (b, t, heads, d): (usize, usize, usize, usize), inverse: bool) -> Built {
+pub fn rope(harness: &mut Harness, fill: Fill, (b, t, heads, d): (usize, usize, usize, usize), inverse: bool) -> Built {
     let x = harness.rounded(fill.values(1, b * t * heads * d));
     let table: Vec<f64> = rope_table(t, d, 10_000.0).iter().map(|&x| x as f64).collect();
     let op = Rope {
@@ -388,9 +360,13 @@ fn heads(harness: &Harness, fill: Fill, s: AttentionShape) -> [Vec<f64>; 4] {
         .map(|(salt, width)| harness.rounded(fill.values(salt, rows * width)))
 }
 
-fn attention(harness: &mut Harness, fill: Fill, s: AttentionShape) -> Built {
-    let (rows, wide, narrow) = (s.batch * s.context, s.heads * s.head_width, s.kv_heads * s.head_width);
+pub fn attention(harness: &mut Harness, fill: Fill, s: AttentionShape) -> Built {
     let [q, k, v, _] = heads(harness, fill, s);
+    attention_of(harness, s, [q, k, v])
+}
+
+fn attention_of(harness: &mut Harness, s: AttentionShape, [q, k, v]: [Vec<f64>; 3]) -> Built {
+    let (rows, wide, narrow) = (s.batch * s.context, s.heads * s.head_width, s.kv_heads * s.head_width);
     let (out, lse) = reference::attention(&s, &q, &k, &v);
     let op = Attention {
         shape: s,
@@ -403,7 +379,7 @@ fn attention(harness: &mut Harness, fill: Fill, s: AttentionShape) -> Built {
     built(op, vec![("out", out), ("lse", lse)])
 }
 
-fn attention_backward(harness: &mut Harness, fill: Fill, s: AttentionShape) -> Built {
+pub fn attention_backward(harness: &mut Harness, fill: Fill, s: AttentionShape) -> Built {
     let (rows, wide, narrow) = (s.batch * s.context, s.heads * s.head_width, s.kv_heads * s.head_width);
     let [q, k, v, dout] = heads(harness, fill, s);
     let (out, lse) = reference::attention(&s, &q, &k, &v);
@@ -424,7 +400,7 @@ fn attention_backward(harness: &mut Harness, fill: Fill, s: AttentionShape) -> B
     built(op, vec![("dq", g.dq), ("dk", g.dk), ("dv", g.dv), ("delta", g.delta)])
 }
 
-fn grad_norm(harness: &mut Harness, fill: Fill, p: usize, max_norm: f32) -> Built {
+pub fn grad_norm(harness: &mut Harness, fill: Fill, p: usize, max_norm: f32) -> Built {
     let grads = fill.values(1, p);
     let expected = reference::grad_norm(&grads, max_norm as f64).to_vec();
     let op = GradNorm {
@@ -470,12 +446,14 @@ fn adamw_step(harness: &mut Harness, step: u32, finite: bool) -> Built {
     built(op, vec![("constants", expected)])
 }
 
-fn adamw(harness: &mut Harness, fill: Fill, p: usize, step: u32, copy: bool) -> Built {
+/// If the gradient is not `finite`, nothing changes.
+pub fn adamw(harness: &mut Harness, fill: Fill, p: usize, step: u32, copy: bool, finite: bool) -> Built {
     let c = adamw_constants(step);
     let (params, grads, m) = (fill.values(1, p), fill.values(2, p), fill.values(3, p));
     let v: Vec<f64> = fill.values(4, p).iter().map(|x| x.abs()).collect();
     let clip = 0.5;
-    let after: Vec<_> = (0..p).map(|i| reference::adamw(&c, params[i], clip * grads[i], m[i], v[i])).collect();
+    let updated = |i: usize| reference::adamw(&c, params[i], clip * grads[i], m[i], v[i]);
+    let after: Vec<_> = (0..p).map(|i| if finite { updated(i) } else { (params[i], m[i], v[i]) }).collect();
     let new: Vec<f64> = after.iter().map(|a| a.0).collect();
     let mut expected = vec![
         ("params", new.clone()),
@@ -491,7 +469,7 @@ fn adamw(harness: &mut Harness, fill: Fill, p: usize, step: u32, copy: bool) -> 
         m: harness.update_f32("m", 1, p, &m),
         v: harness.update_f32("v", 1, p, &v),
         compute: copy.then(|| harness.output("compute", 1, p)),
-        norm: harness.input_f32("norm", 1, GRAD_NORM_OUT, &[2.0, clip, 1.0]),
+        norm: harness.input_f32("norm", 1, GRAD_NORM_OUT, &[2.0, clip, f64::from(finite)]),
         constants: harness.input_f32("constants", 1, ADAMW_CONSTANTS, &[c.decay, c.step_size, c.correction]),
         beta1: BETAS.0,
         beta2: BETAS.1,
@@ -500,7 +478,7 @@ fn adamw(harness: &mut Harness, fill: Fill, p: usize, step: u32, copy: bool) -> 
     built(op, expected)
 }
 
-fn loss_sum(harness: &mut Harness, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
+pub fn loss_sum(harness: &mut Harness, fill: Fill, r: usize, c: usize, accumulate: bool) -> Built {
     let (losses, before) = (fill.values(1, r * c), fill.values(2, r));
     let sums = losses
         .chunks(c)
@@ -532,7 +510,14 @@ const MERGES: [&[(u32, f64)]; 5] = [
 ];
 
 /// Plain sum of the terms.
-fn merge(harness: &mut Harness, fill: Fill, p: usize, terms: &'static [(u32, f64)], wide: bool, copy: bool) -> Built {
+pub fn merge(
+    harness: &mut Harness,
+    fill: Fill,
+    p: usize,
+    terms: &'static [(u32, f64)],
+    wide: bool,
+    copy: bool,
+) -> Built {
     // Including zeros of both signs.
     let row =
         |k: u64| fill.values(k, p).into_iter().enumerate().map(move |(i, x)| if i % 11 == 5 { x * -0.0 } else { x });
@@ -568,7 +553,7 @@ const INNER_PRODUCTS: [(usize, usize, usize); 6] =
 /// Columns of the gradients beyond P: an op is passed the first P, so its two strides differ.
 const BESIDE: usize = 8;
 
-fn inner_products(
+pub fn inner_products(
     harness: &mut Harness,
     fill: Fill,
     (d, k, p): (usize, usize, usize),

@@ -27,7 +27,12 @@ pub struct Trained {
 }
 
 /// Trains three steps.
-pub fn trained(mut device: Device, config: &Config, recompute: bool) -> Trained {
+pub fn trained(device: Device, config: &Config, recompute: bool) -> Trained {
+    trained_with_logits(device, config, recompute, None)
+}
+
+/// As [`trained`], with chunks of at most so many logits.
+fn trained_with_logits(mut device: Device, config: &Config, recompute: bool, most: Option<usize>) -> Trained {
     let device = &mut device;
     let rows = SHAPE.rows() as u32;
     let tokens: Vec<u32> = (0..rows).map(|i| (i * 37 + 2) % 299).collect();
@@ -35,7 +40,10 @@ pub fn trained(mut device: Device, config: &Config, recompute: bool) -> Trained 
     targets[5] = IGNORED;
     let settings: Settings = toml::from_str("steps = 3\nbatch = 3\nlearning_rate = 1e-3").expect("settings");
     let model = Model::new(device, config, &initial_weights(config, 7)).expect("memory");
-    let acts = Activations::for_training(device, config, SHAPE.rows(), recompute).expect("memory");
+    let mut acts = Activations::for_training(device, config, SHAPE.rows(), recompute).expect("memory");
+    if let Some(most) = most {
+        acts = acts.with_logits(device, most).expect("memory");
+    }
     let optimizer = Optimizer::new(device, &model, None).expect("memory");
     optimizer.set_learning_rate(device, 1e-3).expect("upload");
     let inputs = Inputs::new(device, SHAPE.rows()).expect("memory");
@@ -55,6 +63,28 @@ pub fn trained(mut device: Device, config: &Config, recompute: bool) -> Trained 
     model.losses(device, &acts, SHAPE, &inputs).expect("losses");
     let after = device.to_vec(&acts.losses(SHAPE.rows())).expect("losses");
     Trained { losses: [losses, after], gradient, norms, weights: device.to_vec(&model.master).expect("weights") }
+}
+
+/// Chunks of logits change nothing except the order in which rows are added to the gradient of the
+/// output matrix.
+pub fn chunks_of_logits_do_not_matter(open: impl Fn() -> Device) {
+    for architecture in [Architecture::Llama, Architecture::Olmo2] {
+        let config = small(architecture, false);
+        let head = Table::new(&config).head;
+        let whole = trained(open(), &config, false);
+        // 72 rows: two chunks of 30 and one of 12.
+        let chunked = trained_with_logits(open(), &config, false, Some(30 * 299 + 298));
+        assert!(whole.losses[0] == chunked.losses[0], "{architecture:?}: different losses");
+        let largest = whole.gradient[head.clone()].iter().fold(0.0f32, |a, b| a.max(b.abs()));
+        for (i, (a, b)) in whole.gradient.iter().zip(&chunked.gradient).enumerate() {
+            let near = if head.contains(&i) { (a - b).abs() <= 1e-6 * largest } else { a == b };
+            assert!(near, "{architecture:?}: gradient {i} is {b}, in one chunk {a}");
+        }
+        // After an update, weights differ by rounding only.
+        for (a, b) in whole.losses[1].iter().zip(&chunked.losses[1]) {
+            assert!((a - b).abs() < 0.02, "{architecture:?}: a loss of {b} after updates, in one chunk {a}");
+        }
+    }
 }
 
 /// A step whose gradient is not finite changes no weight and is not counted; a NaN among the logits

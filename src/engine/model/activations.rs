@@ -97,9 +97,8 @@ pub(super) struct LogitChunks {
 }
 
 impl LogitChunks {
-    fn new(rows: usize, vocabulary: usize, compute: DType) -> LogitChunks {
-        // On a CPU they stay near its caches; a GPU needs products that fill it.
-        let most = if compute == DType::F32 { 1 << 24 } else { 1 << 28 };
+    /// Chunks of at most `most` logits, but at least one row.
+    fn new(rows: usize, vocabulary: usize, most: usize) -> LogitChunks {
         LogitChunks {
             rows: (most / vocabulary).clamp(1, rows.max(1)),
             vocabulary,
@@ -141,6 +140,13 @@ impl Activations {
         Activations::new(device, config, rows, 1, 1)
     }
 
+    /// The same, with chunks of at most `most` logits instead of the device's default.
+    pub fn with_logits(mut self, device: &mut Device, most: usize) -> Result<Activations> {
+        self.chunks = LogitChunks::new(self.rows, self.chunks.vocabulary, most);
+        self.logits = device.alloc(device.compute_dtype(), self.chunks.rows * self.chunks.stride)?;
+        Ok(self)
+    }
+
     /// Memory for the inputs and the output of `streams` layers, and for the other activations of
     /// `layers` of them.
     fn new(device: &mut Device, config: &Config, rows: usize, streams: usize, layers: usize) -> Result<Activations> {
@@ -148,7 +154,8 @@ impl Activations {
         let qk = config.q_width() + config.kv_width();
         let olmo2 = config.architecture == Architecture::Olmo2;
         let mut alloc = |width: usize| device.alloc(dtype, rows * width);
-        let chunks = LogitChunks::new(rows, config.vocabulary, dtype);
+        // On a CPU they stay near its caches; a GPU needs products that fill it.
+        let chunks = LogitChunks::new(rows, config.vocabulary, if dtype == DType::F32 { 1 << 24 } else { 1 << 28 });
         let streams = (0..streams + 1).map(|_| alloc(c)).collect::<Result<_>>()?;
         let mut planned = Vec::with_capacity(layers);
         for _ in 0..layers {

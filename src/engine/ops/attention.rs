@@ -107,6 +107,9 @@ impl AttentionShape {
             "attention: {heads} heads or {} sequences exceed a grid's 65535",
             self.batch
         );
+        // backward_kv numbers the tiles of queries of all heads of a group.
+        let queries = self.heads * self.context;
+        assert!(u32::try_from(queries).is_ok(), "attention: {queries} queries of a sequence do not fit 32 bits");
         let Tiles { forward, backward_kv, backward_q, .. } = Tiles::of(self.head_width);
         let counts = [
             ("HEAD_WIDTH", self.head_width),

@@ -96,6 +96,7 @@ impl Op for InnerProducts {
     fn launches(&self) -> Vec<Launch> {
         let (d, k, p) = self.sizes();
         let count = p.div_ceil(INNER_PRODUCT_PART).max(1);
+        assert!(u32::try_from(d * k).is_ok(), "inner_products: {d} x {k} products do not fit 32 bits");
         let parts = self.parts.row_range(0..count);
         let defines = vec![
             ("BLOCK", BLOCK.to_string()),

@@ -1,6 +1,6 @@
 //! Launch arguments of all ops: operands first, in the order of `operands()`, then scalars. Strides
-//! count elements; a count or stride above u32 is a bug in the caller, because no model of this
-//! project has one.
+//! count elements; a count, stride or grid that a kernel cannot have is a bug in the caller, because
+//! no model of this project has one.
 
 use crate::engine::device::{Arg, DType, Launch, Matrix};
 
@@ -27,11 +27,14 @@ pub fn launch(
     scalars: impl IntoIterator<Item = Arg>,
 ) -> Launch {
     let matrices = operands.iter().map(|&m| Arg::Matrix(m.clone()));
+    let grid = layout.grid.map(|blocks| count(blocks.max(1)));
+    let fits = grid.iter().zip(MOST_BLOCKS).all(|(&blocks, most)| blocks <= most);
+    assert!(fits, "{kernel}: a grid of {grid:?} blocks, at most {MOST_BLOCKS:?} are possible");
     Launch {
         file,
         kernel,
         defines: layout.defines,
-        grid: layout.grid.map(|blocks| count(blocks.max(1))),
+        grid,
         block: layout.block,
         shared_bytes: count(layout.shared),
         args: matrices.chain(scalars).collect(),
@@ -56,8 +59,16 @@ pub fn vector_with_tail(operands: &[&Matrix]) -> Define {
     ("VECTOR", if operands.iter().all(aligned) { "8" } else { "1" }.into())
 }
 
+/// Blocks along x, y and z that every device supports.
+const MOST_BLOCKS: [u32; 3] = [0x7fff_ffff, 65_535, 65_535];
+
+/// The largest count. A loop's index passes the count by less than a step of a whole block, at most
+/// 1024 threads with 8 elements each, so 32 bits hold it.
+const MOST: usize = u32::MAX as usize - (1 << 16);
+
 fn count(n: usize) -> u32 {
-    u32::try_from(n).expect("a kernel's counts and strides fit 32 bits")
+    assert!(n <= MOST, "{n}, but a kernel's counts and strides are at most {MOST}");
+    n as u32
 }
 
 /// A count as a kernel's u32.
@@ -89,4 +100,31 @@ pub fn flag(on: bool) -> String {
 /// Panics unless `m` is `rows` x `cols`: the caller's bug, found before any memory is touched.
 pub fn expect_shape(what: &str, m: &Matrix, rows: usize, cols: usize) {
     assert!((m.rows(), m.cols()) == (rows, cols), "{what} is {} x {}, expected {rows} x {cols}", m.rows(), m.cols());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launch_of(grid: [usize; 3]) -> Launch {
+        launch("file", "kernel", OperandLayout { grid, ..OperandLayout::default() }, &[], [])
+    }
+
+    #[test]
+    fn the_largest_grid_is_accepted() {
+        assert_eq!(launch_of([0x7fff_ffff, 65_535, 65_535]).grid, MOST_BLOCKS);
+        assert_eq!(launch_of([0, 0, 0]).grid, [1, 1, 1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a grid of")]
+    fn a_grid_that_no_device_supports_is_refused() {
+        launch_of([1, 65_536, 1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "at most")]
+    fn a_count_whose_loop_would_overflow_is_refused() {
+        number(MOST + 1);
+    }
 }

@@ -4,7 +4,7 @@
 mod dtype_convert;
 mod gradients;
 
-use crate::cases::{Built, Case, Fill, TOLERANCES};
+use crate::cases::{Built, Case, Fill, TOLERANCES, relative_error};
 use crate::harness::Harness;
 use crate::reference_executor::Reference;
 use crate::{cases, reference};
@@ -23,15 +23,9 @@ fn check(case: &Case, device: Device) -> Outputs {
     assert_eq!(names(&mut outputs.iter().map(|o| o.0)), names(&mut expected.iter().map(|e| e.0)), "{}", case.name);
     for ((name, got), (_, want)) in outputs.iter().zip(&expected) {
         assert_eq!(got.len(), want.len(), "{}: {name}", case.name);
-        let largest = want.iter().fold(0.1f64, |a, b| a.max(b.abs()));
-        for (i, (&got, &want)) in got.iter().zip(want).enumerate() {
-            // If nothing may differ, a zero must also have the right sign.
-            let near = match tolerance.bound {
-                0.0 => got.to_bits() == want.to_bits(),
-                bound => (got - want).abs() <= bound * largest,
-            };
-            assert!(near, "{}: {name}[{i}] is {got}, expected {want} ({})", case.name, tolerance.reason);
-        }
+        let error = relative_error(got, want, tolerance.bound == 0.0);
+        let message = || format!("{}: {name} is off by {error:.2e} ({})", case.name, tolerance.reason);
+        assert!(error <= tolerance.bound, "{}", message());
     }
     outputs
 }

@@ -4,7 +4,9 @@
 
 mod attention;
 mod elementwise;
+mod launches;
 mod product;
+mod sizes;
 mod table;
 
 use crate::cases::{self, Case};
@@ -14,6 +16,7 @@ use attention::ATTENTION;
 use elementwise::ELEMENTWISE;
 use product::PRODUCT;
 use rayon::prelude::*;
+use sizes::SIZES;
 use stockpot::engine::device::DType;
 use table::{By, Mutation};
 
@@ -66,6 +69,11 @@ fn check(mutations: &[Mutation]) {
 #[test]
 fn bugs_in_the_product_are_noticed() {
     check(PRODUCT);
+}
+
+#[test]
+fn bugs_that_need_large_or_extreme_operands_are_noticed() {
+    check(SIZES);
 }
 
 #[test]

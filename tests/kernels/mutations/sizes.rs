@@ -1,0 +1,165 @@
+//! Bugs that show only in operands as large as those of the models, in extreme values, or where each
+//! operand has its own stride.
+
+use super::table::By::Fast;
+use super::table::{Mutation, row};
+
+const PRODUCT: &str = "gemm large (600, 70, 40) transposes false true epilogue 0 Random gap 0";
+const LOGITS: &str = "cross_entropy extreme 240 x 513 Random gap 8";
+
+pub const SIZES: &[Mutation] = &[
+    row(
+        "gemm.cu",
+        "the row of a tile does not depend on its group",
+        "m = (group * GROUP + place % height) * TILE_M;",
+        "m = place % height * TILE_M;",
+        PRODUCT,
+        Fast,
+    ),
+    row(
+        "gemm.cu",
+        "the last group has the height of the others",
+        "height = left < GROUP ? left : GROUP;",
+        "height = GROUP;",
+        PRODUCT,
+        Fast,
+    ),
+    row(
+        "embedding.cu",
+        "backward: all blocks compute the first columns",
+        "const u32 c = (blockIdx.y * BLOCK + threadIdx.x) * 8;",
+        "const u32 c = threadIdx.x * 8;",
+        "embedding_backward large 3 x 2064 Random gap 0",
+        Fast,
+    ),
+    row(
+        "swiglu.cu",
+        "forward: all blocks compute the first columns",
+        "u32 stride_gate_up, u32 stride_out) {\n  const u32 c = (blockIdx.y * BLOCK + threadIdx.x) * 8;",
+        "u32 stride_gate_up, u32 stride_out) {\n  const u32 c = threadIdx.x * 8;",
+        "swiglu_forward large 3 x 2064 Random gap 0",
+        Fast,
+    ),
+    row(
+        "swiglu.cu",
+        "backward: all blocks compute the first columns",
+        "u32 stride_dout, u32 stride_dgate_up) {\n  const u32 c = (blockIdx.y * BLOCK + threadIdx.x) * 8;",
+        "u32 stride_dout, u32 stride_dgate_up) {\n  const u32 c = threadIdx.x * 8;",
+        "swiglu_backward large 5 x 1100 Random gap 0",
+        Fast,
+    ),
+    row(
+        "rope.cu",
+        "a lane rotates once",
+        "pair < cols / 2; pair += 32 * VECTOR) {",
+        "pair < cols / 2 && pair < 32 * VECTOR; pair += 32 * VECTOR) {",
+        "rope large 24 x 64 Random gap 0",
+        Fast,
+    ),
+    row(
+        "grad_norm.cu",
+        "a thread adds one partial sum",
+        "i < BLOCKS; i += BLOCK",
+        "i < BLOCKS && i < BLOCK; i += BLOCK",
+        "grad_norm large 5000000 Random",
+        Fast,
+    ),
+    row(
+        "attention.cu",
+        "the highest score so far begins at 0",
+        "rows.top[m][i] = __uint_as_float(0xff800000u), rows.sum",
+        "rows.top[m][i] = 0, rows.sum",
+        "attention_forward extreme AttentionShape { batch: 1, context: 67, heads: 2, kv_heads: 1, head_width: 64 } \
+         Random gap 8",
+        Fast,
+    ),
+    row(
+        "common.cuh",
+        "the maximum of half a warp",
+        "DEVICE float warp_max(float x) {\n#pragma unroll\n  for (int o = 16;",
+        "DEVICE float warp_max(float x) {\n#pragma unroll\n  for (int o = 8;",
+        LOGITS,
+        Fast,
+    ),
+    row(
+        "common.cuh",
+        "the maximum of half the warps",
+        "for (int i = 1; i < THREADS / 32; i++) top =",
+        "for (int i = 1; i < THREADS / 64; i++) top =",
+        LOGITS,
+        Fast,
+    ),
+    row(
+        "embedding.cu",
+        "forward: the table's rows at the output's stride",
+        "weight += (size_t)tokens[row] * stride_weight;",
+        "weight += (size_t)tokens[row] * stride_out;",
+        "embedding_forward 34 x 776 Random gap 8",
+        Fast,
+    ),
+    row(
+        "loss_sum.cu",
+        "a thread adds in f32",
+        "  for (u32 t = threadIdx.x; t < T; t += BLOCK) sum += row[t];",
+        "  float own = 0;\n  for (u32 t = threadIdx.x; t < T; t += BLOCK) own += row[t];\n  sum = own;",
+        "loss_sum 34 x 776 accumulate false Random gap 8",
+        Fast,
+    ),
+    row(
+        "gemm.cu",
+        "the end of a row is stored as a whole vector",
+        "count[p] = left < VECTOR ? left : VECTOR;",
+        "count[p] = left ? VECTOR : 0;",
+        "gemm (40, 21, 29) transposes false true epilogue 0 Random gap 3",
+        Fast,
+    ),
+    row(
+        "cross_entropy.cu",
+        "the last logits of a row that is not scored are not cleared",
+        "  if (whole + threadIdx.x < V) store(row + whole + threadIdx.x, zero);\n",
+        "",
+        "cross_entropy 9 x 513 true Random gap 7",
+        Fast,
+    ),
+    row(
+        "grad_norm.cu",
+        "an infinite norm counts as finite",
+        "const bool finite = norm <= 1.7976931348623157e308;",
+        "const bool finite = norm == norm;",
+        "grad_norm extreme Infinite Random gap 8",
+        Fast,
+    ),
+    row(
+        "swiglu.cu",
+        "the sigmoid of a large number is NaN",
+        "return 1.0f / (1.0f + exp2_approx(-LOG2E * x));",
+        "const float e = exp2_approx(LOG2E * x); return e / (1.0f + e);",
+        "swiglu_forward extreme Infinite Random gap 8",
+        Fast,
+    ),
+    row(
+        "attention.cu",
+        "backward_q: lse at the stride of delta",
+        "row_lse2[m][i] = r < T ? lse[row * stride_lse + r]",
+        "row_lse2[m][i] = r < T ? lse[row * stride_delta + r]",
+        "attention_backward AttentionShape { batch: 2, context: 67, heads: 3, kv_heads: 3, head_width: 32 } \
+         Random gap 8",
+        Fast,
+    ),
+    row(
+        "embedding.cu",
+        "backward: the rows of a token are dropped at the next one",
+        "if (current != TOKENS) flush();\n          current = token;",
+        "current = token;",
+        "embedding_backward 65 x 17 Random gap 0",
+        Fast,
+    ),
+    row(
+        "adamw.cu",
+        "a gradient that is not finite is not skipped",
+        "  if (norm[2] == 0) return;\n  const Constants",
+        "  const Constants",
+        "adamw extreme, a gradient that is not finite, Random gap 8",
+        Fast,
+    ),
+];
