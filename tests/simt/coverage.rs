@@ -19,6 +19,8 @@ pub(super) const LOOPS: usize = 512;
 
 /// A line of a kernel's file: its file and its number.
 type Place = (String, u64);
+/// Files by name.
+type Texts = Vec<(String, String)>;
 
 #[derive(Default)]
 pub struct Coverage {
@@ -56,7 +58,7 @@ fn with_counted_loops(text: &str, first: usize) -> (String, Vec<u64>) {
 
 impl Source {
     /// The texts with counters, and the place of each loop.
-    fn counted(&self) -> Result<(Vec<(String, String)>, Vec<Place>), String> {
+    fn counted(&self) -> Result<(Texts, Vec<Place>), String> {
         let (mut texts, mut loops) = (vec![], vec![]);
         for (name, text) in self.texts()? {
             let (text, lines) = with_counted_loops(&text, loops.len());
