@@ -181,3 +181,11 @@ impl Coverage {
         missing
     }
 }
+
+#[test]
+fn each_loop_has_a_counter_in_its_condition() {
+    let text = "a\n  for (u32 i = 0; i < n; i++) for (; j > 0; j /= 2) f(i);  // for (all)\n";
+    let counted = "a\n  if (SimtLoop simt_loop_3 = {3}; true) for (u32 i = 0; simt_loop_3.turn(i < n); i++) \
+                   if (SimtLoop simt_loop_4 = {4}; true) for (; simt_loop_4.turn(j > 0); j /= 2) f(i);  // for (all)\n";
+    assert_eq!(with_counted_loops(text, 3), (counted.into(), vec![2, 2]));
+}
