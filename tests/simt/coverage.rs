@@ -19,6 +19,8 @@ pub(super) const LOOPS: usize = 512;
 
 /// A line of a kernel's file: its file and its number.
 type Place = (String, u64);
+/// Files by name.
+type Texts = Vec<(String, String)>;
 
 #[derive(Default)]
 pub struct Coverage {
@@ -56,7 +58,7 @@ fn with_counted_loops(text: &str, first: usize) -> (String, Vec<u64>) {
 
 impl Source {
     /// The texts with counters, and the place of each loop.
-    fn counted(&self) -> Result<(Vec<(String, String)>, Vec<Place>), String> {
+    fn counted(&self) -> Result<(Texts, Vec<Place>), String> {
         let (mut texts, mut loops) = (vec![], vec![]);
         for (name, text) in self.texts()? {
             let (text, lines) = with_counted_loops(&text, loops.len());
@@ -178,4 +180,12 @@ impl Coverage {
         }
         missing
     }
+}
+
+#[test]
+fn each_loop_has_a_counter_in_its_condition() {
+    let text = "a\n  for (u32 i = 0; i < n; i++) for (; j > 0; j /= 2) f(i);  // for (all)\n";
+    let counted = "a\n  if (SimtLoop simt_loop_3 = {3}; true) for (u32 i = 0; simt_loop_3.turn(i < n); i++) \
+                   if (SimtLoop simt_loop_4 = {4}; true) for (; simt_loop_4.turn(j > 0); j /= 2) f(i);  // for (all)\n";
+    assert_eq!(with_counted_loops(text, 3), (counted.into(), vec![2, 2]));
 }

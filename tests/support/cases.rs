@@ -314,7 +314,7 @@ const VOCABULARY: usize = 131;
 /// Thirteen tokens that repeat, spread over the vocabulary: some rows with other tokens than their
 /// neighbours, then some in runs of three.
 fn repeated_tokens(rows: usize) -> Vec<u32> {
-    let run = |r: usize| if r / 16 % 2 == 0 { r } else { r / 3 };
+    let run = |r: usize| if (r / 16).is_multiple_of(2) { r } else { r / 3 };
     (0..rows).map(|r| (run(r) * 5 % 13 * 10) as u32).collect()
 }
 

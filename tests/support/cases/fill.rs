@@ -32,7 +32,7 @@ impl Fill {
             // Exact in bf16 too: a multiple of its smallest number.
             Fill::Subnormal => {
                 let tiny = |x: f64| (64.0 * x).trunc() * 2.0f64.powi(-133);
-                (0..n).map(|i| if i % 2 == 0 { tiny(random()) } else { random() }).collect()
+                (0..n).map(|i| if i.is_multiple_of(2) { tiny(random()) } else { random() }).collect()
             }
             Fill::Infinite | Fill::NotFinite => {
                 let special = |i: usize| match i % 3 {
