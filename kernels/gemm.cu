@@ -178,8 +178,8 @@ DEVICE void store_some(C_TYPE* to, const float (&x)[VECTOR], u32 count) {
 }
 
 // A warp converts its part of C from fragments to vectors 16 rows at a time, through rows of PITCH
-// floats. A column's place skips 4 after each 32, so neither the fragments' pairs nor the vectors
-// have bank conflicts.
+// floats. A column's place skips 4 after each 32, so with WARP_N 64 neither the fragments' pairs nor
+// the vectors have bank conflicts; with WARP_N 32 two words meet in a bank (tests/kernels/banks.rs).
 constexpr u32 PITCH = WARP_N + 8;
 DEVICE u32 place(u32 column) { return column + column / 32 * 4; }
 // 16 rows are PASSES passes of a vector per lane; the addends of BATCH passes are loaded at once.
