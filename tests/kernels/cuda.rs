@@ -246,6 +246,41 @@ fn captured_launches_keep_their_memory() {
     }
 }
 
+/// A device may be handed from thread to thread: each call binds its context.
+#[test]
+fn each_call_works_on_a_thread_of_its_own() {
+    if !has_gpu() {
+        return;
+    }
+    let mut device = gpu();
+    let x = device.alloc(DType::F32, 1000).expect("memory");
+    let fill = |device: &mut Device| device.run(&Fill { x: x.vector(), value: 2.5 }).expect("a launch");
+    // Compiled and loaded here.
+    fill(&mut device);
+    let mut device = on_a_thread(device, |device| device.upload(&x, &[1f32; 1000]).expect("upload"));
+    device = on_a_thread(device, fill);
+    device = on_a_thread(device, |device| {
+        let pending = device.fetch::<f32>(&x).expect("a fetch");
+        assert_eq!(pending.wait().expect("the copy"), [2.5; 1000]);
+    });
+    on_a_thread(device, |device| {
+        let mut values = [0f32; 1000];
+        device.download(&x, &mut values).expect("download");
+        assert_eq!(values, [2.5; 1000]);
+    });
+}
+
+/// The device, after `work` on a new thread.
+fn on_a_thread(mut device: Device, work: impl FnOnce(&mut Device) + Send) -> Device {
+    std::thread::scope(|scope| {
+        let done = scope.spawn(move || {
+            work(&mut device);
+            device
+        });
+        done.join().expect("the work")
+    })
+}
+
 #[test]
 fn memory_of_uploads_on_the_side_stream_is_free_after_the_join() {
     if !has_gpu() || stand_in() {
