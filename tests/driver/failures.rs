@@ -47,7 +47,7 @@ const FAILURES: [(&str, &Failure, &str); 21] = [
     ("cuEventSynchronize", &ECC, "nvidia-smi"),
 ];
 
-/// Each failure comes at some call; the study goes on in the same directory until all have come, and
+/// Each failure comes at some call; the study continues in the same directory until all have come, and
 /// then to its end.
 #[test]
 fn every_failure_of_the_driver_is_reported_and_the_study_resumes() {
