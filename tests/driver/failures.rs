@@ -7,9 +7,10 @@ use crate::binary::Outcome;
 use crate::trees::{assert_same_tree, tree};
 use std::fs;
 
-/// CUresult, what the driver says, and what else the error must say.
+/// A CUresult.
 struct Failure {
     code: u32,
+    /// As the driver names it; the error must say it.
     name: &'static str,
 }
 
@@ -21,8 +22,8 @@ const LAUNCH_FAILED: Failure = Failure { code: 719, name: "CUDA_ERROR_LAUNCH_FAI
 const INVALID_VALUE: Failure = Failure { code: 1, name: "CUDA_ERROR_INVALID_VALUE" };
 const LOST: Failure = Failure { code: 999, name: "CUDA_ERROR_UNKNOWN" };
 
-/// The functions whose failure a program must report, and how they fail; those that free memory are
-/// below.
+/// The functions whose failure a program must report (not those that free), how each fails, and what
+/// else the error must say.
 const FAILURES: [(&str, &Failure, &str); 21] = [
     ("context-0", &UNAVAILABLE, "nvidia-smi"),
     ("cuStreamCreate", &OUT_OF_MEMORY, "create a stream"),
