@@ -113,7 +113,9 @@ Status run_context(Context* context) {
 void close_context(Context* context) {
   if (!lost) run_context(context);
   if (!lost) {
-    const size_t memory = live_allocations(context).size(), streams = context->streams.size() - 1;
+    const auto lives = [&](const Stream* stream) { return stream != context->legacy && !stream->destroyed; };
+    const size_t memory = live_allocations(context).size();
+    const size_t streams = std::count_if(context->streams.begin(), context->streams.end(), lives);
     if (memory + streams + context->pinned.size() + context->events + context->modules + context->graphs) {
       violated(
           "a context ends with %zu allocations, %zu streams, %zu page-locked blocks, %u events, %u modules, %u graphs",
@@ -296,11 +298,9 @@ Status cuStreamCreate(Stream** stream, u32 flags) {
 Status cuStreamDestroy_v2(Stream* stream) {
   CALL("cuStreamDestroy_v2");
   if (!exists(stream)) return INVALID_HANDLE;
-  // Its work is still done; here, at once.
-  if (const Status status = run_stream(stream)) return status;
+  // What is queued is still done, whenever the order says.
   handles.erase(stream);
-  auto& streams = stream->context->streams;
-  streams.erase(std::find(streams.begin(), streams.end(), stream));
+  stream->destroyed = true;
   return SUCCESS;
 }
 

@@ -143,8 +143,8 @@ struct Work {
 
 struct Stream {
   Context* context;
-  u32 number;  // in order of creation
   std::deque<WorkRef> queue;
+  bool destroyed = false;
   bool capturing = false, invalidated = false;
   int capture_mode = 0;
   std::vector<Launch> captured;
