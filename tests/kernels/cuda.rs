@@ -193,6 +193,26 @@ fn copies_of_every_size_arrive_whole_and_in_order() {
     }
 }
 
+/// Uploads on both streams are still queued when their device ends.
+#[test]
+fn a_device_may_end_under_its_copies() {
+    if !has_gpu() {
+        return;
+    }
+    let mut device = gpu();
+    let (first, side) = (device.alloc(DType::U32, 1_000_000), device.alloc(DType::U32, 1_000_000));
+    let (first, side) = (first.expect("memory"), side.expect("memory"));
+    device.fork_uploads().expect("a fork");
+    device.upload(&first, &vec![7u32; 1_000_000]).expect("upload");
+    device.upload_on_side_stream(&side, &vec![7u32; 1_000_000]).expect("upload");
+    drop((first, side));
+    drop(device);
+    // Memory that was given back too early would fail the next device.
+    let mut next = gpu();
+    let buffer = next.alloc(DType::U32, 1000).expect("memory");
+    assert_eq!(next.to_vec::<u32>(&buffer).expect("download"), [0; 1000]);
+}
+
 #[test]
 fn merges_have_the_bits_of_the_cpu_whatever_the_memory() {
     if has_gpu() {

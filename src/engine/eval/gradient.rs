@@ -18,13 +18,14 @@ const VECTOR: usize = 8;
 
 /// Scores a merge on domains and computes the gradients of its losses in the merge's weights.
 pub struct GradientScorer<'a> {
-    device: OpenDevice,
     model: Model,
     acts: Activations,
     merger: Merger<'a>,
     checkpoints: usize,
     /// (domains at a time, P) f32, rows of whole vectors
     gradients: Buffer,
+    /// Dropped last: an accelerator is idle again after its memory is free.
+    device: OpenDevice,
 }
 
 /// The loss of a merge on one domain, and its gradient.

@@ -13,10 +13,11 @@ use std::path::Path;
 
 /// A device with everything that scoring needs.
 pub struct Scorer<'a> {
-    device: OpenDevice,
     model: Model,
     acts: Activations,
     merger: Option<Merger<'a>>,
+    /// Dropped last: an accelerator is idle again after its memory is free.
+    device: OpenDevice,
 }
 
 impl<'a> Scorer<'a> {

@@ -61,6 +61,7 @@ impl Model {
             return device.upload(&self.master, weights);
         }
         let uploaded = device.alloc(DType::F32, UPLOADED.min(weights.len()))?;
+        // New memory is zero: the only row.
         let (row, weight) = (device.alloc(DType::U32, 1)?, device.alloc(DType::F64, 1)?);
         device.upload(&weight, &[1f64])?;
         for (i, part) in weights.chunks(UPLOADED).enumerate() {
