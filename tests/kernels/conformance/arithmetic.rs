@@ -83,7 +83,7 @@ pub fn single(device: &mut Device) -> Result<Verdict> {
         ("x / y", |x, y, _| x / y),
         ("sqrtf(x)", |x, _, _| x.sqrt()),
         ("__fmaf_rn(x, y, z)", f32::mul_add),
-        ("x * y + z", |x, y, z| x * y + z),
+        ("y * z + x", |x, y, z| y * z + x),
         ("fmaxf(x, y)", |x, y, _| x.max(y)),
         ("(float)bits of x", |x, _, _| x.to_bits() as f32),
     ];
@@ -118,7 +118,7 @@ pub fn double(device: &mut Device) -> Result<Verdict> {
         ("x / y", |x, y, _| x / y),
         ("sqrt(x)", |x, _, _| x.sqrt()),
         ("__fma_rn(x, y, z)", f64::mul_add),
-        ("x * y + z", |x, y, z| x * y + z),
+        ("y * z + x", |x, y, z| y * z + x),
     ];
     let want: Vec<f64> = operations.iter().flat_map(|(_, f)| operands.iter().map(|&[x, y, z]| f(x, y, z))).collect();
     let describe =

@@ -83,7 +83,7 @@ const PLANTED: [Planted; 48] = [
     builtin(SINGLE, "x / y;\n  out[4 * n + i] = sqrtf(x);", "x * (1 / y);\n  out[4 * n + i] = sqrtf(x);"),
     builtin(SINGLE, "sqrtf(x)", "x * (1 / sqrtf(x))"),
     builtin(SINGLE, "__fmaf_rn(x, y, z)", "(x * y + z)"),
-    builtin(SINGLE, "x * y + z;  // two", "__fmaf_rn(x, y, z);  // two"),
+    builtin(SINGLE, "y * z + x;\n  out[7", "__fmaf_rn(y, z, x);\n  out[7"),
     builtin(DOUBLE, "__fma_rn(x, y, z)", "(x * y + z)"),
     builtin(DOUBLE, "__double2float_rn(x)", "__uint_as_float(__float_as_uint((float)x) & ~1u)"),
     builtin("logf", "logf(x[i])", "logf(x[i]) * 1.0000002f"),

@@ -148,7 +148,9 @@ arithmetic(const float* a, const float* b, const float* c, float* out, u32 n) {
   out[3 * n + i] = x / y;
   out[4 * n + i] = sqrtf(x);
   out[5 * n + i] = __fmaf_rn(x, y, z);
-  out[6 * n + i] = x * y + z;  // two roundings: compiled with --fmad=false
+  // Two roundings: compiled with --fmad=false. A product that is also used elsewhere might not be fused
+  // anyway.
+  out[6 * n + i] = y * z + x;
   out[7 * n + i] = fmaxf(x, y);
   out[8 * n + i] = (float)__float_as_uint(x);
 }
@@ -166,7 +168,7 @@ wide_arithmetic(const double* a, const double* b, const double* c, double* out, 
   out[3 * n + i] = x / y;
   out[4 * n + i] = sqrt(x);
   out[5 * n + i] = __fma_rn(x, y, z);
-  out[6 * n + i] = x * y + z;
+  out[6 * n + i] = y * z + x;
   narrow[i] = __double2float_rn(x);
 }
 
