@@ -107,7 +107,7 @@ pub fn merged(
 }
 
 /// Merges that fit the device's memory and larger ones, from checkpoints of one dtype and of
-/// several.
+/// several; one after another on the same device, as in a study.
 pub fn merges_have_the_bits_of_the_cpu(device: impl Fn() -> Device) {
     for dtypes in [[BF16; 5], [F32, BF16, F16, F32, BF16]] {
         let stored = Stored::new(&dtypes);
@@ -121,8 +121,9 @@ pub fn merges_have_the_bits_of_the_cpu(device: impl Fn() -> Device) {
         let expected: Vec<Vec<u32>> = sums.iter().map(|m| stored.average(m)).collect();
         let cpu = merged(&mut Device::cpu(), &pool, &sums, 0, 1).expect("merges");
         assert!(cpu == expected, "{dtypes:?}: the CPU");
-        let same = |what: &str, count: usize, budget: u64, prefetches: usize| {
-            let ours = merged(&mut device(), &pool, &sums[..count], budget, prefetches).expect("merges");
+        let mut device = device();
+        let mut same = |what: &str, count: usize, budget: u64, prefetches: usize| {
+            let ours = merged(&mut device, &pool, &sums[..count], budget, prefetches).expect("merges");
             let wrong: Vec<usize> = (0..count).filter(|&m| ours[m] != expected[m]).collect();
             assert!(wrong.is_empty(), "{dtypes:?}, {what}, {prefetches} prefetches: {wrong:?} have different bits");
         };
@@ -134,7 +135,7 @@ pub fn merges_have_the_bits_of_the_cpu(device: impl Fn() -> Device) {
         // Several chunks; chunks of 8 elements are too many for the singles and pairs.
         same("less than one slot", sums.len(), slot * 2 / 7, 1);
         let last = std::slice::from_ref(&sums[pairs]);
-        let ours = merged(&mut device(), &pool, last, slot / 301, 1).expect("a merge");
+        let ours = merged(&mut device, &pool, last, slot / 301, 1).expect("a merge");
         assert!(ours[0] == expected[pairs], "{dtypes:?}: streamed in very small chunks");
     }
 }
